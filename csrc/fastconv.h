@@ -1,0 +1,107 @@
+/* The contract between the Cython drivers and the C kernels.
+ *
+ * C computes one tile: no threads, no allocation, no argument checks, no output but what the
+ * descriptor names. One fc_kernels table exists per instruction set and element type; the drivers are
+ * written once for both element types, so data pointers are void and every size, offset and stride
+ * counts elements (never bytes).
+ *
+ * Letters: n batch, c in-channels, d h w input, k out-channels, r s kernel, p q output. A "strip" is
+ * the padded input of one output box, private to one work item. A "block" is up to `block` adjacent
+ * output columns (out-channels) whose packed weights lie in rows of a whole number of vectors. */
+#ifndef FASTCONV_H
+#define FASTCONV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* How positions outside the input are filled (numpy.pad's meaning of the words). */
+typedef enum fc_pad_mode { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR, FC_SYMMETRIC } fc_pad_mode;
+
+/* What is applied to a value when it is stored. */
+typedef enum fc_activation {
+    FC_IDENTITY, FC_RELU, FC_RELU6, FC_LEAKY_RELU, FC_SIGMOID, FC_TANH, FC_SILU, FC_HARDSWISH
+} fc_activation;
+
+/* Copy a box of one padded image into a strip: dst[c][d][h][w] = src at lo + (d, h, w), or padding. */
+typedef struct fc_strip {
+    const void *src;       /* element (0, 0, 0, 0) of the image and channel group */
+    ptrdiff_t src_c, src_axis[3];
+    ptrdiff_t extent[3];   /* of the image: d h w */
+    fc_pad_mode mode;
+    ptrdiff_t channels;
+    ptrdiff_t lo[3], count[3];
+    void *dst;
+    ptrdiff_t dst_c, dst_axis[3];
+} fc_strip;
+
+/* c[crow[m] + j] = act(bias[j] + sum over s < nseg, l < len of
+ *                      a[row[m] + seg[s] + l * step] * b[(s * len + l) * width + j])
+ * for m < rows and j < n. b's rows are `width` wide, n rounded up to whole vectors. */
+typedef struct fc_gemm {
+    const void *a;
+    const ptrdiff_t *row, *seg;
+    ptrdiff_t rows, nseg, len, step;
+    const void *b;
+    ptrdiff_t n;
+    void *c;
+    const ptrdiff_t *crow;
+    const void *bias;          /* n elements, or NULL */
+    int accumulate;            /* add to what c holds (bias is not used then) */
+    fc_activation activation;  /* applied by the tile: FC_IDENTITY, FC_RELU or FC_RELU6 */
+} fc_gemm;
+
+/* Pack one block of weights: dst[(at[t] * len + l) * width + j] = src[j * col + l * red + t], zero for
+ * n <= j < width. `at` permutes the taps (backward-input groups them by stride phase). */
+typedef struct fc_pack {
+    const void *src;
+    ptrdiff_t n, col;      /* columns of the block */
+    ptrdiff_t len, red;    /* reduction channels */
+    ptrdiff_t ntap;
+    const ptrdiff_t *at;
+    void *dst;
+} fc_pack;
+
+/* Rows of pixels, each `width` (n rounded up to whole vectors) wide, to and from a channels-first or
+ * channels-last tensor box: x[j * x_c + (d, h, w) . x_axis] <-> rows[((d * H + h) * W + w) * width + j]. */
+typedef struct fc_rows {
+    void *x;
+    ptrdiff_t x_c, x_axis[3], count[3];
+    void *rows;
+    ptrdiff_t n;
+    void *column_sum;      /* load: n sums over pixels are added here, or NULL */
+} fc_rows;
+
+/* Join partial weight gradients: dst[j * col + l * red + t] (+)= sum over p of
+ * part[p * part_stride + (t * len + l) * width + j]. */
+typedef struct fc_join {
+    const void *part;
+    ptrdiff_t parts, part_stride;
+    ptrdiff_t n, col, len, red, ntap;
+    int accumulate;
+    void *dst;
+} fc_join;
+
+typedef struct fc_kernels {
+    const char *isa;
+    ptrdiff_t itemsize, lanes, block;  /* block: widest block of output columns */
+
+    uint64_t (*enter)(void);           /* flush subnormals; returns the state for leave() */
+    void (*leave)(uint64_t);
+    double (*fma_peak)(ptrdiff_t iterations);  /* runs independent FMA chains; returns the FLOPs done */
+
+    void (*load_strip)(const fc_strip *);
+    void (*pack_weight)(const fc_pack *);
+    void (*gemm)(const fc_gemm *);
+    void (*load_rows)(const fc_rows *);
+    void (*store_rows)(const fc_rows *);
+    void (*join_weight)(const fc_join *);
+    void (*activate)(fc_activation, const void *x, void *y, ptrdiff_t n);
+} fc_kernels;
+
+/* Best first; the tables that this build holds. */
+ptrdiff_t fc_isa_count(void);
+const char *fc_isa_name(ptrdiff_t i);
+int fc_isa_supported(ptrdiff_t i);                    /* on this CPU and operating system */
+const fc_kernels *fc_isa_kernels(ptrdiff_t i, int f64);
+
+#endif

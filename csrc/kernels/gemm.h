@@ -1,0 +1,150 @@
+/* The register tile of every convolution and dense layer: MR rows x NV vectors of accumulators,
+ * acc[m][v] += broadcast(a[row m]) * b[v].
+ *
+ * A row of a is a base offset (`row`), the reduction is a list of segments (`seg`) of `len` elements
+ * `step` apart, the same for all rows. That is enough for taps of any stride and dilation over
+ * channels-first (step = channel stride) and channels-last (step = 1) strips, for backward-input (taps
+ * of one stride phase), backward-weight (rows are taps, the reduction runs over pixels) and dense
+ * layers (one segment). */
+
+enum {
+    MR_MAX = 12,
+    /* Bytes of packed weights that are kept in L2 while all rows pass over them. */
+    REDUCTION_CHUNK = 256 * 1024,
+};
+
+typedef struct chunk {
+    ptrdiff_t s0, s1, l0, l1;
+    int first, last;
+} chunk;
+
+FC_INLINE vec clamp(vec v, fc_activation activation) {
+    if (activation == FC_IDENTITY) return v;
+    /* NaN as second operand stays NaN; so does -0.0, which adding +0.0 makes +0.0. */
+    v = vmax_second(vset1(0), v) + vset1(0);
+    if (activation == FC_RELU6) v = vmin_second(vset1(6), v);
+    return v;
+}
+
+/* mr and nv are constants after inlining. The literal array bounds keep acc in registers: an array
+ * bounded by the parameters would be a variable-length one, which gcc leaves in memory (3x slower). */
+FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr, const int nv) {
+    const ptrdiff_t width = nv * VL, tail = g->n - (nv - 1) * VL, step = g->step;
+    const T *row[MR_MAX];
+    T *out[MR_MAX];
+    vec acc[MR_MAX][FC_NV];
+    const T *b = (const T *)g->b + (k->s0 * g->len + k->l0) * width;
+
+#pragma GCC unroll 12
+    for (int m = 0; m < mr; m++) {
+        row[m] = (const T *)g->a + g->row[m0 + m];
+        out[m] = (T *)g->c + g->crow[m0 + m];
+    }
+    if (k->first && !g->accumulate) {
+        const T *bias = g->bias;
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) {
+            vec start = {0};
+            if (bias) start = vload_upto(bias + v * VL, v == nv - 1 ? tail : VL);
+#pragma GCC unroll 12
+            for (int m = 0; m < mr; m++) acc[m][v] = start;
+        }
+    } else {
+#pragma GCC unroll 12
+        for (int m = 0; m < mr; m++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[m][v] = vload_upto(out[m] + v * VL, v == nv - 1 ? tail : VL);
+    }
+    for (ptrdiff_t s = k->s0; s < k->s1; s++) {
+        ptrdiff_t i = g->seg[s] + k->l0 * step;
+        for (ptrdiff_t l = k->l0; l < k->l1; l++, i += step, b += width) {
+            vec w[FC_NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) w[v] = vload(b + v * VL);
+#pragma GCC unroll 12
+            for (int m = 0; m < mr; m++) {
+                const vec x = vset1(row[m][i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) acc[m][v] = vfma(x, w[v], acc[m][v]);
+            }
+        }
+    }
+#pragma GCC unroll 12
+    for (int m = 0; m < mr; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) {
+            const vec y = k->last ? clamp(acc[m][v], g->activation) : acc[m][v];
+            if (v < nv - 1) vstore(out[m] + v * VL, y);
+            else vstore_upto(out[m] + v * VL, y, tail);
+        }
+}
+
+FC_INLINE void tile_of(const fc_gemm *g, const chunk *k, ptrdiff_t m0, ptrdiff_t mr, const int nv, const int most) {
+    switch (mr) {
+    case 1: tile(g, k, m0, 1, nv); break;
+    case 2: tile(g, k, m0, 2, nv); break;
+    case 3: tile(g, k, m0, 3, nv); break;
+    case 4: tile(g, k, m0, 4, nv); break;
+    case 5: tile(g, k, m0, 5, nv); break;
+    case 6: if (most >= 6) tile(g, k, m0, 6, nv); break;
+    case 7: if (most >= 7) tile(g, k, m0, 7, nv); break;
+    case 8: if (most >= 8) tile(g, k, m0, 8, nv); break;
+    case 9: if (most >= 9) tile(g, k, m0, 9, nv); break;
+    case 10: if (most >= 10) tile(g, k, m0, 10, nv); break;
+    case 11: if (most >= 11) tile(g, k, m0, 11, nv); break;
+    case 12: if (most >= 12) tile(g, k, m0, 12, nv); break;
+    }
+}
+
+/* All rows against one chunk of the reduction. Rows are split evenly (16 = 6 + 5 + 5, not 6 + 6 + 4):
+ * small tiles don't fill the FMA pipes. */
+FC_INLINE void all_rows(const fc_gemm *g, const chunk *k, const int nv, const int most) {
+    const ptrdiff_t tiles = (g->rows + most - 1) / most;
+    const ptrdiff_t mr = g->rows / tiles, longer = g->rows % tiles;
+    for (ptrdiff_t t = 0, m0 = 0; t < tiles; t++) {
+        const ptrdiff_t rows = mr + (t < longer);
+        tile_of(g, k, m0, rows, nv, most);
+        m0 += rows;
+    }
+}
+
+static __attribute__((noinline)) void rows_1(const fc_gemm *g, const chunk *k) { all_rows(g, k, 1, FC_MR_1); }
+static __attribute__((noinline)) void rows_2(const fc_gemm *g, const chunk *k) { all_rows(g, k, 2, FC_MR_2); }
+#if FC_NV > 2
+static __attribute__((noinline)) void rows_3(const fc_gemm *g, const chunk *k) { all_rows(g, k, 3, FC_MR_3); }
+static __attribute__((noinline)) void rows_4(const fc_gemm *g, const chunk *k) { all_rows(g, k, 4, FC_MR_4); }
+#endif
+
+static void gemm(const fc_gemm *g) {
+    static void (*const by_width[])(const fc_gemm *, const chunk *) = {
+        rows_1, rows_2,
+#if FC_NV > 2
+        rows_3, rows_4,
+#endif
+    };
+    const ptrdiff_t vectors = (g->n + VL - 1) / VL;
+    ptrdiff_t depth = REDUCTION_CHUNK / (vectors * VL * (ptrdiff_t)sizeof(T)); /* reduction steps a chunk */
+    ptrdiff_t len = g->len, nseg = g->nseg;
+    if (len > depth) {
+        const ptrdiff_t parts = (len + depth - 1) / depth;
+        len = (len + parts - 1) / parts;
+        nseg = 1;
+    } else if (len * nseg > depth) {
+        const ptrdiff_t parts = (len * nseg + depth - 1) / depth;
+        nseg = (nseg + parts - 1) / parts;
+    }
+    if (g->rows == 0) return;
+    chunk k = {.first = 1};
+    do {
+        k.s1 = k.s0 + nseg < g->nseg ? k.s0 + nseg : g->nseg;
+        k.l0 = 0;
+        do {
+            k.l1 = k.l0 + len < g->len ? k.l0 + len : g->len;
+            k.last = k.s1 == g->nseg && k.l1 == g->len;
+            by_width[vectors - 1](g, &k);
+            k.first = 0;
+            k.l0 = k.l1;
+        } while (k.l0 < g->len);
+        k.s0 = k.s1;
+    } while (k.s0 < g->nseg);
+}

@@ -1,0 +1,145 @@
+/* Moving weights and pixels between the caller's order and rows of `width` columns. */
+
+/* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ... */
+static void pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l) {
+    const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
+    vec block[VBYTES / sizeof(T)];
+    ptrdiff_t t = 0;
+    for (ptrdiff_t i0 = 0; i0 < run; i0 += VL) {
+        const ptrdiff_t valid = run - i0 < VL ? run - i0 : VL;
+#pragma GCC unroll 16
+        for (ptrdiff_t j = 0; j < VL; j++)
+            block[j] = j < columns ? vload_upto(src + j * p->col + i0, valid) : (vec){0};
+        vtranspose(block);
+        for (ptrdiff_t i = 0; i < valid; i++) {
+            vstore(dst + (p->at[t] * p->len + l) * width, block[i]);
+            if (++t == p->ntap) { t = 0; l++; }
+        }
+    }
+}
+
+static void pack_weight(const fc_pack *p) {
+    const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
+    for (ptrdiff_t j = 0; j < p->n; j += VL) {
+        const T *src = (const T *)p->src + j * p->col;
+        T *dst = (T *)p->dst + j;
+        const ptrdiff_t columns = p->n - j < VL ? p->n - j : VL;
+        if (p->col == 1) /* one tap, columns adjacent in memory */
+            for (ptrdiff_t l = 0; l < p->len; l++) vstore(dst + l * width, vload_upto(src + l * p->red, columns));
+        else if (p->red == p->ntap)
+            pack_run(p, src, dst, columns, p->len * p->ntap, 0);
+        else
+            for (ptrdiff_t l = 0; l < p->len; l++) pack_run(p, src + l * p->red, dst, columns, p->ntap, l);
+    }
+}
+
+/* Sum of the partial gradients of VL columns at one (tap, channel) row, in the order of the parts. */
+FC_INLINE vec join_row(const fc_join *q, const T *row) {
+    vec sum = vload(row);
+    for (ptrdiff_t p = 1; p < q->parts; p++) sum += vload(row + p * q->part_stride);
+    return sum;
+}
+
+static void join_weight(const fc_join *q) {
+    const ptrdiff_t width = (q->n + VL - 1) / VL * VL;
+    for (ptrdiff_t j = 0; j < q->n; j += VL) {
+        const ptrdiff_t columns = q->n - j < VL ? q->n - j : VL;
+        const T *part = (const T *)q->part + j;
+        T *dst = (T *)q->dst + j * q->col;
+        ptrdiff_t t = 0, l = 0;
+        for (ptrdiff_t i0 = 0; i0 < q->len * q->ntap; i0 += VL) { /* i = l * ntap + t, contiguous in dst */
+            const ptrdiff_t valid = q->len * q->ntap - i0 < VL ? q->len * q->ntap - i0 : VL;
+            vec block[VBYTES / sizeof(T)];
+            for (ptrdiff_t i = 0; i < VL; i++) {
+                block[i] = i < valid ? join_row(q, part + (t * q->len + l) * width) : (vec){0};
+                if (i < valid && ++t == q->ntap) { t = 0; l++; }
+            }
+            vtranspose(block);
+            for (ptrdiff_t i = 0; i < columns; i++) {
+                T *to = dst + i * q->col + i0;
+                if (q->accumulate) block[i] += vload_upto(to, valid);
+                vstore_upto(to, block[i], valid);
+            }
+        }
+    }
+}
+
+/* Pixels of a box as runs that are contiguous in memory for one channel of a channels-first tensor:
+ * neighbouring axes that follow each other without a gap are one axis. */
+typedef struct runs {
+    ptrdiff_t count[3], axis[3];
+} runs;
+
+static runs merge_axes(const fc_rows *r) {
+    runs m = {{r->count[0], r->count[1], r->count[2]}, {r->x_axis[0], r->x_axis[1], r->x_axis[2]}};
+    for (int i = 1; i >= 0; i--)
+        if (m.count[i] == 1 || m.axis[i] == m.axis[2] * m.count[2]) {
+            m.count[2] *= m.count[i];
+            m.count[i] = 1;
+        } else break;
+    return m;
+}
+
+/* One run of pixels, channels first: transpose VL pixels x VL channels at a time. */
+FC_INLINE void run_planar(const fc_rows *r, T *x, T *rows, ptrdiff_t pixels, const int store) {
+    const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
+    vec block[VBYTES / sizeof(T)];
+    for (ptrdiff_t j = 0; j < r->n; j += VL) {
+        const ptrdiff_t columns = r->n - j < VL ? r->n - j : VL;
+        for (ptrdiff_t i = 0; i < pixels; i += VL) {
+            const ptrdiff_t valid = pixels - i < VL ? pixels - i : VL;
+            T *row = rows + i * width + j, *column = x + j * r->x_c + i;
+            if (store) {
+#pragma GCC unroll 16
+                for (ptrdiff_t k = 0; k < VL; k++) block[k] = k < valid ? vload(row + k * width) : (vec){0};
+                vtranspose(block);
+                for (ptrdiff_t k = 0; k < columns; k++) vstore_upto(column + k * r->x_c, block[k], valid);
+            } else {
+#pragma GCC unroll 16
+                for (ptrdiff_t k = 0; k < VL; k++)
+                    block[k] = k < columns ? vload_upto(column + k * r->x_c, valid) : (vec){0};
+                vtranspose(block);
+                for (ptrdiff_t k = 0; k < valid; k++) vstore(row + k * width, block[k]);
+            }
+        }
+    }
+}
+
+static void add_columns(T *sum, const T *rows, ptrdiff_t pixels, ptrdiff_t n) {
+    const ptrdiff_t width = (n + VL - 1) / VL * VL;
+    for (ptrdiff_t j = 0; j < n; j += VL) {
+        vec s = {0};
+        for (ptrdiff_t i = 0; i < pixels; i++) s += vload(rows + i * width + j);
+        const ptrdiff_t columns = n - j < VL ? n - j : VL;
+        vstore_upto(sum + j, vload_upto(sum + j, columns) + s, columns);
+    }
+}
+
+FC_INLINE void each_run(const fc_rows *r, const int store) {
+    const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
+    const runs m = merge_axes(r);
+    const int planar = r->x_axis[2] == 1 && (r->x_c != 1 || r->n == 1);
+    T *rows = r->rows;
+    for (ptrdiff_t d = 0; d < m.count[0]; d++)
+        for (ptrdiff_t h = 0; h < m.count[1]; h++) {
+            T *x = (T *)r->x + d * m.axis[0] + h * m.axis[1];
+            if (planar) run_planar(r, x, rows, m.count[2], store);
+            else
+                for (ptrdiff_t w = 0; w < m.count[2]; w++)
+                    for (ptrdiff_t j = 0; j < r->n; j += VL) {
+                        T *pixel = x + w * m.axis[2] + j, *row = rows + w * width + j;
+                        const ptrdiff_t columns = r->n - j < VL ? r->n - j : VL;
+                        if (store) vstore_upto(pixel, vload(row), columns);
+                        else vstore(row, vload_upto(pixel, columns));
+                    }
+            rows += m.count[2] * width;
+        }
+}
+
+static void store_rows(const fc_rows *r) { each_run(r, 1); }
+
+static void load_rows(const fc_rows *r) {
+    each_run(r, 0);
+    if (r->column_sum)
+        add_columns(r->column_sum, r->rows, r->count[0] * r->count[1] * r->count[2], r->n);
+}

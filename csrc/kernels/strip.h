@@ -1,0 +1,94 @@
+/* Strips: the padded input of one output box, copied into private scratch in the order it has. */
+
+FC_INLINE ptrdiff_t floor_mod(ptrdiff_t a, ptrdiff_t n) {
+    const ptrdiff_t r = a % n;
+    return r < 0 ? r + n : r;
+}
+
+/* Where position i of the padded axis comes from, or -1 for a zero. Every mode is the periodic
+ * extension that numpy.pad makes, so any padding width works. */
+static ptrdiff_t padded_source(ptrdiff_t i, ptrdiff_t n, fc_pad_mode mode) {
+    if (i >= 0 && i < n) return i;
+    switch (mode) {
+    case FC_ZEROS: return -1;
+    case FC_REPLICATE: return i < 0 ? 0 : n - 1;
+    case FC_CIRCULAR: return floor_mod(i, n);
+    case FC_REFLECT: {
+        if (n == 1) return 0;
+        const ptrdiff_t j = floor_mod(i, 2 * (n - 1));
+        return j < n ? j : 2 * (n - 1) - j;
+    }
+    case FC_SYMMETRIC: {
+        const ptrdiff_t j = floor_mod(i, 2 * n);
+        return j < n ? j : 2 * n - 1 - j;
+    }
+    }
+    return -1;
+}
+
+FC_INLINE void copy(T *dst, const T *src, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL) vstore(dst + i, vload(src + i));
+    if (i < n) vstore_n(dst + i, vload_n(src + i, n - i), n - i);
+}
+
+FC_INLINE void zero(T *dst, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL) vstore(dst + i, (vec){0});
+    if (i < n) vstore_n(dst + i, (vec){0}, n - i);
+}
+
+/* One row (fixed d and h) of all channels; src is the row's w = 0, or NULL for a row of zeros. */
+static void strip_row(const fc_strip *s, const T *src, T *dst) {
+    const ptrdiff_t w0 = s->lo[2], w1 = w0 + s->count[2], extent = s->extent[2];
+    const ptrdiff_t sw = s->src_axis[2], dw = s->dst_axis[2], c = s->channels;
+    const ptrdiff_t in0 = w0 < 0 ? (w1 < 0 ? w1 : 0) : (w0 < extent ? w0 : extent);
+    const ptrdiff_t in1 = w1 > extent ? (extent > w0 ? extent : w0) : (w1 > in0 ? w1 : in0);
+
+    if (s->src_c == 1 && s->dst_c == 1) { /* channels-last to channels-last */
+        for (ptrdiff_t w = w0; w < w1; w++) {
+            if (w == in0 && in1 > in0 && src) {
+                if (sw == c && dw == c) copy(dst + (w - w0) * dw, src + w * sw, (in1 - in0) * c);
+                else
+                    for (ptrdiff_t i = in0; i < in1; i++) copy(dst + (i - w0) * dw, src + i * sw, c);
+                w = in1 - 1;
+                continue;
+            }
+            const ptrdiff_t from = src ? padded_source(w, extent, s->mode) : -1;
+            if (from < 0) zero(dst + (w - w0) * dw, c);
+            else copy(dst + (w - w0) * dw, src + from * sw, c);
+        }
+        return;
+    }
+    for (ptrdiff_t j = 0; j < c; j++) {
+        const T *from_row = src ? src + j * s->src_c : NULL;
+        T *to = dst + j * s->dst_c - w0 * dw;
+        if (!src) {
+            for (ptrdiff_t w = w0; w < w1; w++) to[w * dw] = 0;
+            continue;
+        }
+        for (ptrdiff_t w = w0; w < in0; w++) {
+            const ptrdiff_t from = padded_source(w, extent, s->mode);
+            to[w * dw] = from < 0 ? 0 : from_row[from * sw];
+        }
+        if (sw == 1 && dw == 1) copy(to + in0, from_row + in0, in1 - in0);
+        else
+            for (ptrdiff_t w = in0; w < in1; w++) to[w * dw] = from_row[w * sw];
+        for (ptrdiff_t w = in1; w < w1; w++) {
+            const ptrdiff_t from = padded_source(w, extent, s->mode);
+            to[w * dw] = from < 0 ? 0 : from_row[from * sw];
+        }
+    }
+}
+
+static void load_strip(const fc_strip *s) {
+    for (ptrdiff_t d = 0; d < s->count[0]; d++) {
+        const ptrdiff_t from_d = padded_source(s->lo[0] + d, s->extent[0], s->mode);
+        for (ptrdiff_t h = 0; h < s->count[1]; h++) {
+            const ptrdiff_t from_h = padded_source(s->lo[1] + h, s->extent[1], s->mode);
+            const T *src = from_d < 0 || from_h < 0
+                ? NULL : (const T *)s->src + from_d * s->src_axis[0] + from_h * s->src_axis[1];
+            strip_row(s, src, (T *)s->dst + d * s->dst_axis[0] + h * s->dst_axis[1]);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+/* Everything one instruction set and element type provides, as one table. */
+#include "../fastconv.h"
+#include "../simd.h"
+
+#include "activation.h"
+#include "gemm.h"
+#include "pack.h"
+#include "strip.h"
+
+static uint64_t enter(void) { return fp_enter(); }
+static void leave(uint64_t state) { fp_leave(state); }
+
+/* 2 x VL FLOPs for each of 12 independent chains an iteration: what the gemm tile could reach at best. */
+static double fma_peak(ptrdiff_t iterations) {
+    vec acc[12];
+    for (int i = 0; i < 12; i++) acc[i] = vset1((T)i);
+    const vec x = vset1((T)0.5), y = vset1((T)0.25);
+    for (ptrdiff_t n = 0; n < iterations; n++)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; i++) acc[i] = vfma(acc[i], x, y);
+    vec sum = acc[0];
+    for (int i = 1; i < 12; i++) sum += acc[i];
+    /* The sum is finite and never used: returning a function of it keeps the loop alive. */
+    return (double)iterations * 12 * 2 * (double)VL * (sum[0] == sum[0] ? 1 : 0);
+}
+
+#define FC_PASTE(a, b, c, d) a##b##c##d
+#define FC_NAME(isa, suffix) FC_PASTE(fc_kernels_, isa, _, suffix)
+#ifdef FC_F64
+#define FC_TABLE FC_NAME(FC_ISA, f64)
+#else
+#define FC_TABLE FC_NAME(FC_ISA, f32)
+#endif
+#define FC_STRING(x) #x
+#define FC_ISA_STRING(x) FC_STRING(x)
+
+extern const fc_kernels FC_TABLE;
+const fc_kernels FC_TABLE = {
+    .isa = FC_ISA_STRING(FC_ISA),
+    .itemsize = sizeof(T),
+    .lanes = VL,
+    .block = FC_NV * VL,
+    .enter = enter,
+    .leave = leave,
+    .fma_peak = fma_peak,
+    .load_strip = load_strip,
+    .pack_weight = pack_weight,
+    .gemm = gemm,
+    .load_rows = load_rows,
+    .store_rows = store_rows,
+    .join_weight = join_weight,
+    .activate = activate,
+};

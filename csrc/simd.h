@@ -1,0 +1,202 @@
+/* One vector type per element type, and the only place with intrinsics.
+ *
+ * The including translation unit is compiled for one instruction set and one element type
+ * (FC_F64 defined: double, else float). Everything a kernel needs beyond plain compiler vectors is
+ * here: unaligned and partial loads and stores, fused multiply-add, selection, zip, transposition
+ * and the floating-point environment. Tails belong to vload_n / vstore_n, not to the kernels. */
+#ifndef FC_SIMD_H
+#define FC_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#ifdef FC_F64
+typedef double T;
+typedef int64_t lane_int;
+#else
+typedef float T;
+typedef int32_t lane_int;
+#endif
+
+#if defined(__AVX512F__)
+#define VBYTES 64
+#elif defined(__AVX2__) && defined(__FMA__)
+#define VBYTES 32
+#else
+#define VBYTES 16
+#endif
+
+#define VL ((ptrdiff_t)(VBYTES / sizeof(T)))
+#define FC_INLINE static inline __attribute__((always_inline))
+
+typedef T vec __attribute__((vector_size(VBYTES), may_alias));
+typedef T vec_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
+typedef lane_int ivec __attribute__((vector_size(VBYTES), may_alias));
+typedef lane_int ivec_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
+
+FC_INLINE vec vload(const T *p) { return *(const vec_unaligned *)p; }
+FC_INLINE void vstore(T *p, vec v) { *(vec_unaligned *)p = v; }
+
+/* x - 0 is x for every x, -0.0 and NaN included; x + 0 would turn -0.0 into +0.0. */
+FC_INLINE vec vset1(T x) { return x - (vec){0}; }
+
+/* Lane i of mask m is all ones or all zeros: m ? a : b. */
+FC_INLINE vec vselect(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)b & ~m)); }
+
+/* ------------------------------------------------------------------ per instruction set */
+#if VBYTES == 64 && !defined(FC_F64)
+
+FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+FC_INLINE __mmask16 first_lanes(ptrdiff_t n) { return (__mmask16)((1u << n) - 1u); }
+FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+/* Signed-less x86 rule: if either operand is NaN, or both are zero, the second operand is returned. */
+FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_ps(a, b); }
+FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_ps(a, b); }
+
+#elif VBYTES == 64
+
+FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
+FC_INLINE __mmask8 first_lanes(ptrdiff_t n) { return (__mmask8)((1u << n) - 1u); }
+FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm512_maskz_loadu_pd(first_lanes(n), p); }
+FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_pd(p, first_lanes(n), v); }
+FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_pd(a, b); }
+FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_pd(a, b); }
+
+#elif VBYTES == 32
+
+static const lane_int first_lanes_table[2 * (VBYTES / sizeof(T))] = {
+#ifdef FC_F64
+    -1, -1, -1, -1,
+#else
+    -1, -1, -1, -1, -1, -1, -1, -1,
+#endif
+};
+FC_INLINE __m256i first_lanes(ptrdiff_t n) {
+    return _mm256_loadu_si256((const __m256i *)(first_lanes_table + VL - n));
+}
+#ifdef FC_F64
+FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
+FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm256_maskload_pd(p, first_lanes(n)); }
+FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm256_maskstore_pd(p, first_lanes(n), v); }
+FC_INLINE vec vmax_second(vec a, vec b) { return _mm256_max_pd(a, b); }
+FC_INLINE vec vmin_second(vec a, vec b) { return _mm256_min_pd(a, b); }
+#else
+FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm256_maskload_ps(p, first_lanes(n)); }
+FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm256_maskstore_ps(p, first_lanes(n), v); }
+FC_INLINE vec vmax_second(vec a, vec b) { return _mm256_max_ps(a, b); }
+FC_INLINE vec vmin_second(vec a, vec b) { return _mm256_min_ps(a, b); }
+#endif
+
+#else /* 128-bit compiler vectors: x86-64 baseline and aarch64 */
+
+#if defined(__aarch64__) && defined(FC_F64)
+FC_INLINE vec vfma(vec a, vec b, vec c) {
+    return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
+#elif defined(__aarch64__)
+FC_INLINE vec vfma(vec a, vec b, vec c) {
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+#else
+FC_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
+#endif
+FC_INLINE vec vload_n(const T *p, ptrdiff_t n) {
+    vec v = {0};
+    for (ptrdiff_t i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = v[i];
+}
+FC_INLINE vec vmax_second(vec a, vec b) { return vselect((ivec)(a > b), a, b); }
+FC_INLINE vec vmin_second(vec a, vec b) { return vselect((ivec)(a < b), a, b); }
+
+#endif
+
+/* Load or store the whole vector, or its first n lanes where n < VL. */
+FC_INLINE vec vload_upto(const T *p, ptrdiff_t n) { return n >= VL ? vload(p) : vload_n(p, n); }
+FC_INLINE void vstore_upto(T *p, vec v, ptrdiff_t n) {
+    if (n >= VL) vstore(p, v);
+    else vstore_n(p, v, n);
+}
+
+/* ------------------------------------------------------------------ zip and transpose */
+#if VBYTES / 4 == 16 && !defined(FC_F64)
+#define FC_ZIP_LO 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define FC_ZIP_HI 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif (VBYTES == 32 && !defined(FC_F64)) || (VBYTES == 64 && defined(FC_F64))
+#define FC_ZIP_LO 0, 8, 1, 9, 2, 10, 3, 11
+#define FC_ZIP_HI 4, 12, 5, 13, 6, 14, 7, 15
+#elif (VBYTES == 16 && !defined(FC_F64)) || (VBYTES == 32 && defined(FC_F64))
+#define FC_ZIP_LO 0, 4, 1, 5
+#define FC_ZIP_HI 2, 6, 3, 7
+#else
+#define FC_ZIP_LO 0, 2
+#define FC_ZIP_HI 1, 3
+#endif
+
+#ifdef __clang__
+FC_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ZIP_LO); }
+FC_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ZIP_HI); }
+#else
+FC_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_ZIP_LO}); }
+FC_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_ZIP_HI}); }
+#endif
+
+/* r[i][j] -> r[j][i]: log2(VL) rounds of zipping row i with row i + VL/2. */
+FC_INLINE void vtranspose(vec r[VBYTES / sizeof(T)]) {
+    enum { LANES = VBYTES / sizeof(T) };
+    vec z[LANES];
+#pragma GCC unroll 4
+    for (int round = 1; round < LANES; round *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < LANES / 2; i++) {
+            z[2 * i] = vzip_lo(r[i], r[i + LANES / 2]);
+            z[2 * i + 1] = vzip_hi(r[i], r[i + LANES / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) r[i] = z[i];
+    }
+}
+
+/* ------------------------------------------------------------------ floating-point environment */
+
+/* Flush subnormals to zero from here on; returns what fp_leave() needs to restore the whole state,
+ * sticky exception flags included. */
+FC_INLINE uint64_t fp_enter(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    const unsigned state = _mm_getcsr();
+    _mm_setcsr(state | 0x8040u); /* FTZ and DAZ */
+    return state;
+#elif defined(__aarch64__)
+    uint64_t control, status;
+    __asm__ __volatile__("mrs %0, fpcr" : "=r"(control));
+    __asm__ __volatile__("mrs %0, fpsr" : "=r"(status));
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(control | (1u << 24)));
+    return control << 32 | status;
+#else
+    return 0;
+#endif
+}
+
+FC_INLINE void fp_leave(uint64_t state) {
+#if defined(__x86_64__) || defined(__i386__)
+    _mm_setcsr((unsigned)state);
+#elif defined(__aarch64__)
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(state >> 32));
+    __asm__ __volatile__("msr fpsr, %0" : : "r"(state & 0xffffffffu));
+#else
+    (void)state;
+#endif
+}
+
+#endif

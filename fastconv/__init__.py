@@ -1,0 +1,2 @@
+"""Convolution, pooling and ReLU kernels for NumPy arrays, forward and backward."""
+from ._version import __version__ as __version__

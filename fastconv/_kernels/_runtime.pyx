@@ -1,0 +1,271 @@
+"""Kernel tables, threads and scratch memory: the state that all compiled modules share.
+
+a. One kernel table per element type is in use, the best one that the CPU runs, chosen at import
+   (``FASTCONV_ISA`` forces one). It changes only through :func:`_use_isa`, which serves the tests.
+b. This module owns OpenMP: the other modules only open ``prange`` loops over shares.
+c. A share count never changes results. It is resolved per call: argument, context variable, process
+   setting, then what OpenMP, the affinity mask and the quota allow at that moment.
+d. Scratch is taken before a parallel region and given back after it. At most SCRATCH_KEPT bytes are
+   kept for later calls.
+"""
+cimport cython
+from cpython.contextvars cimport PyContextVar_New, get_value
+from cython.parallel cimport prange
+from libc.stdlib cimport free
+from libc.stdint cimport uint64_t
+from posix.stdlib cimport posix_memalign
+import os
+import time
+
+
+cdef extern from "fastconv.h":
+    ptrdiff_t fc_isa_count() nogil
+    const char *fc_isa_name(ptrdiff_t) nogil
+    int fc_isa_supported(ptrdiff_t) nogil
+    const fc_kernels *fc_isa_kernels(ptrdiff_t, int) nogil
+
+cdef extern from "openmp.h":
+    int fc_openmp_version() nogil
+    void fc_openmp_start() nogil
+    int omp_get_max_threads() nogil
+    int omp_get_num_procs() nogil
+
+cdef extern from *:
+    """
+    #include <sys/mman.h>
+    #ifdef MADV_HUGEPAGE
+    static void advise_huge_pages(void *p, size_t n) { madvise(p, n, MADV_HUGEPAGE); }
+    #else
+    static void advise_huge_pages(void *p, size_t n) { (void)p; (void)n; }
+    #endif
+    #ifdef __clang__
+    #define FC_COMPILER "clang " __clang_version__
+    #else
+    #define FC_COMPILER "gcc " __VERSION__
+    #endif
+    """
+    void advise_huge_pages(void *, size_t) nogil
+    const char *FC_COMPILER
+
+# ---------------------------------------------------------------- instruction sets
+
+cdef const fc_kernels *current_f32 = NULL
+cdef const fc_kernels *current_f64 = NULL
+
+
+cdef const fc_kernels *fc_current(bint f64) noexcept nogil:
+    return current_f64 if f64 else current_f32
+
+
+def isa_names():
+    """Names of the kernel tables of this build, best first."""
+    return tuple(fc_isa_name(i).decode() for i in range(fc_isa_count()))
+
+
+def isa_available():
+    """Names of the tables that this CPU can run, best first."""
+    return tuple(fc_isa_name(i).decode() for i in range(fc_isa_count()) if fc_isa_supported(i))
+
+
+def isa_in_use():
+    return current_f32.isa.decode()
+
+
+def _use_isa(name):
+    """Use the kernels of one instruction set from now on; returns the name of the one used before."""
+    global current_f32, current_f64
+    names = isa_names()
+    if name not in names:
+        raise ValueError(f"FASTCONV_ISA: {name!r} is not a kernel table of this build; it has {', '.join(names)}")
+    if name not in isa_available():
+        raise RuntimeError(f"FASTCONV_ISA: {name!r} needs instructions that this CPU does not have; "
+                           f"it can run {', '.join(isa_available())}")
+    before = isa_in_use() if current_f32 != NULL else None
+    current_f32 = fc_isa_kernels(names.index(name), 0)
+    current_f64 = fc_isa_kernels(names.index(name), 1)
+    return before
+
+
+def tile_constants(bint f64):
+    """(itemsize, vector lanes, widest block of output columns) of the kernels in use."""
+    cdef const fc_kernels *kernels = fc_current(f64)
+    return kernels.itemsize, kernels.lanes, kernels.block
+
+
+# ---------------------------------------------------------------- threads
+
+cdef object thread_context = PyContextVar_New("fastconv_threads", NULL)
+cdef int process_threads = 0
+cdef int environment_cap = 0
+cdef int quota_cap = 0
+cdef double serial_threshold = 1e5  # FLOPs; opening a hot parallel region costs what about 1e5 take
+
+MOST_THREADS = 1024
+threads_context = thread_context
+
+
+def set_process_threads(int n):
+    global process_threads
+    process_threads = n
+
+
+def set_caps(int environment, int quota):
+    """Upper limits of the default number of threads; 0 is none."""
+    global environment_cap, quota_cap
+    environment_cap, quota_cap = environment, quota
+
+
+def set_serial_threshold(double flops):
+    """Work below this many FLOPs runs on the calling thread alone; returns the threshold before."""
+    global serial_threshold
+    before = serial_threshold
+    serial_threshold = flops
+    return before
+
+
+cdef int checked_threads(object n) except 0:
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"num_threads: expected an integer, got {type(n).__name__}")
+    value = n.__index__()
+    if not 1 <= value <= MOST_THREADS:
+        raise ValueError(f"num_threads: expected 1 to {MOST_THREADS}, got {value}")
+    return value
+
+
+cdef int resolve_threads(object num_threads) except 0:
+    cdef int n
+    if num_threads is not None:
+        return checked_threads(num_threads)
+    in_context = get_value(thread_context)
+    if in_context is not None:
+        return in_context
+    if process_threads:
+        return process_threads
+    n = min(omp_get_max_threads(), omp_get_num_procs())
+    if environment_cap:
+        n = min(n, environment_cap)
+    if quota_cap:
+        n = min(n, quota_cap)
+    return max(n, 1)
+
+
+def threads_for_call(num_threads=None):
+    """The number of threads that a call with this argument would use at most."""
+    return resolve_threads(num_threads)
+
+
+def check_threads(n):
+    """The validated number of threads, 1 to 1024."""
+    return checked_threads(n)
+
+
+cdef Py_ssize_t shares_of(object num_threads, Py_ssize_t items, double flops) except 0:
+    cdef Py_ssize_t n = resolve_threads(num_threads)
+    if flops < serial_threshold:
+        return 1
+    return max(1, min(n, items))
+
+
+def openmp_version():
+    """The year and month of the OpenMP specification that this build follows, 0 without OpenMP."""
+    return fc_openmp_version()
+
+
+def openmp_max_threads():
+    return omp_get_max_threads()
+
+
+def compiler():
+    return (<bytes>FC_COMPILER).decode()
+
+
+def fma_peak(dtype, int threads, double seconds):
+    """FLOP/s that `threads` threads reach together on independent fused multiply-adds in registers."""
+    cdef const fc_kernels *kernels = fc_current(str(dtype) == "float64")
+    cdef ptrdiff_t iterations = 1 << 16
+    cdef Py_ssize_t t
+    cdef double done
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        done = 0
+        start = time.perf_counter()
+        with nogil:
+            for t in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                done += kernels.fma_peak(iterations)
+        elapsed = time.perf_counter() - start
+        if elapsed < 1e-3:
+            iterations *= 2
+        else:
+            best = max(best, done / elapsed)
+    return best
+
+
+# ---------------------------------------------------------------- scratch memory
+
+cdef enum:
+    SCRATCH_ALIGNMENT = 64
+    HUGE_PAGE = 2 * 1024 * 1024
+
+SCRATCH_KEPT = 64 * 1024 * 1024
+cdef list kept = []
+
+
+@cython.final
+cdef class Scratch:
+    """A piece of memory, freed with the object; `data` is aligned to a cache line at least."""
+
+    def __cinit__(self, size_t size):
+        cdef bint huge = size >= HUGE_PAGE
+        cdef size_t alignment = HUGE_PAGE if huge else SCRATCH_ALIGNMENT
+        cdef void *data = NULL
+        self.size = (size + alignment - 1) // alignment * alignment if size else alignment
+        if posix_memalign(&data, alignment, self.size) != 0:
+            raise MemoryError(f"fastconv: could not allocate {size} bytes of scratch memory")
+        self.data = <char *>data
+        if huge:
+            advise_huge_pages(data, self.size)
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef Scratch take_scratch(size_t size):
+    cdef Scratch scratch
+    cdef list tried = []
+    found = None
+    while found is None:
+        try:
+            scratch = kept.pop()
+        except IndexError:
+            break
+        if scratch.size >= size:
+            found = scratch
+        else:
+            tried.append(scratch)
+    if found is None:
+        return Scratch(size)  # the smaller ones go: the next call of this size finds one that fits
+    kept.extend(tried)
+    return found
+
+
+cdef void give_scratch(Scratch scratch):
+    if scratch.size + scratch_kept() <= <size_t>SCRATCH_KEPT:
+        kept.append(scratch)
+
+
+def scratch_kept():
+    """Bytes of scratch memory kept for later calls."""
+    cdef Scratch scratch
+    cdef size_t total = 0
+    for scratch in list(kept):
+        total += scratch.size
+    return total
+
+
+def release_memory():
+    """Give the scratch memory that is kept for later calls back to the system."""
+    kept.clear()
+
+
+fc_openmp_start()
+_use_isa(os.environ.get("FASTCONV_ISA") or isa_available()[0])

@@ -1,0 +1,133 @@
+"""Process-wide settings: instruction set, threads, default algorithm, scratch memory, :func:`show_config`."""
+import contextlib
+import contextvars
+import os
+import sys
+from pathlib import Path
+
+from ._kernels import _runtime
+from ._version import __version__
+
+__all__ = ["algorithm", "get_num_threads", "release_memory", "set_num_threads", "show_config", "threads"]
+
+DEFAULT_ALGORITHMS = ("auto", "direct")
+
+
+# ---------------------------------------------------------------- threads
+
+@contextlib.contextmanager
+def threads(n):
+    """Use ``n`` threads (1 to 1024) for calls inside the ``with`` block of this thread or task.
+
+    Examples
+    --------
+    >>> with fastconv.threads(1):
+    ...     y = fastconv.conv2d(x, w)
+    """
+    token = _runtime.threads_context.set(_runtime.check_threads(n))
+    try:
+        yield
+    finally:
+        _runtime.threads_context.reset(token)
+
+
+def set_num_threads(n):
+    """Set the default number of threads (1 to 1024) of this process."""
+    _runtime.set_process_threads(_runtime.check_threads(n))
+
+
+def get_num_threads():
+    """The number of threads that a call made here would use at most."""
+    return _runtime.threads_for_call()
+
+
+def cgroup_quota():
+    """CPUs that the control group's quota allows, rounded down and at least 1; None without a quota."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else max(1, int(quota) // int(period))
+    with contextlib.suppress(OSError, ValueError):
+        folder = Path("/sys/fs/cgroup/cpu")
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+        return max(1, quota // period) if quota > 0 else None
+    return None
+
+
+def _environment_threads():
+    text = os.environ.get("FASTCONV_NUM_THREADS")
+    if not text:
+        return 0
+    try:
+        return _runtime.check_threads(int(text))
+    except ValueError:
+        raise ValueError(f"FASTCONV_NUM_THREADS: got {text!r}; expected an integer from 1 to 1024") from None
+
+
+_runtime.set_caps(_environment_threads(), cgroup_quota() or 0)
+
+
+# ---------------------------------------------------------------- default algorithm
+
+def _checked_default(name, source):
+    if name not in DEFAULT_ALGORITHMS:
+        raise ValueError(f"{source}: got {name!r}; only {' and '.join(map(repr, DEFAULT_ALGORITHMS))} serve every "
+                         "convolution and can be the default")
+    return name
+
+
+_algorithm = contextvars.ContextVar(
+    "fastconv_algorithm",
+    default=_checked_default(os.environ.get("FASTCONV_ALGORITHM") or "auto", "FASTCONV_ALGORITHM"))
+
+
+@contextlib.contextmanager
+def algorithm(name):
+    """Make ``"auto"`` mean this algorithm (``"auto"`` or ``"direct"``) inside the ``with`` block."""
+    token = _algorithm.set(_checked_default(name, "algorithm"))
+    try:
+        yield
+    finally:
+        _algorithm.reset(token)
+
+
+def default_algorithm():
+    return _algorithm.get()
+
+
+# ---------------------------------------------------------------- the rest
+
+def release_memory():
+    """Give the scratch memory that is kept between calls back to the system."""
+    _runtime.release_memory()
+
+
+def openmp_runtime():
+    """The OpenMP library that this process has loaded, or a sentence that says there is none."""
+    if not _runtime.openmp_version():
+        return "none: built without OpenMP, every call runs on one thread"
+    name = "unknown library"
+    with contextlib.suppress(OSError):
+        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if ".so" in line}
+        known = sorted(Path(p).name for p in loaded if Path(p).name.startswith(("libgomp", "libomp", "libiomp")))
+        name = ", ".join(known) or name
+    return f"{name} (OpenMP {_runtime.openmp_version()})"
+
+
+def show_config(file=None):
+    """Print version, compiler, OpenMP runtime, instruction sets and threads."""
+    quota = cgroup_quota()
+    lines = {
+        "fastconv": __version__,
+        "compiler": _runtime.compiler(),
+        "openmp": openmp_runtime(),
+        "isa built": ", ".join(_runtime.isa_names()),
+        "isa available": ", ".join(_runtime.isa_available()),
+        "isa in use": _runtime.isa_in_use(),
+        "threads": f"{get_num_threads()} of {os.cpu_count()} CPUs",
+        "cpu quota": "none" if quota is None else f"{quota} CPUs",
+        "algorithm": default_algorithm(),
+        "scratch kept": f"{_runtime.scratch_kept()} bytes",
+    }
+    for name, value in lines.items():
+        print(f"{name:14} {value}", file=file or sys.stdout)
