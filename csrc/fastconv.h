@@ -34,6 +34,8 @@ typedef struct fc_strip {
     ptrdiff_t dst_c, dst_axis[3];
 } fc_strip;
 
+/* The adjoint of that copy takes the same descriptor: what the strip holds is added where it came from. */
+
 /* c[crow[m] + j] = act(bias[j] + sum over s < nseg, l < len of
  *                      a[row[m] + seg[s] + l * step] * b[(s * len + l) * width + j])
  * for m < rows and j < n. b's rows are `width` wide, n rounded up to whole vectors. */
@@ -51,7 +53,7 @@ typedef struct fc_gemm {
 } fc_gemm;
 
 /* Pack one block of weights: dst[(at[t] * len + l) * width + j] = src[j * col + l * red + t], zero for
- * n <= j < width. `at` permutes the taps (backward-input groups them by stride phase). */
+ * n <= j < width. Returns 0 if a weight is NaN or infinite, else 1. `at` permutes the taps (backward-input groups them by stride phase). */
 typedef struct fc_pack {
     const void *src;
     ptrdiff_t n, col;      /* columns of the block */
@@ -90,7 +92,8 @@ typedef struct fc_kernels {
     double (*fma_peak)(ptrdiff_t iterations);  /* runs independent FMA chains; returns the FLOPs done */
 
     void (*load_strip)(const fc_strip *);
-    void (*pack_weight)(const fc_pack *);
+    void (*fold_strip)(const fc_strip *);
+    int (*pack_weight)(const fc_pack *);
     void (*gemm)(const fc_gemm *);
     void (*load_rows)(const fc_rows *);
     void (*store_rows)(const fc_rows *);

@@ -1,2 +1,4 @@
 """Convolution, pooling and ReLU kernels for NumPy arrays, forward and backward."""
 from ._version import __version__ as __version__
+from .conv import *
+from .runtime import *

@@ -1,7 +1,9 @@
 /* Moving weights and pixels between the caller's order and rows of `width` columns. */
 
-/* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ... */
-static void pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l) {
+/* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ...
+ * Adds 0 x what it packs to `check`, which stays 0 as long as everything is finite. */
+static void pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l,
+                     vec *check) {
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
     vec block[VBYTES / sizeof(T)];
     ptrdiff_t t = 0;
@@ -13,24 +15,33 @@ static void pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, 
         vtranspose(block);
         for (ptrdiff_t i = 0; i < valid; i++) {
             vstore(dst + (p->at[t] * p->len + l) * width, block[i]);
+            *check += block[i] * 0;
             if (++t == p->ntap) { t = 0; l++; }
         }
     }
 }
 
-static void pack_weight(const fc_pack *p) {
+static int pack_weight(const fc_pack *p) {
+    vec check = {0};
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
     for (ptrdiff_t j = 0; j < p->n; j += VL) {
         const T *src = (const T *)p->src + j * p->col;
         T *dst = (T *)p->dst + j;
         const ptrdiff_t columns = p->n - j < VL ? p->n - j : VL;
         if (p->col == 1) /* one tap, columns adjacent in memory */
-            for (ptrdiff_t l = 0; l < p->len; l++) vstore(dst + l * width, vload_upto(src + l * p->red, columns));
+            for (ptrdiff_t l = 0; l < p->len; l++) {
+                const vec w = vload_upto(src + l * p->red, columns);
+                vstore(dst + l * width, w);
+                check += w * 0;
+            }
         else if (p->red == p->ntap)
-            pack_run(p, src, dst, columns, p->len * p->ntap, 0);
+            pack_run(p, src, dst, columns, p->len * p->ntap, 0, &check);
         else
-            for (ptrdiff_t l = 0; l < p->len; l++) pack_run(p, src + l * p->red, dst, columns, p->ntap, l);
+            for (ptrdiff_t l = 0; l < p->len; l++) pack_run(p, src + l * p->red, dst, columns, p->ntap, l, &check);
     }
+    int finite = 1;
+    for (ptrdiff_t i = 0; i < VL; i++) finite &= check[i] == 0;
+    return finite;
 }
 
 /* Sum of the partial gradients of VL columns at one (tap, channel) row, in the order of the parts. */

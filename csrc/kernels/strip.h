@@ -92,3 +92,22 @@ static void load_strip(const fc_strip *s) {
         }
     }
 }
+
+/* src at lo + (d, h, w), as the padding mode maps it, += dst[c][d][h][w]; zeros take nothing. */
+static void fold_strip(const fc_strip *s) {
+    for (ptrdiff_t d = 0; d < s->count[0]; d++) {
+        const ptrdiff_t to_d = padded_source(s->lo[0] + d, s->extent[0], s->mode);
+        for (ptrdiff_t h = 0; h < s->count[1]; h++) {
+            const ptrdiff_t to_h = padded_source(s->lo[1] + h, s->extent[1], s->mode);
+            if (to_d < 0 || to_h < 0) continue;
+            T *to = (T *)s->src + to_d * s->src_axis[0] + to_h * s->src_axis[1];
+            const T *from = (const T *)s->dst + d * s->dst_axis[0] + h * s->dst_axis[1];
+            for (ptrdiff_t w = 0; w < s->count[2]; w++) {
+                const ptrdiff_t to_w = padded_source(s->lo[2] + w, s->extent[2], s->mode);
+                if (to_w < 0) continue;
+                for (ptrdiff_t c = 0; c < s->channels; c++)
+                    to[to_w * s->src_axis[2] + c * s->src_c] += from[w * s->dst_axis[2] + c * s->dst_c];
+            }
+        }
+    }
+}

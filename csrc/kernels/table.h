@@ -44,6 +44,7 @@ const fc_kernels FC_TABLE = {
     .leave = leave,
     .fma_peak = fma_peak,
     .load_strip = load_strip,
+    .fold_strip = fold_strip,
     .pack_weight = pack_weight,
     .gemm = gemm,
     .load_rows = load_rows,

@@ -90,7 +90,8 @@ cdef extern from "fastconv.h":
         void (*leave)(uint64_t) noexcept nogil
         double (*fma_peak)(ptrdiff_t) noexcept nogil
         void (*load_strip)(const fc_strip *) noexcept nogil
-        void (*pack_weight)(const fc_pack *) noexcept nogil
+        void (*fold_strip)(const fc_strip *) noexcept nogil
+        int (*pack_weight)(const fc_pack *) noexcept nogil
         void (*gemm)(const fc_gemm *) noexcept nogil
         void (*load_rows)(const fc_rows *) noexcept nogil
         void (*store_rows)(const fc_rows *) noexcept nogil

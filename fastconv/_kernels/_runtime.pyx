@@ -166,6 +166,11 @@ cdef Py_ssize_t shares_of(object num_threads, Py_ssize_t items, double flops) ex
     return max(1, min(n, items))
 
 
+def shares_for(num_threads, Py_ssize_t items, double flops):
+    """The number of threads that a call of this many work items and FLOPs uses."""
+    return shares_of(num_threads, items, flops)
+
+
 def openmp_version():
     """The year and month of the OpenMP specification that this build follows, 0 without OpenMP."""
     return fc_openmp_version()

@@ -1,0 +1,461 @@
+"""Convolution: forward, backward and transposed, in one, two and three dimensions.
+
+Sources: the tiles follow the register blocking of Goto and van de Geijn, "Anatomy of High-Performance Matrix
+Multiplication" (ACM TOMS 2008), applied to padded strips of the input without an im2col matrix, in the manner of
+Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures" (SC 2018). The
+arithmetic is described in Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
+"""
+from . import convolve
+from .convolve import PackedWeight
+from .planning import ConvPlan
+
+__all__ = [
+    "ConvPlan", "PackedWeight", "conv1d", "conv1d_backward", "conv1d_backward_input", "conv1d_backward_weight",
+    "conv2d", "conv2d_backward", "conv2d_backward_input", "conv2d_backward_weight", "conv3d", "conv3d_backward",
+    "conv3d_backward_input", "conv3d_backward_weight", "conv_algorithms", "conv_transpose1d",
+    "conv_transpose1d_backward", "conv_transpose2d", "conv_transpose2d_backward", "conv_transpose3d",
+    "conv_transpose3d_backward", "explain_conv", "pack_weight",
+]
+
+
+# ---------------------------------------------------------------- 1-D
+
+def conv1d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", activation=None,
+           algorithm="auto", out=None, num_threads=None):
+    """Convolution (cross-correlation) of a signal, with bias and activation in the same pass.
+
+    Parameters
+    ----------
+    x : array, (N, C, L), or without the batch axis
+        float32 or float64, channels-first or channels-last; other strides cost one copy.
+    w : array or PackedWeight, (K, C // groups, R)
+    b : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, (before, after) pairs, "valid", "same" or "same_lower"
+        Negative numbers crop.
+    groups : int
+        Channels fall into this many groups that don't mix; groups = C is a depthwise convolution.
+    padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
+        As in :func:`numpy.pad`.
+    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
+    algorithm : {"auto", "direct", "winograd2", "winograd4", "fft"}
+    out : array of the result's shape and dtype, any strides, optional
+    num_threads : int, optional
+
+    Returns
+    -------
+    y : array, (N, K, Q)
+        In the memory order of x; each output extent is
+        ``floor((in + before + after - dilation * (kernel - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    TypeError
+        An operand is not float32 or float64, or the dtypes differ.
+    ValueError
+        A shape, extent or option doesn't fit; the message names it.
+    """
+    return convolve.forward("conv1d", 1, x, w, b, stride, padding, dilation, groups, padding_mode, activation,
+                            algorithm, out, num_threads)
+
+
+def conv1d_backward(dy, x, w, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                    need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                    num_threads=None):
+    """Gradients of :func:`conv1d` (without activation) with respect to x, w and b.
+
+    Parameters
+    ----------
+    dy : array, (N, K, Q)
+        Gradient with respect to the result.
+    x, w : arrays, (N, C, L) and (K, C // groups, R)
+    need : three bools
+        Which of dx, dw and db to compute.
+    out : three arrays or None
+    accumulate : bool
+        Add dw and db to the arrays in `out` instead of overwriting them.
+    Others as in :func:`conv1d`.
+
+    Returns
+    -------
+    dx, dw, db : arrays of the shapes of x, w and (K,), or None where not needed
+        dx in the memory order of dy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv1d`.
+    """
+    return convolve.backward("conv1d_backward", 1, dy, x, w, stride, padding, dilation, groups, padding_mode, need,
+                             algorithm, out, accumulate, num_threads)
+
+
+def conv1d_backward_input(dy, w, input_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                          algorithm="auto", out=None, num_threads=None):
+    """Gradient of :func:`conv1d` with respect to its input, of shape `input_shape`, in the memory order of dy.
+
+    Computed by stride phases: no zeros are inserted. Parameters and errors as in :func:`conv1d_backward`.
+    """
+    return convolve.backward_input("conv1d_backward_input", 1, dy, w, input_shape, stride, padding, dilation, groups,
+                                   padding_mode, algorithm, out, num_threads)
+
+
+def conv1d_backward_weight(dy, x, weight_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                           algorithm="auto", out=None, accumulate=False, num_threads=None):
+    """Gradient of :func:`conv1d` with respect to its weights, of shape `weight_shape`, C-contiguous.
+
+    Partial sums over fixed parts of batch and space are joined in order, so the bits don't depend on the number of
+    threads. Parameters and errors as in :func:`conv1d_backward`.
+    """
+    return convolve.backward_weight("conv1d_backward_weight", 1, dy, x, weight_shape, stride, padding, dilation, groups,
+                                    padding_mode, algorithm, out, accumulate, num_threads)
+
+
+def conv_transpose1d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, activation=None,
+                     algorithm="auto", out=None, num_threads=None):
+    """Transposed convolution: the adjoint of :func:`conv1d` as a layer of its own, for upsampling and generation.
+
+    Parameters
+    ----------
+    x : array, (N, C, L), or without the batch axis
+    w : array, (C, K // groups, R)
+    b : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, or (before, after) pairs, not negative
+    output_padding : int or one per axis, less than max(stride, dilation)
+        Extends the result at the end of each axis.
+    activation, algorithm, out, num_threads
+        As in :func:`conv1d`.
+
+    Returns
+    -------
+    y : array, (N, K, Q)
+        Each extent is ``(in - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv1d`.
+    """
+    return convolve.transposed("conv_transpose1d", 1, x, w, b, stride, padding, output_padding, groups, dilation,
+                               activation, algorithm, out, num_threads)
+
+
+def conv_transpose1d_backward(dy, x, w, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
+                              need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                              num_threads=None):
+    """Gradients (dx, dw, db) of :func:`conv_transpose1d`; parameters and results as in :func:`conv1d_backward`."""
+    return convolve.transposed_backward("conv_transpose1d_backward", 1, dy, x, w, stride, padding, output_padding, groups,
+                                        dilation, need, algorithm, out, accumulate, num_threads)
+
+
+# ---------------------------------------------------------------- 2-D
+
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", activation=None,
+           algorithm="auto", out=None, num_threads=None):
+    """Convolution (cross-correlation) of an image, with bias and activation in the same pass.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W), or without the batch axis
+        float32 or float64, channels-first or channels-last; other strides cost one copy.
+    w : array or PackedWeight, (K, C // groups, R, S)
+    b : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, (before, after) pairs, "valid", "same" or "same_lower"
+        Negative numbers crop.
+    groups : int
+        Channels fall into this many groups that don't mix; groups = C is a depthwise convolution.
+    padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
+        As in :func:`numpy.pad`.
+    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
+    algorithm : {"auto", "direct", "winograd2", "winograd4", "fft"}
+    out : array of the result's shape and dtype, any strides, optional
+    num_threads : int, optional
+
+    Returns
+    -------
+    y : array, (N, K, P, Q)
+        In the memory order of x; each output extent is
+        ``floor((in + before + after - dilation * (kernel - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    TypeError
+        An operand is not float32 or float64, or the dtypes differ.
+    ValueError
+        A shape, extent or option doesn't fit; the message names it.
+    """
+    return convolve.forward("conv2d", 2, x, w, b, stride, padding, dilation, groups, padding_mode, activation,
+                            algorithm, out, num_threads)
+
+
+def conv2d_backward(dy, x, w, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                    need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                    num_threads=None):
+    """Gradients of :func:`conv2d` (without activation) with respect to x, w and b.
+
+    Parameters
+    ----------
+    dy : array, (N, K, P, Q)
+        Gradient with respect to the result.
+    x, w : arrays, (N, C, H, W) and (K, C // groups, R, S)
+    need : three bools
+        Which of dx, dw and db to compute.
+    out : three arrays or None
+    accumulate : bool
+        Add dw and db to the arrays in `out` instead of overwriting them.
+    Others as in :func:`conv2d`.
+
+    Returns
+    -------
+    dx, dw, db : arrays of the shapes of x, w and (K,), or None where not needed
+        dx in the memory order of dy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv2d`.
+    """
+    return convolve.backward("conv2d_backward", 2, dy, x, w, stride, padding, dilation, groups, padding_mode, need,
+                             algorithm, out, accumulate, num_threads)
+
+
+def conv2d_backward_input(dy, w, input_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                          algorithm="auto", out=None, num_threads=None):
+    """Gradient of :func:`conv2d` with respect to its input, of shape `input_shape`, in the memory order of dy.
+
+    Computed by stride phases: no zeros are inserted. Parameters and errors as in :func:`conv2d_backward`.
+    """
+    return convolve.backward_input("conv2d_backward_input", 2, dy, w, input_shape, stride, padding, dilation, groups,
+                                   padding_mode, algorithm, out, num_threads)
+
+
+def conv2d_backward_weight(dy, x, weight_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                           algorithm="auto", out=None, accumulate=False, num_threads=None):
+    """Gradient of :func:`conv2d` with respect to its weights, of shape `weight_shape`, C-contiguous.
+
+    Partial sums over fixed parts of batch and space are joined in order, so the bits don't depend on the number of
+    threads. Parameters and errors as in :func:`conv2d_backward`.
+    """
+    return convolve.backward_weight("conv2d_backward_weight", 2, dy, x, weight_shape, stride, padding, dilation, groups,
+                                    padding_mode, algorithm, out, accumulate, num_threads)
+
+
+def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, activation=None,
+                     algorithm="auto", out=None, num_threads=None):
+    """Transposed convolution: the adjoint of :func:`conv2d` as a layer of its own, for upsampling and generation.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W), or without the batch axis
+    w : array, (C, K // groups, R, S)
+    b : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, or (before, after) pairs, not negative
+    output_padding : int or one per axis, less than max(stride, dilation)
+        Extends the result at the end of each axis.
+    activation, algorithm, out, num_threads
+        As in :func:`conv2d`.
+
+    Returns
+    -------
+    y : array, (N, K, P, Q)
+        Each extent is ``(in - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv2d`.
+    """
+    return convolve.transposed("conv_transpose2d", 2, x, w, b, stride, padding, output_padding, groups, dilation,
+                               activation, algorithm, out, num_threads)
+
+
+def conv_transpose2d_backward(dy, x, w, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
+                              need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                              num_threads=None):
+    """Gradients (dx, dw, db) of :func:`conv_transpose2d`; parameters and results as in :func:`conv2d_backward`."""
+    return convolve.transposed_backward("conv_transpose2d_backward", 2, dy, x, w, stride, padding, output_padding, groups,
+                                        dilation, need, algorithm, out, accumulate, num_threads)
+
+
+# ---------------------------------------------------------------- 3-D
+
+def conv3d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", activation=None,
+           algorithm="auto", out=None, num_threads=None):
+    """Convolution (cross-correlation) of a volume or video, with bias and activation in the same pass.
+
+    Parameters
+    ----------
+    x : array, (N, C, D, H, W), or without the batch axis
+        float32 or float64, channels-first or channels-last; other strides cost one copy.
+    w : array or PackedWeight, (K, C // groups, T, R, S)
+    b : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, (before, after) pairs, "valid", "same" or "same_lower"
+        Negative numbers crop.
+    groups : int
+        Channels fall into this many groups that don't mix; groups = C is a depthwise convolution.
+    padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
+        As in :func:`numpy.pad`.
+    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
+    algorithm : {"auto", "direct", "winograd2", "winograd4", "fft"}
+    out : array of the result's shape and dtype, any strides, optional
+    num_threads : int, optional
+
+    Returns
+    -------
+    y : array, (N, K, O, P, Q)
+        In the memory order of x; each output extent is
+        ``floor((in + before + after - dilation * (kernel - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    TypeError
+        An operand is not float32 or float64, or the dtypes differ.
+    ValueError
+        A shape, extent or option doesn't fit; the message names it.
+    """
+    return convolve.forward("conv3d", 3, x, w, b, stride, padding, dilation, groups, padding_mode, activation,
+                            algorithm, out, num_threads)
+
+
+def conv3d_backward(dy, x, w, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                    need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                    num_threads=None):
+    """Gradients of :func:`conv3d` (without activation) with respect to x, w and b.
+
+    Parameters
+    ----------
+    dy : array, (N, K, O, P, Q)
+        Gradient with respect to the result.
+    x, w : arrays, (N, C, D, H, W) and (K, C // groups, T, R, S)
+    need : three bools
+        Which of dx, dw and db to compute.
+    out : three arrays or None
+    accumulate : bool
+        Add dw and db to the arrays in `out` instead of overwriting them.
+    Others as in :func:`conv3d`.
+
+    Returns
+    -------
+    dx, dw, db : arrays of the shapes of x, w and (K,), or None where not needed
+        dx in the memory order of dy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv3d`.
+    """
+    return convolve.backward("conv3d_backward", 3, dy, x, w, stride, padding, dilation, groups, padding_mode, need,
+                             algorithm, out, accumulate, num_threads)
+
+
+def conv3d_backward_input(dy, w, input_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                          algorithm="auto", out=None, num_threads=None):
+    """Gradient of :func:`conv3d` with respect to its input, of shape `input_shape`, in the memory order of dy.
+
+    Computed by stride phases: no zeros are inserted. Parameters and errors as in :func:`conv3d_backward`.
+    """
+    return convolve.backward_input("conv3d_backward_input", 3, dy, w, input_shape, stride, padding, dilation, groups,
+                                   padding_mode, algorithm, out, num_threads)
+
+
+def conv3d_backward_weight(dy, x, weight_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                           algorithm="auto", out=None, accumulate=False, num_threads=None):
+    """Gradient of :func:`conv3d` with respect to its weights, of shape `weight_shape`, C-contiguous.
+
+    Partial sums over fixed parts of batch and space are joined in order, so the bits don't depend on the number of
+    threads. Parameters and errors as in :func:`conv3d_backward`.
+    """
+    return convolve.backward_weight("conv3d_backward_weight", 3, dy, x, weight_shape, stride, padding, dilation, groups,
+                                    padding_mode, algorithm, out, accumulate, num_threads)
+
+
+def conv_transpose3d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, activation=None,
+                     algorithm="auto", out=None, num_threads=None):
+    """Transposed convolution: the adjoint of :func:`conv3d` as a layer of its own, for upsampling and generation.
+
+    Parameters
+    ----------
+    x : array, (N, C, D, H, W), or without the batch axis
+    w : array, (C, K // groups, T, R, S)
+    b : array, (K,), optional
+    stride, dilation : int or one per axis
+    padding : int, one per axis, or (before, after) pairs, not negative
+    output_padding : int or one per axis, less than max(stride, dilation)
+        Extends the result at the end of each axis.
+    activation, algorithm, out, num_threads
+        As in :func:`conv3d`.
+
+    Returns
+    -------
+    y : array, (N, K, O, P, Q)
+        Each extent is ``(in - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv3d`.
+    """
+    return convolve.transposed("conv_transpose3d", 3, x, w, b, stride, padding, output_padding, groups, dilation,
+                               activation, algorithm, out, num_threads)
+
+
+def conv_transpose3d_backward(dy, x, w, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
+                              need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                              num_threads=None):
+    """Gradients (dx, dw, db) of :func:`conv_transpose3d`; parameters and results as in :func:`conv3d_backward`."""
+    return convolve.transposed_backward("conv_transpose3d_backward", 3, dy, x, w, stride, padding, output_padding, groups,
+                                        dilation, need, algorithm, out, accumulate, num_threads)
+
+
+# ---------------------------------------------------------------- plans
+
+def pack_weight(w, *, stride=1, dilation=1, groups=1, input_shape=None, algorithm="auto"):
+    """Weights in the order in which the kernels read them, for many forward calls with the same weights.
+
+    Parameters
+    ----------
+    w : array, (K, C // groups, *kernel), or (out, in) of a dense layer
+    stride, dilation, groups
+        Of the convolution.
+    input_shape : tuple, optional
+        Shape of the x to come, where known; without it the form that serves any size is kept.
+    algorithm : str
+
+    Returns
+    -------
+    PackedWeight
+        Takes the place of `w` in conv1d, conv2d, conv3d and linear, and gives the same bits.
+    """
+    return convolve.pack(w, stride, dilation, groups, input_shape, algorithm)
+
+
+def conv_algorithms(x_shape, w_shape, *, op="forward", stride=1, padding=0, dilation=1, groups=1,
+                    padding_mode="zeros"):
+    """Names of the algorithms that can serve a convolution, best first; `op` as in :func:`explain_conv`."""
+    return convolve.algorithms("conv_algorithms", x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode)
+
+
+def explain_conv(x_shape, w_shape, *, op="forward", dtype="float32", memory_order="channels_first", num_threads=None,
+                 algorithm="auto", stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
+    """What a convolution call with these arguments does.
+
+    Parameters
+    ----------
+    x_shape, w_shape : tuples, (N, C, *spatial) and (K, C // groups, *kernel)
+    op : {"forward", "backward_input", "backward_weight"}
+    memory_order : {"channels_first", "channels_last"}
+        Of x, or of dy for backward_input.
+    Others as in :func:`conv2d`.
+
+    Returns
+    -------
+    ConvPlan
+        Algorithm, tiles, work items and workspace in bytes. All but `threads` and `workspace` depend on the arguments
+        of the convolution alone.
+    """
+    return convolve.conv_plan("explain_conv", x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride,
+                              padding, dilation, groups, padding_mode)

@@ -1,0 +1,422 @@
+"""Convolution for any number of spatial axes: check, allocate, call. The public names are in conv.py."""
+from functools import lru_cache
+
+import numpy as np
+
+from . import checks, runtime
+from ._kernels import _conv, _runtime
+from .planning import ConvPlan, backward_axes, correlation_blocking, forward_axes, weight_blocking
+
+ALGORITHMS = ("auto", "direct", "winograd2", "winograd4", "fft")
+OPERATIONS = ("forward", "backward_input", "backward_weight")
+
+
+# ---------------------------------------------------------------- plans
+
+@lru_cache(maxsize=256)
+def plan(op, g, dtype, src_last, isa):
+    """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
+    f64 = dtype == np.float64
+    itemsize, _, block = _runtime.tile_constants(f64)
+    red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
+    if op == "backward_input":
+        red, cols, axes = cols, red, backward_axes(g)
+    shape = g.n, g.groups, red, cols
+    if op == "backward_weight":
+        blocking = weight_blocking(axes, *shape, itemsize, block, src_last)
+        return _conv.WeightGradient(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs)
+    blocking = correlation_blocking(axes, *shape, itemsize, block, src_last)
+    return _conv.Correlation(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input")
+
+
+def _plan_of(op, g, src, order):
+    return plan(op, g, src.dtype, order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+
+
+def algorithms_for(op, g):
+    """Names of the algorithms that can serve, best first."""
+    return ("direct",)
+
+
+def select(fn, op, g, algorithm):
+    """The name that `algorithm` stands for; ValueError if a named one can't serve."""
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"{fn}: algorithm: got {algorithm!r}; expected one of {', '.join(map(repr, ALGORITHMS))}")
+    if algorithm == "auto":
+        algorithm = runtime.default_algorithm()
+    serving = algorithms_for(op, g)
+    if algorithm == "auto":
+        return serving[0]
+    if algorithm not in serving:
+        raise NotImplementedError(f"{fn}: algorithm: {algorithm!r} is not built yet; this version has 'direct'")
+    return algorithm
+
+
+# ---------------------------------------------------------------- operands and results
+
+def _batched(fn, rank, name, value):
+    """(array with a batch axis, whether it had none)."""
+    value = checks.operand(fn, name, value)
+    checks.rank_of(fn, name, value, rank + 1, rank + 2)
+    return (value[None], True) if value.ndim == rank + 1 else (value, False)
+
+
+def _weight(fn, rank, w, like):
+    w = checks.operand(fn, "w", w)
+    checks.rank_of(fn, "w", w, rank + 2)
+    checks.same_dtype(fn, *like, "w", w)
+    return np.ascontiguousarray(w) if w.flags.aligned else w.copy()
+
+
+def _target(fn, name, out, shape, dtype, order, inputs, unbatched):
+    """The array that the kernels write: out itself where they can, else a new one of that order."""
+    if out is not None:
+        checks.output(fn, name, out, shape[1:] if unbatched else shape, dtype, inputs)
+        view = out[None] if unbatched else out
+        if checks.kernel_view(view):
+            return view
+    return checks.empty(shape, dtype, order)
+
+
+def _finish(target, out, unbatched):
+    """What the caller gets for `target`: his own array if he gave one."""
+    if out is None:
+        return target[0] if unbatched else target
+    view = out[None] if unbatched else out
+    if view.__array_interface__["data"] != target.__array_interface__["data"] or view.strides != target.strides:
+        view[...] = target
+    return out
+
+
+def _spatial(values, rank):
+    return tuple(values[3 - rank:])
+
+
+def _crop(x, g):
+    """The part of x that negative padding leaves."""
+    if all(front == back == 0 for front, back in g.crop):
+        return x
+    cuts = _spatial(g.crop, g.rank)
+    return x[(slice(None), slice(None), *(slice(front, x.shape[i + 2] - back) for i, (front, back) in enumerate(cuts)))]
+
+
+def _geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode):
+    return checks.conv_geometry(fn, rank, tuple(x_shape), tuple(w_shape), checks.hashable(stride),
+                                checks.hashable(padding), checks.hashable(dilation), groups, padding_mode)
+
+
+# ---------------------------------------------------------------- packed weights
+
+class PackedWeight:
+    """Weights in the order in which the kernels read them; made by :func:`fastconv.pack_weight`.
+
+    Immutable. Stands for the weights in the forward functions, with the same bits as plain weights.
+
+    Attributes
+    ----------
+    shape, dtype : of the plain weights
+    groups : int
+    isa, algorithm : str
+        What the weights were packed for.
+    nbytes : int
+    """
+
+    __slots__ = ("_data", "algorithm", "dtype", "groups", "isa", "shape")
+
+    def __init__(self, data, shape, dtype, groups, isa, algorithm):
+        data.flags.writeable = False
+        for name, value in (("_data", data), ("shape", shape), ("dtype", dtype), ("groups", groups), ("isa", isa),
+                            ("algorithm", algorithm)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name, value):
+        raise AttributeError("PackedWeight is immutable")
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    @property
+    def nbytes(self):
+        return self._data.nbytes
+
+    def __repr__(self):
+        return (f"PackedWeight(shape={self.shape}, dtype={self.dtype}, groups={self.groups}, isa={self.isa!r}, "
+                f"algorithm={self.algorithm!r}, nbytes={self.nbytes})")
+
+
+def pack(w, stride, dilation, groups, input_shape, algorithm):
+    fn = "pack_weight"
+    w = checks.operand(fn, "w", w)
+    checks.rank_of(fn, "w", w, 2, 3, 4, 5)
+    rank = w.ndim - 2
+    c = w.shape[1] * checks.integer(fn, "groups", groups, 1)
+    if input_shape is None:
+        checks.per_axis(fn, "stride", stride, rank, 1)
+        spans = [d * (k - 1) + 1 for d, k in zip(checks.per_axis(fn, "dilation", dilation, rank, 1), w.shape[2:])]
+        input_shape = (1, c, *spans)
+    g = _geometry(fn, rank, checks.shape_tuple(fn, "input_shape", input_shape), w.shape, stride, 0, dilation, groups,
+                  "zeros")
+    algorithm = select(fn, "forward", g, algorithm)
+    compiled = plan("forward", g, w.dtype, False, _runtime.isa_in_use())
+    size = compiled.packed_bytes
+    data = np.empty(size + 64, np.uint8)
+    data = data[-data.__array_interface__["data"][0] % 64:][:size]
+    compiled.pack(np.ascontiguousarray(w), data)
+    return PackedWeight(data, w.shape, w.dtype, g.groups, _runtime.isa_in_use(), algorithm)
+
+
+def _check_packed(fn, w, groups, x, rank, algorithm):
+    if w.ndim != rank + 2:
+        raise ValueError(f"{fn}: w: got packed weights of shape {w.shape}; expected {rank + 2} axes")
+    if w.dtype != x.dtype:
+        raise ValueError(f"{fn}: w: was packed from {w.dtype}; expected {x.dtype}, like x")
+    if w.isa != _runtime.isa_in_use():
+        raise ValueError(f"{fn}: w: was packed for {w.isa!r}; the kernels in use are {_runtime.isa_in_use()!r}")
+    if w.groups != groups:
+        raise ValueError(f"{fn}: w: was packed for {w.groups} groups; got groups={groups}")
+    if algorithm not in ("auto", w.algorithm):
+        raise ValueError(f"{fn}: algorithm: got {algorithm!r}; the weights were packed for {w.algorithm!r}")
+
+
+# ---------------------------------------------------------------- forward
+
+def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, activation, algorithm, out,
+            num_threads):
+    x, unbatched = _batched(fn, rank, "x", x)
+    packed = None
+    if isinstance(w, PackedWeight):
+        _check_packed(fn, w, groups, x, rank, algorithm)
+        packed = w._data
+    else:
+        w = _weight(fn, rank, w, ("x", x))
+    g = _geometry(fn, rank, x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
+    act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
+    select(fn, "forward", g, algorithm)
+    b = checks.bias(fn, b, g.k, x)
+    source, order = checks.in_an_order(x)
+    shape = (g.n, g.k, *_spatial(g.out, rank))
+    y = _target(fn, "out", out, shape, x.dtype, order, {"x": x, "w": None if packed is not None else w, "b": b},
+                unbatched)
+    if g.n:
+        _plan_of("forward", g, x, order).run(_crop(source, g), None if packed is not None else w, packed, b, y, act,
+                                             num_threads)
+    return _finish(y, out, unbatched)
+
+
+def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilation, activation, algorithm, out,
+               num_threads):
+    x, unbatched = _batched(fn, rank, "x", x)
+    if isinstance(w, PackedWeight):
+        raise ValueError(f"{fn}: w: got packed weights, which serve conv{rank}d only")
+    w = _weight(fn, rank, w, ("x", x))
+    g = _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilation, groups)
+    act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
+    select(fn, "backward_input", g, algorithm)
+    b = checks.bias(fn, b, g.c, x)
+    source, order = checks.in_an_order(x)
+    y = _target(fn, "out", out, (g.n, g.c, *_spatial(g.in_, rank)), x.dtype, order, {"x": x, "w": w, "b": b},
+                unbatched)
+    if g.n:
+        _plan_of("backward_input", g, x, order).run(source, w, None, b, y, act, num_threads)
+    return _finish(y, out, unbatched)
+
+
+def _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilation, groups):
+    return checks.conv_transpose_geometry(
+        fn, rank, x.shape, w.shape, checks.hashable(stride), checks.hashable(padding),
+        checks.hashable(output_padding), checks.hashable(dilation), groups)
+
+
+# ---------------------------------------------------------------- backward
+
+def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, groups, padding_mode, algorithm, out,
+                   num_threads, inputs=None):
+    dy, unbatched = _batched(fn, rank, "dy", dy)
+    w = _weight(fn, rank, w, ("dy", dy))
+    shape = checks.shape_tuple(fn, "input_shape", input_shape)
+    if len(shape) != rank + (1 if unbatched else 2):
+        raise ValueError(f"{fn}: input_shape: got {shape}; expected {rank + (1 if unbatched else 2)} extents, like dy")
+    shape = (1, *shape) if unbatched else shape
+    g = _geometry(fn, rank, shape, w.shape, stride, padding, dilation, groups, padding_mode)
+    checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
+    select(fn, "backward_input", g, algorithm)
+    source, order = checks.in_an_order(dy)
+    dx = _target(fn, "out", out, shape, dy.dtype, order, inputs or {"dy": dy, "w": w}, unbatched)
+    if g.n:
+        _input_gradient(g, source, order, w, dx, num_threads)
+    return _finish(dx, out, unbatched)
+
+
+def _input_gradient(g, dy, order, w, dx, num_threads):
+    """dx = the gradient, through the padded input's gradient where padding repeats elements."""
+    inner = _crop(dx, g)
+    if inner is not dx:
+        dx[...] = 0
+    if g.mode == 0 or not any(g.before + g.after):
+        _plan_of("backward_input", g._replace(mode=0), dy, order).run(dy, w, None, None, inner, 0, num_threads)
+        return
+    padded = g._replace(in_=tuple(i + b + a for i, b, a in zip(g.in_, g.before, g.after)), before=(0, 0, 0),
+                        after=(0, 0, 0), mode=0)
+    gradient = checks.empty((g.n, g.c, *_spatial(padded.in_, g.rank)), dy.dtype, order)
+    _plan_of("backward_input", padded, dy, order).run(dy, w, None, None, gradient, 0, num_threads)
+    inner[...] = 0
+    _conv.fold(gradient, inner, g.before, g.mode, num_threads)
+
+
+def _weight_gradients(g, dy, x, shapes, need, out, accumulate, num_threads):
+    """(dw, db) of the convolution x -> dy; each None where not needed. `out` has been checked."""
+    given = tuple(o if wanted else None for o, wanted in zip(out, need))
+    in_place = all(o is None or o.flags.c_contiguous and o.flags.aligned for o in given)
+    accumulate = accumulate and any(o is not None for o in given)
+    fresh = np.zeros if accumulate or not g.n else np.empty
+    parts = [None if not wanted else o if o is not None and in_place else fresh(shape, x.dtype)
+             for o, wanted, shape in zip(given, need, shapes)]
+    if g.n and any(need):
+        source, order = checks.in_an_order(x)
+        dy, _ = checks.in_an_order(dy)
+        _plan_of("backward_weight", g, x, order).run(_crop(source, g), dy, *parts, accumulate and in_place,
+                                                     num_threads)
+    for part, o in zip(parts, given):
+        if part is o:
+            if part is not None and not g.n and not accumulate:
+                part[...] = 0
+        elif o is not None:
+            o[...] = o + part if accumulate else part
+    return tuple(part if o is None else o for part, o in zip(parts, given))
+
+
+def backward_weight(fn, rank, dy, x, weight_shape, stride, padding, dilation, groups, padding_mode, algorithm, out,
+                    accumulate, num_threads):
+    dy, x, _ = _gradient_and_input(fn, rank, dy, x)
+    shape = checks.shape_tuple(fn, "weight_shape", weight_shape)
+    if len(shape) != rank + 2:
+        raise ValueError(f"{fn}: weight_shape: got {shape}; expected {rank + 2} extents")
+    g = _geometry(fn, rank, x.shape, shape, stride, padding, dilation, groups, padding_mode)
+    checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
+    select(fn, "backward_weight", g, algorithm)
+    if out is not None:
+        checks.output(fn, "out", out, shape, x.dtype, {"dy": dy, "x": x})
+    dw, _ = _weight_gradients(g, dy, x, (shape, None), (True, False), (out, None), accumulate, num_threads)
+    return dw
+
+
+def _gradient_and_input(fn, rank, dy, x):
+    dy, unbatched = _batched(fn, rank, "dy", dy)
+    x, x_unbatched = _batched(fn, rank, "x", x)
+    if unbatched != x_unbatched:
+        raise ValueError(f"{fn}: dy and x: got {dy.ndim - unbatched} and {x.ndim - x_unbatched} axes; "
+                         "expected both with or both without a batch axis")
+    checks.same_dtype(fn, "x", x, "dy", dy)
+    return dy, x, unbatched
+
+
+def _check_outputs(fn, need, out, shapes, dtype, inputs):
+    """Check `need` and the caller's result arrays of a whole backward; returns both as plain tuples."""
+    if len(need) != 3 or len(out) != 3:
+        raise ValueError(f"{fn}: need and out: expected three entries each, for dx, dw and db")
+    for i, (name, shape) in enumerate(zip(("dx", "dw", "db"), shapes)):
+        if need[i] and out[i] is not None:
+            others = {other: out[j] for j, other in enumerate(("dx", "dw", "db")) if j != i and need[j]}
+            checks.output(fn, f"out[{i}] ({name})", out[i], shape, dtype, inputs | others)
+    return tuple(bool(n) for n in need), tuple(out)
+
+
+def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
+             num_threads):
+    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    w = _weight(fn, rank, w, ("x", x))
+    g = _geometry(fn, rank, x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
+    checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
+    inputs = {"dy": dy, "x": x, "w": w}
+    dx_shape = x.shape[1:] if unbatched else x.shape
+    need, out = _check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
+    for op, wanted in zip(OPERATIONS[1:], need):
+        if wanted:
+            select(fn, op, g, algorithm)
+    dx = None
+    if need[0]:
+        source, order = checks.in_an_order(dy)
+        target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
+        if g.n:
+            _input_gradient(g, source, order, w, target, num_threads)
+        dx = _finish(target, out[0], unbatched)
+    dw, db = _weight_gradients(g, dy, x, (w.shape, (g.k,)), need[1:], out[1:], accumulate, num_threads)
+    return dx, dw, db
+
+
+def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, groups, dilation, need, algorithm, out,
+                        accumulate, num_threads):
+    """The transposed convolution's dy takes the part of x, and its x that of dy, in the convolution that it mirrors."""
+    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    w = _weight(fn, rank, w, ("x", x))
+    g = _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilation, groups)
+    checks.shape_of(fn, "dy", dy, (g.n, g.c, *_spatial(g.in_, rank)))
+    inputs = {"dy": dy, "x": x, "w": w}
+    dx_shape = x.shape[1:] if unbatched else x.shape
+    need, out = _check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
+    for op, wanted in zip(("forward", "backward_weight"), need):
+        if wanted:
+            select(fn, op, g, algorithm)
+    dx = None
+    if need[0]:
+        source, order = checks.in_an_order(dy)
+        target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
+        if g.n:
+            _plan_of("forward", g, dy, order).run(source, w, None, None, target, 0, num_threads)
+        dx = _finish(target, out[0], unbatched)
+    dw, _ = _weight_gradients(g, x, dy, (w.shape, None), (need[1], False), (out[1], None), accumulate, num_threads)
+    db = _bias_gradient(g, dy, need[2], out[2], accumulate, num_threads)
+    return dx, dw, db
+
+
+def _bias_gradient(g, dy, wanted, out, accumulate, num_threads):
+    """Sums of dy over batch and space, as the column sums of a 1x1 convolution with dy as its gradient."""
+    if not wanted:
+        return None
+    one = (1, 1, 1)
+    shape = g._replace(k=g.c, c=1, groups=1, out=g.in_, kernel=one, stride=one, dilation=one,
+                       before=(0, 0, 0), after=(0, 0, 0), mode=0)
+    _, db = _weight_gradients(shape, dy, dy[:, :1], (None, (g.c,)), (False, True), (None, out), accumulate, num_threads)
+    return db
+
+
+# ---------------------------------------------------------------- plans for people
+
+def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride, padding, dilation, groups,
+              padding_mode):
+    """(geometry, ConvPlan) for :func:`fastconv.explain_conv`."""
+    x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
+    rank = len(x_shape) - 2
+    if rank not in (1, 2, 3) or len(w_shape) != len(x_shape):
+        raise ValueError(f"{fn}: x_shape, w_shape: got {x_shape} and {w_shape}; expected 3 to 5 extents each")
+    if op not in OPERATIONS:
+        raise ValueError(f"{fn}: op: got {op!r}; expected one of {', '.join(OPERATIONS)}")
+    dtype = np.dtype(dtype)
+    if dtype not in checks.FLOATS:
+        raise TypeError(f"{fn}: dtype: got {dtype}; expected float32 or float64")
+    checks.choice(fn, "memory_order", memory_order, dict.fromkeys((checks.CHANNELS_FIRST, checks.CHANNELS_LAST)))
+    g = _geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
+    algorithm = select(fn, op, g, algorithm)
+    compiled = plan(op, g, dtype, memory_order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+    blocking = compiled.blocking
+    flops = 2 * g.macs
+    threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
+    strip = None if blocking.in_place else (-(-_reduction(op, g) // blocking.c_parts), *blocking.strip)
+    return ConvPlan(
+        op, algorithm, "direct serves every convolution", _runtime.isa_in_use(), str(dtype), memory_order,
+        blocking.box, _runtime.tile_constants(dtype == np.float64)[2], strip, compiled.work_items, blocking.parts,
+        flops, compiled.packed_bytes, compiled.share_bytes, threads,
+        compiled.packed_bytes + threads * compiled.share_bytes)
+
+
+def _reduction(op, g):
+    return (g.k if op == "backward_input" else g.c) // g.groups
+
+
+def algorithms(fn, x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode):
+    x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
+    if op not in OPERATIONS:
+        raise ValueError(f"{fn}: op: got {op!r}; expected one of {', '.join(OPERATIONS)}")
+    g = _geometry(fn, len(x_shape) - 2, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
+    return algorithms_for(op, g)

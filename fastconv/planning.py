@@ -1,0 +1,228 @@
+"""How a convolution is cut into work items and tiles: a function of shapes, dtype, order and kernels alone.
+
+Forward and backward-input are one operation here, a *correlation*: ``dst[k, o]`` is a sum over taps and
+reduction channels of ``src[c, i * in_step + offset(tap)]``. Forward walks its source in steps of the
+stride. Backward-input falls into stride phases: the outputs ``phase + out_step * i`` all use the same
+taps, at the same offsets from ``i``, so no zeros are inserted anywhere.
+"""
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+# A strip and the rows of results beside it share L2 (1 MiB and more) with a chunk of packed weights.
+STRIP_BYTES = 256 * 1024
+BOX_PIXELS = 1024
+# Small images are joined until a box has this many pixels: enough tiles for one pass over the weights.
+JOINED_PIXELS = 128
+# A work item should be worth its strip: about 2 MFLOP. More items than WANTED_ITEMS balance no better.
+ITEM_FLOPS = 2e6
+WANTED_ITEMS = 16
+LEAST_PIXELS = 32
+# Channels-first strips keep their order from this many channels on; fewer are interleaved, so that a
+# row of taps and channels is one run of memory.
+PLANAR_CHANNELS = 8
+# Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
+PARTS = 16
+PART_BYTES = 4 * 1024 * 1024
+CACHE_LINE = 64
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """What one convolution call does (:func:`fastconv.explain_conv`)."""
+
+    op: str
+    algorithm: str
+    reason: str
+    isa: str
+    dtype: str
+    memory_order: str
+    box: tuple            #: images, depth, height, width of the output box of one work item
+    block: int            #: output channels that one pass of the tile computes
+    strip: tuple | None   #: channels, depth, height, width of the padded input copied for a box; None: read in place
+    work_items: int
+    partial_sums: int     #: weight gradient: partial sums joined in a fixed order
+    flops: int            #: multiply and add counted as two, padding taps included
+    packed_bytes: int     #: packed weights, or partial weight gradients
+    share_bytes: int      #: scratch memory of one thread
+    threads: int
+    workspace: int        #: bytes of scratch memory that the call uses: packed_bytes + threads * share_bytes
+
+
+class Axis(NamedTuple):
+    """One spatial axis of a correlation."""
+
+    src: int
+    dst: int
+    in_step: int
+    out_step: int
+    phases: tuple  # of tuples of (tap, offset), offsets ascending
+
+    @property
+    def low(self):
+        return min((o for phase in self.phases for _, o in phase), default=0)
+
+    @property
+    def high(self):
+        return max((o for phase in self.phases for _, o in phase), default=0)
+
+    def reach(self, size):
+        """Source positions that `size` adjacent outputs use."""
+        return (-(-size // self.out_step) - 1) * self.in_step + self.high - self.low + 1
+
+    def boxes(self, size):
+        return -(-self.dst // size)
+
+    def split(self, parts):
+        """The size of one of `parts` even pieces, whole stride cells."""
+        cells = -(-self.dst // self.out_step)
+        return min(self.dst, -(-cells // parts) * self.out_step)
+
+
+def forward_axes(g):
+    return tuple(
+        Axis(g.in_[i], g.out[i], g.stride[i], 1,
+             (tuple((r, r * g.dilation[i] - g.before[i]) for r in range(g.kernel[i])),))
+        for i in range(3))
+
+
+def backward_axes(g):
+    axes = []
+    for i in range(3):
+        s, d = g.stride[i], g.dilation[i]
+        phases = []
+        for a in range(min(s, g.in_[i])):
+            taps = [(r, (a + g.before[i] - r * d) // s)
+                    for r in range(g.kernel[i]) if (a + g.before[i] - r * d) % s == 0]
+            phases.append(tuple(sorted(taps, key=lambda tap: tap[1])))
+        axes.append(Axis(g.out[i], g.in_[i], 1, s, tuple(phases)))
+    return tuple(axes)
+
+
+class Blocking(NamedTuple):
+    """The numbers that the compiled drivers need; sizes in elements."""
+
+    axes: tuple
+    box: tuple            # n d h w
+    boxes: tuple
+    strip: tuple          # d h w of the strip
+    strip_last: bool      # its channels are adjacent
+    in_place: bool        # no strip: the tiles read the source
+    strip_stride: tuple   # n c d h w
+    k_groups: int         # work items along the blocks of output columns
+    c_parts: int          # weight gradient: work items along the reduction channels' rows
+    parts: int            # weight gradient: partial sums
+
+
+def _strip_strides(strip, channels, last, lane_line):
+    d, h, w = strip
+    if last:
+        return d * h * w * channels, 1, h * w * channels, w * channels, channels
+    plane = -(-d * h * w // lane_line) * lane_line
+    if plane // lane_line % 2 == 0:
+        plane += lane_line  # odd multiples of a line spread the channels over the L1 sets
+    return plane * channels, plane, h * w, w, 1
+
+
+def _largest_box(axes, pixel_limit, fits):
+    """The largest box that fits, splitting the outermost axes first."""
+    box = [axis.dst for axis in axes]
+    for i, axis in enumerate(axes):
+        parts = 1
+        while (prod(box) > pixel_limit or not fits(box)) and box[i] > axis.out_step:
+            parts += max(1, parts // 8)
+            box[i] = axis.split(parts)
+    return box
+
+
+@lru_cache(maxsize=512)
+def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
+    """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse)."""
+    taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
+    in_place = taps == 1 and all(
+        axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
+        for axis in axes)
+    strip_last = src_last or red < PLANAR_CHANNELS
+
+    def strip_bytes(box):
+        return red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
+
+    box = _largest_box(axes, BOX_PIXELS, lambda b: in_place or strip_bytes(b) <= STRIP_BYTES)
+    images = 1
+    if box == [axis.dst for axis in axes]:
+        images = max(1, min(n, JOINED_PIXELS // prod(box), STRIP_BYTES // strip_bytes(box)))
+    col_blocks = -(-cols // block)
+    flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
+    wanted = min(WANTED_ITEMS, flops / ITEM_FLOPS)
+    weights_dominate = cols * taps > prod(axis.src for axis in axes)
+    k_groups = 1
+
+    def items():
+        return -(-n // images) * groups * prod(a.boxes(b) for a, b in zip(axes, box)) * k_groups
+
+    while items() < wanted:
+        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
+        splittable = [i for i in range(3) if halves[i] < box[i]]
+        if images > 1:
+            images = (images + 1) // 2
+        elif k_groups < col_blocks and (weights_dominate or not splittable):
+            k_groups = min(2 * k_groups, col_blocks)
+        elif splittable and prod(box) > LEAST_PIXELS:
+            box[splittable[0]] = halves[splittable[0]]
+        elif k_groups < col_blocks:
+            k_groups = min(2 * k_groups, col_blocks)
+        else:
+            break
+    strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
+    return Blocking(
+        axes, (images, *box), (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box))), strip, strip_last, in_place,
+        _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize), k_groups, 1, 1)
+
+
+@lru_cache(maxsize=512)
+def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
+    """Blocking of backward-weight: rows are (tap, channel), columns out-channels, the reduction is over pixels."""
+    taps = prod(len(axis.phases[0]) for axis in axes)
+    in_place = taps == 1 and all(
+        axis.low == 0 and (axis.dst - 1) * axis.in_step < axis.src for axis in axes)
+    strip_last = src_last or red < PLANAR_CHANNELS
+
+    def strip_bytes(box, channels):
+        return channels * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
+
+    # Each pass over a box loads and stores all accumulators, so it should sum over many pixels:
+    # rather fewer channels at a time than a flat box.
+    c_parts = 1
+    box = [axis.dst for axis in axes]
+    while True:
+        channels = -(-red // c_parts)
+        box = _largest_box(axes, BOX_PIXELS, lambda b: in_place or strip_bytes(b, channels) <= STRIP_BYTES)
+        if in_place or channels <= PLANAR_CHANNELS or prod(box) >= min(4 * LEAST_PIXELS, prod(a.dst for a in axes)):
+            break
+        c_parts *= 2
+    images = 1
+    if box == [axis.dst for axis in axes]:
+        most = STRIP_BYTES // strip_bytes(box, channels) if not in_place else n
+        images = max(1, min(n, 4 * JOINED_PIXELS // prod(box), most))
+    col_blocks = -(-cols // block)
+    dw_bytes = groups * red * taps * cols * itemsize
+    flops = 2 * n * groups * red * cols * taps * prod(axis.dst for axis in axes)
+    wanted = min(WANTED_ITEMS, max(1, flops / ITEM_FLOPS))
+    boxes = (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box)))
+    while prod(boxes) < wanted and prod(box) >= 8 * LEAST_PIXELS and PART_BYTES // dw_bytes >= prod(boxes):
+        i = next((i for i in range(3) if axes[i].split(2 * boxes[i + 1]) < box[i]), None)
+        if i is None:
+            break
+        box[i] = axes[i].split(2 * boxes[i + 1])
+        boxes = (boxes[0], *(a.boxes(b) for a, b in zip(axes, box)))
+    parts = max(1, min(prod(boxes), PARTS, PART_BYTES // dw_bytes, int(wanted / groups) or 1))
+    k_groups = 1
+    while groups * parts * k_groups * c_parts < wanted and k_groups < col_blocks:
+        k_groups = min(2 * k_groups, col_blocks)
+    while groups * parts * k_groups * c_parts < wanted and red // (2 * c_parts) >= PLANAR_CHANNELS:
+        c_parts *= 2
+    strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
+    return Blocking(
+        axes, (images, *box), boxes, strip, strip_last, in_place,
+        _strip_strides(strip, -(-red // c_parts), strip_last, CACHE_LINE // itemsize), k_groups, c_parts, parts)

@@ -1,0 +1,32 @@
+"""Fixtures that run a kernel test on every instruction set of this CPU and with several threads."""
+import os
+
+import pytest
+
+from fastconv import runtime
+from fastconv._kernels import _runtime
+
+AVAILABLE = _runtime.isa_available()
+
+
+@pytest.fixture(params=AVAILABLE)
+def isa(request):
+    """The kernels in use; tests without this fixture run on the best ones."""
+    before = _runtime._use_isa(request.param)
+    yield request.param
+    _runtime._use_isa(before)
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request):
+    """The number of threads, with nothing too small for them."""
+    before = _runtime.set_serial_threshold(0)
+    with runtime.threads(request.param):
+        yield request.param
+    _runtime.set_serial_threshold(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _threads_beyond_the_cores():
+    """Three threads on two cores should not spin against each other."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

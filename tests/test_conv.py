@@ -1,0 +1,255 @@
+"""Convolution against the reference: every instruction set, dtype, memory order, several threads."""
+import numpy as np
+import pytest
+from kernel_helpers import DTYPES, ORDERS, Guarded, assert_close, in_order, normal, small_integers
+
+import fastconv as fc
+from fastconv import reference
+from fastconv._kernels import _runtime
+
+# (x shape, w shape, arguments); extents sit at vector lengths, one beside them, and below.
+CASES = {
+    "3x3": ((2, 16, 9, 10), (17, 16, 3, 3), {"padding": 1}),
+    "3x3-c9-k21": ((1, 9, 13, 11), (21, 9, 3, 3), {"padding": 1}),
+    "3x3-stride2": ((2, 15, 12, 9), (33, 15, 3, 3), {"stride": 2, "padding": 1}),
+    "5x3-dilated": ((1, 8, 14, 15), (7, 8, 5, 3), {"padding": (2, 1), "dilation": (2, 3)}),
+    "first-layer": ((2, 3, 17, 19), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
+    "one-channel": ((3, 1, 28, 28), (32, 1, 3, 3), {"padding": 1}),
+    "1x1": ((2, 65, 7, 7), (130, 65, 1, 1), {}),
+    "1x1-stride2": ((1, 31, 8, 9), (16, 31, 1, 1), {"stride": 2}),
+    "1x1-stride3-padded": ((1, 4, 8, 9), (5, 4, 1, 1), {"stride": 3, "padding": 2}),
+    "stride-beyond-kernel": ((1, 6, 13, 13), (5, 6, 2, 2), {"stride": 4}),
+    "groups": ((2, 12, 8, 8), (18, 4, 3, 3), {"groups": 3, "padding": 1}),
+    "depthwise": ((2, 17, 9, 9), (17, 1, 3, 3), {"groups": 17, "padding": 1}),
+    "depthwise-multiplier": ((1, 5, 9, 9), (15, 1, 5, 5), {"groups": 5, "padding": 2, "stride": 2}),
+    "asymmetric-padding": ((1, 4, 7, 7), (3, 4, 3, 3), {"padding": ((0, 2), (3, 1))}),
+    "cropped": ((1, 4, 12, 12), (3, 4, 3, 3), {"padding": ((-2, 1), (1, -3))}),
+    "same": ((1, 4, 11, 10), (6, 4, 4, 3), {"padding": "same", "stride": (2, 3)}),
+    "same-lower": ((1, 4, 11, 10), (6, 4, 4, 3), {"padding": "same_lower"}),
+    "large-reduction": ((1, 300, 4, 4), (40, 300, 3, 3), {"padding": 1}),
+    "one-pixel": ((4, 20, 1, 1), (30, 20, 1, 1), {}),
+    "wide": ((1, 8, 2, 700), (9, 8, 1, 5), {"padding": (0, 2)}),
+    "1d": ((2, 8, 33), (16, 8, 9), {"padding": 4}),
+    "1d-long-kernel": ((2, 1, 900), (17, 1, 400), {"stride": 160}),
+    "1d-dilated-groups": ((1, 6, 40), (4, 3, 3), {"dilation": 4, "groups": 2, "padding": ((3, 5),)}),
+    "3d": ((1, 5, 6, 7, 8), (18, 5, 3, 3, 3), {"padding": 1}),
+    "3d-strided": ((2, 3, 7, 8, 9), (9, 3, 3, 5, 2), {"stride": (1, 2, 3), "padding": (1, 2, 0)}),
+}
+for _mode in ("reflect", "replicate", "circular", "symmetric"):
+    CASES[_mode] = ((2, 5, 6, 7), (4, 5, 3, 5), {"padding": ((1, 3), (9, 2)), "padding_mode": _mode})
+    CASES[_mode + "-1d"] = ((1, 2, 3), (3, 2, 2), {"padding": ((-1, 5),), "padding_mode": _mode})
+
+case = pytest.mark.parametrize("x_shape, w_shape, arguments", CASES.values(), ids=CASES)
+
+
+def rank(w_shape):
+    return len(w_shape) - 2
+
+
+def function(name, w_shape, module=fc):
+    return getattr(module, name.format(rank(w_shape)))
+
+
+@case
+@pytest.mark.parametrize("order", ORDERS)
+def test_forward_is_exact_on_small_integers(isa, threads, x_shape, w_shape, arguments, order):
+    x, w = small_integers(x_shape, np.float32, order=order), small_integers(w_shape, np.float32, 1)
+    b = small_integers(w_shape[:1], np.float32, 2)
+    expected = function("conv{}d", w_shape, reference)(x, w, b, **arguments)
+    out = Guarded(expected.shape, np.float32, order)
+    got = function("conv{}d", w_shape)(x, w, b, out=out.array, **arguments)
+    assert got is out.array and out.intact()
+    np.testing.assert_array_equal(got, expected)
+
+
+@case
+@pytest.mark.parametrize("orders", [("channels_first", "channels_last"), ("channels_last", "channels_last"),
+                                    ("channels_first", "channels_first"), ("channels_last", "channels_first")])
+def test_gradients_are_exact_on_small_integers(isa, threads, x_shape, w_shape, arguments, orders):
+    x, w = small_integers(x_shape, np.float32, order=orders[0]), small_integers(w_shape, np.float32, 1)
+    y_shape = function("conv{}d", w_shape, reference)(x, w, **arguments).shape
+    dy = small_integers(y_shape, np.float32, 3, orders[1])
+    expected = function("conv{}d_backward", w_shape, reference)(dy, x, w, **arguments)
+    out = [Guarded(e.shape, np.float32, orders[1] if i == 0 else "channels_first") for i, e in enumerate(expected)]
+    got = function("conv{}d_backward", w_shape)(dy, x, w, out=tuple(o.array for o in out), **arguments)
+    for g, e, o in zip(got, expected, out):
+        assert g is o.array and o.intact()
+        np.testing.assert_array_equal(g, e)
+
+
+@case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_random_values_within_tolerance(isa, x_shape, w_shape, arguments, dtype):
+    x, w, b = normal(x_shape, dtype), normal(w_shape, dtype, 1), normal(w_shape[:1], dtype, 2)
+    expected = function("conv{}d", w_shape, reference)(*(a.astype(np.float64) for a in (x, w, b)), **arguments)
+    reduction = np.prod(w_shape[1:])
+    assert_close(function("conv{}d", w_shape)(x, w, b, **arguments), expected, reduction)
+    dy = normal(expected.shape, dtype, 3)
+    gradients = function("conv{}d_backward", w_shape, reference)(
+        *(a.astype(np.float64) for a in (dy, x, w)), **arguments)
+    got = function("conv{}d_backward", w_shape)(dy, x, w, **arguments)
+    pixels = expected[0, 0].size * expected.shape[0]
+    for g, e, length in zip(got, gradients, (reduction * w_shape[0], pixels, pixels)):
+        assert_close(g, e, length)
+
+
+def test_same_bits_on_any_number_of_threads(isa):
+    x, w = normal((3, 33, 20, 21), np.float32), normal((70, 33, 3, 3), np.float32, 1)
+    dy = normal((3, 70, 20, 21), np.float32, 2)
+    before = _runtime.set_serial_threshold(0)
+    try:
+        results = [(fc.conv2d(x, w, padding=1, num_threads=t), *fc.conv2d_backward(dy, x, w, padding=1, num_threads=t))
+                   for t in (1, 2, 3, 7)]
+    finally:
+        _runtime.set_serial_threshold(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            assert a.tobytes() == b.tobytes()
+
+
+def test_bits_do_not_depend_on_the_split_of_the_batch(isa):
+    x, w = normal((5, 20, 7, 7), np.float32), normal((24, 20, 3, 3), np.float32, 1)
+    whole = fc.conv2d(x, w, padding=1, algorithm="direct")
+    parts = [fc.conv2d(x[i:i + 1], w, padding=1, algorithm="direct") for i in range(5)]
+    assert whole.tobytes() == np.concatenate(parts).tobytes()
+    dx = fc.conv2d_backward_input(whole, w, x.shape, padding=1, algorithm="direct")
+    parts = [fc.conv2d_backward_input(whole[i:i + 2], w, x[i:i + 2].shape, padding=1, algorithm="direct")
+             for i in (0, 2, 4)]
+    assert dx.tobytes() == np.concatenate(parts).tobytes()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("activation", ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"])
+def test_fused_activation(isa, order, activation):
+    x, w, b = normal((2, 9, 6, 7), np.float32, 0, order), normal((21, 9, 3, 3), np.float32, 1), normal((21,), np.float32)
+    expected = reference.conv2d(x, w, b, padding=1, activation=activation)
+    assert_close(fc.conv2d(x, w, b, padding=1, activation=activation), expected, 81, scale=20)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@case
+def test_packed_weights_give_the_same_bits(isa, x_shape, w_shape, arguments, order):
+    x, w = normal(x_shape, np.float32, 0, order), normal(w_shape, np.float32, 1)
+    packed = fc.pack_weight(w, groups=arguments.get("groups", 1))
+    plain = function("conv{}d", w_shape)(x, w, **arguments)
+    assert function("conv{}d", w_shape)(x, packed, **arguments).tobytes() == plain.tobytes()
+    assert packed.nbytes >= w.nbytes and packed.isa == isa
+
+
+def test_packed_weights_are_checked():
+    x, w = normal((1, 4, 6, 6), np.float32), normal((6, 4, 3, 3), np.float32)
+    packed = fc.pack_weight(w)
+    with pytest.raises(AttributeError):
+        packed.isa = "other"
+    for call, message in ((lambda: fc.conv2d(x.astype(np.float64), packed), "float32"),
+                          (lambda: fc.conv2d(x, packed, groups=2), "groups"),
+                          (lambda: fc.conv1d(x[0], packed), "axes"),
+                          (lambda: fc.conv_transpose2d(x, packed), "packed")):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_result_keeps_the_memory_order(order):
+    x, w = normal((2, 5, 6, 7), np.float32, 0, order), normal((9, 5, 3, 3), np.float32, 1)
+    y = fc.conv2d(x, w, padding=1)
+    assert y.strides == in_order(np.empty(y.shape, np.float32), order).strides
+    dy = in_order(y, "channels_last")
+    assert fc.conv2d_backward_input(dy, w, x.shape, padding=1).strides == in_order(x, "channels_last").strides
+    assert fc.conv2d_backward_weight(dy, x, w.shape, padding=1).flags.c_contiguous
+
+
+def test_any_strides_in_and_out():
+    base = normal((2, 12, 9, 20), np.float32)
+    w = normal((6, 6, 3, 3), np.float32, 1)
+    views = (base[:, ::2, :, ::2], base[:, :6, ::-1], np.asfortranarray(base[:, :6]),
+             np.broadcast_to(base[:1, :1, :, :], (2, 6, 9, 20)), base[:, 3:9].transpose(0, 1, 3, 2))
+    for x in views:
+        expected = reference.conv2d(x, w)
+        assert_close(fc.conv2d(x, w), expected, 54)
+        for out in (np.asfortranarray(np.empty(expected.shape, np.float32)),
+                    np.empty((*expected.shape[:3], 2 * expected.shape[3]), np.float32)[..., ::2],
+                    np.empty((2, 10, *expected.shape[2:]), np.float32)[:, 2:8],
+                    np.empty((2, *expected.shape[2:], 10), np.float32)[..., 1:7].transpose(0, 3, 1, 2)):
+            assert fc.conv2d(x, w, out=out) is out
+            assert_close(out, expected, 54)
+
+
+def test_accumulate_adds_to_the_given_gradients():
+    x, w, dy = normal((2, 5, 6, 6), np.float64), normal((7, 5, 3, 3), np.float64), normal((2, 7, 6, 6), np.float64)
+    _, dw, db = fc.conv2d_backward(dy, x, w, padding=1)
+    for into in (np.ones(w.shape), np.asfortranarray(np.ones(w.shape))):
+        bias = np.ones(7)
+        got = fc.conv2d_backward(dy, x, w, padding=1, out=(None, into, bias), accumulate=True, need=(False, True, True))
+        assert got[0] is None and got[1] is into and got[2] is bias
+        np.testing.assert_allclose(into, dw + 1, rtol=1e-12)
+        np.testing.assert_allclose(bias, db + 1, rtol=1e-12)
+
+
+def test_empty_batch():
+    w = normal((7, 5, 3, 3), np.float32)
+    x, dy = np.empty((0, 5, 6, 6), np.float32), np.empty((0, 7, 4, 4), np.float32)
+    assert fc.conv2d(x, w).shape == (0, 7, 4, 4)
+    dx, dw, db = fc.conv2d_backward(dy, x, w)
+    assert dx.shape == x.shape and not dw.any() and not db.any()
+
+
+def test_padding_contributes_nothing_to_infinite_weights(isa):
+    x, w = np.ones((1, 3, 4, 5), np.float32), np.ones((20, 3, 3, 3), np.float32)
+    w[3, :, 0, 0] = np.inf
+    w[18, 1, 2, 2] = np.nan
+    for order in ORDERS:
+        y = fc.conv2d(in_order(x, order), w, padding=1, activation="relu")
+        np.testing.assert_array_equal(y, reference.conv2d(x, w, padding=1, activation="relu"))
+        dy = in_order(np.ones((1, 20, 2, 3), np.float32), order)
+        dx = fc.conv2d_backward_input(dy, w, x.shape, padding=1, stride=2)
+        np.testing.assert_array_equal(dx, reference.conv2d_backward_input(dy, w, x.shape, padding=1, stride=2))
+
+
+def test_non_finite_inputs_stay_where_they_are(isa):
+    x, w = np.ones((1, 2, 9, 40), np.float32), np.ones((19, 2, 3, 3), np.float32)
+    x[0, 1, 4, 33], x[0, 0, 2, 7] = np.nan, np.inf
+    np.testing.assert_array_equal(fc.conv2d(x, w, algorithm="direct"), reference.conv2d(x, w))
+
+
+TRANSPOSED = {
+    "2x2-stride2": ((2, 17, 5, 6), (17, 9, 2, 2), {"stride": 2}),
+    "4x4-stride2": ((1, 6, 5, 5), (6, 18, 4, 4), {"stride": 2, "padding": 1}),
+    "3x3-output-padding": ((1, 6, 5, 5), (6, 4, 3, 3), {"stride": (2, 3), "padding": 1, "output_padding": (1, 2)}),
+    "dilated-groups": ((2, 6, 4, 4), (6, 5, 3, 3), {"groups": 3, "dilation": (2, 1), "padding": ((1, 0), (0, 1))}),
+    "output-padding-within-dilation": ((1, 3, 4, 4), (3, 2, 3, 3), {"dilation": 3, "output_padding": 2}),
+    "1d-vocoder": ((1, 12, 7), (12, 3, 16), {"stride": 8, "padding": 4}),
+    "3d": ((1, 5, 3, 4, 3), (5, 6, 2, 3, 2), {"stride": (2, 1, 2)}),
+}
+
+
+@pytest.mark.parametrize("x_shape, w_shape, arguments", TRANSPOSED.values(), ids=TRANSPOSED)
+@pytest.mark.parametrize("order", ORDERS)
+def test_transposed(isa, threads, x_shape, w_shape, arguments, order):
+    x, w = small_integers(x_shape, np.float32, 0, order), small_integers(w_shape, np.float32, 1)
+    b = small_integers((w_shape[1] * arguments.get("groups", 1),), np.float32, 2)
+    expected = function("conv_transpose{}d", w_shape, reference)(x, w, b, activation="relu", **arguments)
+    got = function("conv_transpose{}d", w_shape)(x, w, b, activation="relu", **arguments)
+    np.testing.assert_array_equal(got, expected)
+    dy = small_integers(expected.shape, np.float32, 3, order)
+    expected = function("conv_transpose{}d_backward", w_shape, reference)(dy, x, w, **arguments)
+    for g, e in zip(function("conv_transpose{}d_backward", w_shape)(dy, x, w, **arguments), expected):
+        np.testing.assert_array_equal(g, e)
+
+
+def test_plans_tell_what_is_used():
+    shapes = (1, 64, 56, 56), (64, 64, 3, 3)
+    for op in ("forward", "backward_input", "backward_weight"):
+        plan = fc.explain_conv(*shapes, op=op, padding=1, num_threads=2)
+        assert plan.algorithm in fc.conv_algorithms(*shapes, op=op, padding=1)
+        assert plan.flops == 2 * 64 * 64 * 9 * 56 * 56
+        assert plan.work_items >= 2 and plan.workspace == plan.packed_bytes + plan.threads * plan.share_bytes
+    one = fc.explain_conv(*shapes, padding=1, num_threads=1)
+    assert (one.box, one.work_items) == (fc.explain_conv(*shapes, padding=1, num_threads=2).box, one.work_items)
+
+
+def test_workspace_does_not_grow_with_the_image():
+    sizes = [fc.explain_conv((1, 16, n, n), (16, 16, 3, 3), padding=1, num_threads=1).workspace for n in (256, 4096)]
+    assert sizes[1] <= 2 * sizes[0]
+    long = fc.explain_conv((1, 4, 10_000_000), (8, 4, 9), padding=4, num_threads=1)
+    assert long.workspace < 4 * 2**20
