@@ -83,6 +83,12 @@ typedef struct fc_join {
     void *dst;
 } fc_join;
 
+/* Lanes of a block of a grouped convolution with few channels a group: lane i is output column lane0 + i
+ * of all groups together, and reads the `red` reduction channels of its group, of `cols` columns. */
+typedef struct fc_lane_map {
+    ptrdiff_t lanes, lane0, cols, red;
+} fc_lane_map;
+
 typedef struct fc_kernels {
     const char *isa;
     ptrdiff_t itemsize, lanes, block;  /* block: widest block of output columns */
@@ -98,6 +104,14 @@ typedef struct fc_kernels {
     void (*load_rows)(const fc_rows *);
     void (*store_rows)(const fc_rows *);
     void (*join_weight)(const fc_join *);
+
+    /* The same for lanes of different groups: strips and packed weights are [..][j < red][lane], and the
+     * tile multiplies a vector of a by the vector of b. */
+    void (*load_lanes)(const fc_strip *, const fc_lane_map *);
+    int (*pack_lanes)(const fc_pack *, const fc_lane_map *);
+    void (*lane_gemm)(const fc_gemm *);
+    void (*join_lanes)(const fc_join *, const fc_lane_map *);
+
     void (*activate)(fc_activation, const void *x, void *y, ptrdiff_t n);
 } fc_kernels;
 

@@ -5,7 +5,15 @@ import numpy as np
 
 from . import checks, runtime
 from ._kernels import _conv, _runtime
-from .planning import ConvPlan, backward_axes, correlation_blocking, forward_axes, weight_blocking
+from .planning import (
+    ConvPlan,
+    backward_axes,
+    correlation_blocking,
+    forward_axes,
+    is_lanewise,
+    lane_blocking,
+    weight_blocking,
+)
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4", "fft")
 OPERATIONS = ("forward", "backward_input", "backward_weight")
@@ -17,15 +25,19 @@ OPERATIONS = ("forward", "backward_input", "backward_weight")
 def plan(op, g, dtype, src_last, isa):
     """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
     f64 = dtype == np.float64
-    itemsize, _, block = _runtime.tile_constants(f64)
+    itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
     if op == "backward_input":
         red, cols, axes = cols, red, backward_axes(g)
     shape = g.n, g.groups, red, cols
-    if op == "backward_weight":
+    if is_lanewise(g.groups, cols, lanes):
+        blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
+    elif op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last)
+    else:
+        blocking = correlation_blocking(axes, *shape, itemsize, block, src_last)
+    if op == "backward_weight":
         return _conv.WeightGradient(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs)
-    blocking = correlation_blocking(axes, *shape, itemsize, block, src_last)
     return _conv.Correlation(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input")
 
 
@@ -402,11 +414,14 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     blocking = compiled.blocking
     flops = 2 * g.macs
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
-    strip = None if blocking.in_place else (-(-_reduction(op, g) // blocking.c_parts), *blocking.strip)
+    _, lanes, block = _runtime.tile_constants(dtype == np.float64)
+    channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else 1)
+    reason = "direct serves every convolution"
+    if blocking.lanewise:
+        block, reason = lanes, "direct, with lanes of several groups in one vector"
     return ConvPlan(
-        op, algorithm, "direct serves every convolution", _runtime.isa_in_use(), str(dtype), memory_order,
-        blocking.box, _runtime.tile_constants(dtype == np.float64)[2], strip, compiled.work_items, blocking.parts,
-        flops, compiled.packed_bytes, compiled.share_bytes, threads,
+        op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
+        None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops, compiled.packed_bytes, compiled.share_bytes, threads,
         compiled.packed_bytes + threads * compiled.share_bytes)
 
 

@@ -25,6 +25,8 @@ PLANAR_CHANNELS = 8
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
+# A lane strip is read once for each tap, by loads that can't be shared between columns: half of L1 and some L2.
+LANE_STRIP_BYTES = 64 * 1024
 CACHE_LINE = 64
 
 
@@ -113,6 +115,7 @@ class Blocking(NamedTuple):
     k_groups: int         # work items along the blocks of output columns
     c_parts: int          # weight gradient: work items along the reduction channels' rows
     parts: int            # weight gradient: partial sums
+    lanewise: bool = False  # lanes of one vector belong to different groups
 
 
 def _strip_strides(strip, channels, last, lane_line):
@@ -226,3 +229,31 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
     return Blocking(
         axes, (images, *box), boxes, strip, strip_last, in_place,
         _strip_strides(strip, -(-red // c_parts), strip_last, CACHE_LINE // itemsize), k_groups, c_parts, parts)
+
+
+def is_lanewise(groups, cols, lanes):
+    """Whether lanes of several groups should share a vector: below half a vector of columns a group."""
+    return groups > 1 and 2 * cols <= lanes
+
+
+@lru_cache(maxsize=512)
+def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, weight_gradient):
+    """Blocking of grouped convolution whose lanes belong to different groups, for all three operations."""
+    width = red * lanes
+
+    def fits(box):
+        return width * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box)) <= LANE_STRIP_BYTES
+
+    box = _largest_box(axes, BOX_PIXELS, fits)
+    blocks = -(-groups * cols // lanes)
+    pixels = prod(axis.dst for axis in axes)
+    joined = 1
+    if box == [axis.dst for axis in axes]:
+        strip = width * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
+        joined = max(1, min(n, JOINED_PIXELS // pixels, LANE_STRIP_BYTES // strip, n * blocks // WANTED_ITEMS))
+    boxes = (-(-n // joined), *(a.boxes(b) for a, b in zip(axes, box)))
+    parts = min(prod(boxes), PARTS) if weight_gradient else 1
+    strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
+    d, h, w = strip
+    return Blocking(axes, (joined, *box), boxes, strip, True, False,
+                    (d * h * w * width, lanes, h * w * width, w * width, width), blocks, 1, parts, True)

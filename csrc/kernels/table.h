@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include "pack.h"
 #include "strip.h"
+#include "lanes.h"
 
 static uint64_t enter(void) { return fp_enter(); }
 static void leave(uint64_t state) { fp_leave(state); }
@@ -50,5 +51,9 @@ const fc_kernels FC_TABLE = {
     .load_rows = load_rows,
     .store_rows = store_rows,
     .join_weight = join_weight,
+    .load_lanes = load_lanes,
+    .pack_lanes = pack_lanes,
+    .lane_gemm = lane_gemm,
+    .join_lanes = join_lanes,
     .activate = activate,
 };

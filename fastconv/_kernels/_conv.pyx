@@ -7,7 +7,9 @@ b. Every parallel loop runs over shares: share t of T does the work items [n * t
    with scratch number t. Items don't depend on T, so neither do the bits.
 c. Sizes, offsets and strides count elements; `char *` arithmetic multiplies by the itemsize once.
 d. Three axes, always: d h w. Arrays with fewer spatial axes have extent 1 and stride 0 in front.
-e. A thread reads nothing that another thread has just written, but packed weights and partial sums.
+e. Grouped convolution with few columns a group puts lanes of different groups into one vector: then all
+   groups together are one, a block is one vector, and strips and tiles are those of csrc/kernels/lanes.h.
+f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
 """
 cimport cython
 cimport numpy as cnp
@@ -16,7 +18,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_join, fc_kernels, fc_pack, fc_pad_mode,
+    FC_IDENTITY, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode,
     fc_rows, fc_strip, give_scratch, shares_of, take_scratch,
 )
 
@@ -89,6 +91,7 @@ cdef class Blocks:
     cdef ptrdiff_t strip_bytes, rows_bytes, table_bytes
     cdef fc_pad_mode mode
     cdef ptrdiff_t n, groups, red, cols, ntap
+    cdef ptrdiff_t lane_cols      # columns of a group, where lanes belong to different groups; else 0
     cdef ptrdiff_t src[3]
     cdef ptrdiff_t extent[4]      # n and d h w of the results
     cdef ptrdiff_t in_step[3]
@@ -112,7 +115,9 @@ cdef class Blocks:
         self.blocking, self.flops, self.transposed = blocking, flops, transposed
         self.f64, self.mode = f64, <fc_pad_mode>mode
         self.itemsize, self.block, self.lanes = kernels.itemsize, kernels.block, kernels.lanes
-        self.n, self.groups, self.red, self.cols = n, groups, red, cols
+        self.n, self.groups, self.red, self.cols, self.lane_cols = n, groups, red, cols, 0
+        if blocking.lanewise:
+            self.groups, self.cols, self.lane_cols, self.block = 1, groups * cols, cols, self.lanes
         self.in_place = blocking.in_place
         self.extent[0] = n
         for i in range(3):
@@ -128,7 +133,7 @@ cdef class Blocks:
             self.strip_axis[i] = blocking.strip_stride[i + 2]
         self.strip_size = 0 if self.in_place else self.box[0] * self.strip_n
         self.k_groups, self.c_parts, self.parts = blocking.k_groups, blocking.c_parts, blocking.parts
-        self.col_blocks = ceil_div(cols, self.block)
+        self.col_blocks = ceil_div(self.cols, self.block)
         self.ntap = kernel[0] * kernel[1] * kernel[2]
         self._fill_taps(blocking.axes, kernel)
         self.strip_bytes = line(self.strip_size * self.itemsize)
@@ -198,10 +203,17 @@ cdef class Blocks:
     cdef ptrdiff_t box_pixels(self) noexcept nogil:
         return self.box[0] * self.box[1] * self.box[2] * self.box[3]
 
-    cdef void load(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t channel,
+    cdef fc_lane_map lane_map(self, ptrdiff_t kb) noexcept nogil:
+        cdef fc_lane_map m
+        m.lane0, m.lanes = kb * self.block, min(self.block, self.cols - kb * self.block)
+        m.cols, m.red = self.lane_cols, self.red
+        return m
+
+    cdef void load(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb, ptrdiff_t channel,
                    ptrdiff_t channels, char *strip) noexcept nogil:
-        """Copy the source of a box, padded, for channels [channel, channel + channels)."""
+        """Copy the source of a box, padded: channels [channel, channel + channels), or those of block kb's lanes."""
         cdef fc_strip s
+        cdef fc_lane_map m = self.lane_map(kb)
         cdef ptrdiff_t i, cells
         s.mode = self.mode
         s.channels = channels
@@ -215,7 +227,16 @@ cdef class Blocks:
         for i in range(b.count[0]):
             s.src = x.data + ((b.origin[0] + i) * x.n + channel * x.c) * self.itemsize
             s.dst = strip + i * self.strip_n * self.itemsize
-            kernels.load_strip(&s)
+            if self.lane_cols:
+                kernels.load_lanes(&s, &m)
+            else:
+                kernels.load_strip(&s)
+
+    cdef void multiply(self, const fc_kernels *kernels, const fc_gemm *t) noexcept nogil:
+        if self.lane_cols:
+            kernels.lane_gemm(t)
+        else:
+            kernels.gemm(t)
 
     cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil:
         """Offsets of a phase's taps in the strip (or in the source) and the reduction's len and step.
@@ -258,13 +279,13 @@ cdef Tensor strip_tensor(Blocks p, char *data) noexcept nogil:
     return t
 
 
-cdef Tensor source_of(Blocks p, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t channel,
-                      ptrdiff_t channels, char *strip) noexcept nogil:
+cdef Tensor source_of(Blocks p, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
+                      ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil:
     """Where the tiles read the padded source of a box: a strip that is loaded here, or x itself."""
     cdef Tensor t
     cdef ptrdiff_t i, skip
     if not p.in_place:
-        p.load(kernels, x, b, channel, channels, strip)
+        p.load(kernels, x, b, kb, channel, channels, strip)
         return strip_tensor(p, strip)
     t = x[0]
     skip = b.origin[0] * x.n + channel * x.c
@@ -280,15 +301,20 @@ cdef void pack_share(Blocks p, const fc_kernels *kernels, const char *w, ptrdiff
                      ptrdiff_t red, char *packed, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
     """Pack the weight blocks [item0, item1), counted over (group, block)."""
     cdef fc_pack job
+    cdef fc_lane_map m
     cdef ptrdiff_t item, g, kb
-    job.len, job.red, job.col = p.red, red, col
+    job.src, job.len, job.red, job.col = w, p.red, red, col
     job.ntap, job.at = p.ntap, p.at
     for item in range(item0, item1):
         g, kb = item // p.col_blocks, item % p.col_blocks
-        job.n = min(p.block, p.cols - kb * p.block)
-        job.src = w + (g * w_group + kb * p.block * col) * p.itemsize
         job.dst = packed + p.packed_offset(g, kb) * p.itemsize
-        packed[p.flag_offset() + item] = kernels.pack_weight(&job)
+        if p.lane_cols:
+            m = p.lane_map(kb)
+            packed[p.flag_offset() + item] = kernels.pack_lanes(&job, &m)
+        else:
+            job.n = min(p.block, p.cols - kb * p.block)
+            job.src = w + (g * w_group + kb * p.block * col) * p.itemsize
+            packed[p.flag_offset() + item] = kernels.pack_weight(&job)
 
 
 cdef void pack_all(Blocks p, const fc_kernels *kernels, const char *w, bint transposed, char *packed,
@@ -296,11 +322,12 @@ cdef void pack_all(Blocks p, const fc_kernels *kernels, const char *w, bint tran
     """Weights (k, c, taps) to blocks of (tap, reduction channel, column); transposed for backward-input."""
     cdef ptrdiff_t taps = p.ntap, items = p.groups * p.col_blocks
     cdef ptrdiff_t col = taps if transposed else p.red * taps
-    cdef ptrdiff_t red = p.cols * taps if transposed else taps
+    cdef ptrdiff_t cols = p.lane_cols if p.lane_cols else p.cols
+    cdef ptrdiff_t red = cols * taps if transposed else taps
     cdef Py_ssize_t t
     # Blocks are disjoint ranges of `packed`.
     for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
-        pack_share(p, kernels, w, p.red * p.cols * taps, col, red, packed, items * t // shares, items * (t + 1) // shares)
+        pack_share(p, kernels, w, p.red * cols * taps, col, red, packed, items * t // shares, items * (t + 1) // shares)
 
 
 # ---------------------------------------------------------------- forward and backward-input
@@ -354,17 +381,24 @@ cdef class Correlation(Blocks):
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-        """Work items [item0, item1): column groups outermost, then groups, then boxes."""
+        """Work items [item0, item1): column groups outermost, then groups, then boxes.
+
+        Blocks of lanes are innermost: neighbours share the cache lines of channels-last pixels.
+        """
         cdef uint64_t state = kernels.enter()
-        cdef ptrdiff_t item, g, part, kb0, kb1
+        cdef ptrdiff_t item, box, g, part, kb0, kb1
         cdef Box b
         cdef Tensor a
         for item in range(item0, item1):
-            b = box_of(self.extent, self.box, self.boxes, item % self.box_count)
-            g = item // self.box_count % self.groups
-            part = item // self.box_count // self.groups
+            if self.lane_cols:
+                part, box, g = item % self.k_groups, item // self.k_groups, 0
+            else:
+                box = item % self.box_count
+                g = item // self.box_count % self.groups
+                part = item // self.box_count // self.groups
+            b = box_of(self.extent, self.box, self.boxes, box)
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
-            a = source_of(self, kernels, x, &b, g * self.red, self.red, private)
+            a = source_of(self, kernels, x, &b, kb0, g * self.red, self.red, private)
             self.item(kernels, &a, y, &b, g, kb0, kb1, weights, bias, <fc_activation>activation,
                       private + self.strip_bytes)
         kernels.leave(state)
@@ -401,7 +435,7 @@ cdef class Correlation(Blocks):
                 if strict:
                     self.real_taps(kernels, a, b, &self.phase[ph], &t, width)
                 else:
-                    kernels.gemm(&t)
+                    self.multiply(kernels, &t)
             if direct:
                 if activation > FC_RELU6:
                     self.activate_pixels(kernels, y, b, block, t.n, activation)
@@ -452,7 +486,7 @@ cdef class Correlation(Blocks):
                     for w in range(ceil_div(b.count[3] - phase.first[2], self.out_step[2])):
                         one.row, one.crow = t.row + m, t.crow + m
                         one.nseg, one.accumulate = 0, 0
-                        kernels.gemm(&one)
+                        self.multiply(kernels, &one)
                         one.nseg, one.accumulate = 1, 1
                         at[0], at[1], at[2] = d, h, w
                         for tap in range(phase.segs):
@@ -464,7 +498,7 @@ cdef class Correlation(Blocks):
                                 seg += (o[3 * tap + i] - self.low[i]) * a.axis[i]
                             if inside:
                                 one.b = <const char *>t.b + tap * self.red * width * self.itemsize
-                                kernels.gemm(&one)
+                                self.multiply(kernels, &one)
                         if t.activation != FC_IDENTITY:
                             kernels.activate(t.activation, <char *>t.c + t.crow[m] * self.itemsize,
                                              <char *>t.c + t.crow[m] * self.itemsize, t.n)
@@ -564,7 +598,7 @@ cdef class WeightGradient(Blocks):
             for box in range(self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts):
                 b = box_of(self.extent, self.box, self.boxes, box)
                 if part != NULL:
-                    a = source_of(self, kernels, x, &b, g * self.red + c0, c1 - c0, private)
+                    a = source_of(self, kernels, x, &b, kb0, g * self.red + c0, c1 - c0, private)
                 self.add_box(kernels, &a, dy, &b, g, q, kb0, kb1, c0, c1, first, part, column_sums,
                          private + self.strip_bytes)
                 first = False
@@ -598,7 +632,7 @@ cdef class WeightGradient(Blocks):
             t.nseg = self.fill_pixels(a, b, seg)
             t.len, t.step = b.count[3], self.in_step[2] * a.axis[2]
             t.c = part + (q * self.packed_size() + self.packed_offset(g, kb)) * self.itemsize
-            kernels.gemm(&t)
+            self.multiply(kernels, &t)
 
     cdef void load_gradient(self, const fc_kernels *kernels, const Tensor *dy, const Box *b, ptrdiff_t g,
                             ptrdiff_t kb, char *rows, char *sums) noexcept nogil:
@@ -644,6 +678,7 @@ cdef class WeightGradient(Blocks):
         """Add the parts up, in order, into (group, column block) pieces of dw and db."""
         cdef uint64_t state = kernels.enter()
         cdef fc_join j
+        cdef fc_lane_map m
         cdef ptrdiff_t item, g, kb, column
         j.parts, j.accumulate = self.parts, accumulate
         for item in range(item0, item1):
@@ -654,7 +689,12 @@ cdef class WeightGradient(Blocks):
                 j.part, j.part_stride = part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
                 j.len, j.red, j.ntap, j.col = self.red, self.ntap, self.ntap, self.red * self.ntap
                 j.dst = dw + column * j.col * self.itemsize
-                kernels.join_weight(&j)
+                if self.lane_cols:
+                    m = self.lane_map(kb)
+                    j.dst = dw
+                    kernels.join_lanes(&j, &m)
+                else:
+                    kernels.join_weight(&j)
             if db != NULL:
                 j.part = column_sums + (g * self.padded_cols() + kb * self.block) * self.itemsize
                 j.part_stride = self.groups * self.padded_cols()

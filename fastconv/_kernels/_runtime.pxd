@@ -81,6 +81,12 @@ cdef extern from "fastconv.h":
         int accumulate
         void *dst
 
+    ctypedef struct fc_lane_map:
+        ptrdiff_t lanes
+        ptrdiff_t lane0
+        ptrdiff_t cols
+        ptrdiff_t red
+
     ctypedef struct fc_kernels:
         const char *isa
         ptrdiff_t itemsize
@@ -96,6 +102,10 @@ cdef extern from "fastconv.h":
         void (*load_rows)(const fc_rows *) noexcept nogil
         void (*store_rows)(const fc_rows *) noexcept nogil
         void (*join_weight)(const fc_join *) noexcept nogil
+        void (*load_lanes)(const fc_strip *, const fc_lane_map *) noexcept nogil
+        int (*pack_lanes)(const fc_pack *, const fc_lane_map *) noexcept nogil
+        void (*lane_gemm)(const fc_gemm *) noexcept nogil
+        void (*join_lanes)(const fc_join *, const fc_lane_map *) noexcept nogil
         void (*activate)(fc_activation, const void *, void *, ptrdiff_t) noexcept nogil
 
 
