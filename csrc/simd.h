@@ -129,6 +129,24 @@ FC_INLINE void vstore_upto(T *p, vec v, ptrdiff_t n) {
     else vstore_n(p, v, n);
 }
 
+/* Lane i of the result is lane index[i] of a and b put together, 0 <= index[i] < 2 VL. */
+#if VBYTES == 64 && !defined(FC_F64)
+FC_INLINE vec vpermute2(vec a, vec b, ivec index) { return _mm512_permutex2var_ps(a, (__m512i)index, b); }
+#elif VBYTES == 64
+FC_INLINE vec vpermute2(vec a, vec b, ivec index) { return _mm512_permutex2var_pd(a, (__m512i)index, b); }
+#elif VBYTES == 32 && !defined(FC_F64)
+FC_INLINE vec vpermute2(vec a, vec b, ivec index) {
+    const vec low = _mm256_permutevar8x32_ps(a, (__m256i)index), high = _mm256_permutevar8x32_ps(b, (__m256i)index);
+    return vselect(index > 7, high, low); /* the permutation looks at the lowest three bits alone */
+}
+#else
+FC_INLINE vec vpermute2(vec a, vec b, ivec index) {
+    vec r = a;
+    for (ptrdiff_t i = 0; i < VL; i++) r[i] = index[i] < VL ? a[index[i]] : b[index[i] - VL];
+    return r;
+}
+#endif
+
 /* ------------------------------------------------------------------ zip and transpose */
 #if VBYTES / 4 == 16 && !defined(FC_F64)
 #define FC_ZIP_LO 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23

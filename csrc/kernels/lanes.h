@@ -46,17 +46,35 @@ static void lane_gemm(const fc_gemm *g) {
     for (; m < g->rows; m++) lane_tile(g, m, 1);
 }
 
-/* The vectors of one pixel of a channels-last image; from NULL is padding. */
-FC_INLINE void lane_pixel(const fc_lane_map *map, const T *from, ptrdiff_t channel_stride, T *to) {
-    for (ptrdiff_t j = 0; j < map->red; j++, to += VL) {
-        vec v = {0};
-        if (!from) vstore(to, v);
-        else if (map->red == 1 && map->cols == 1 && channel_stride == 1)
-            vstore(to, vload_upto(from + map->lane0, map->lanes));
-        else {
-            vstore(to, v);
-            for (ptrdiff_t i = 0; i < map->lanes; i++) to[i] = from[(lane_channel(map, i) + j) * channel_stride];
-        }
+/* How the lanes of a block pick their channels out of a pixel: `window` channels from `first` on. */
+typedef struct lane_pick {
+    ptrdiff_t first, window;
+    ivec index;
+} lane_pick;
+
+static lane_pick pick_of(const fc_lane_map *map) {
+    lane_pick p = {.first = lane_channel(map, 0)};
+    p.window = lane_channel(map, map->lanes - 1) + map->red - p.first;
+    for (ptrdiff_t i = 0; i < VL; i++)
+        p.index[i] = i < map->lanes ? (lane_int)(lane_channel(map, i) - p.first) : 0;
+    return p;
+}
+
+/* The vectors of one pixel; from NULL is padding. */
+FC_INLINE void lane_pixel(const fc_lane_map *map, const lane_pick *p, const T *from, ptrdiff_t channel_stride, T *to) {
+    if (!from) {
+        zero(to, map->red * VL);
+    } else if (channel_stride == 1 && p->window <= 2 * VL) {
+        const vec a = vload_upto(from + p->first, p->window);
+        vec b = {0};
+        if (p->window > VL) b = vload_upto(from + p->first + VL, p->window - VL);
+        if (map->red == 1 && map->cols == 1) vstore(to, a);
+        else
+            for (ptrdiff_t j = 0; j < map->red; j++) vstore(to + j * VL, vpermute2(a, b, p->index + (lane_int)j));
+    } else {
+        for (ptrdiff_t j = 0; j < map->red; j++)
+            for (ptrdiff_t i = 0; i < VL; i++)
+                to[j * VL + i] = from[(p->first + (ptrdiff_t)p->index[i] + j) * channel_stride];
     }
 }
 
@@ -76,6 +94,7 @@ FC_INLINE void lane_row(const fc_strip *s, const fc_lane_map *map, const T *from
 }
 
 static void load_lanes(const fc_strip *s, const fc_lane_map *map) {
+    const lane_pick pick = pick_of(map);
     const ptrdiff_t extent = s->extent[2], w0 = s->lo[2], w1 = w0 + s->count[2];
     for (ptrdiff_t d = 0; d < s->count[0]; d++) {
         const ptrdiff_t from_d = padded_source(s->lo[0] + d, s->extent[0], s->mode);
@@ -92,7 +111,7 @@ static void load_lanes(const fc_strip *s, const fc_lane_map *map) {
                     continue;
                 }
                 const ptrdiff_t from_w = padded_source(w, extent, s->mode);
-                lane_pixel(map, inside && from_w >= 0 ? src + from_w * s->src_axis[2] : NULL, s->src_c,
+                lane_pixel(map, &pick, inside && from_w >= 0 ? src + from_w * s->src_axis[2] : NULL, s->src_c,
                            dst + (w - w0) * s->dst_axis[2]);
             }
         }
