@@ -7,6 +7,7 @@
 #include "pack.h"
 #include "strip.h"
 #include "lanes.h"
+#include "winograd.h"
 
 static uint64_t enter(void) { return fp_enter(); }
 static void leave(uint64_t state) { fp_leave(state); }
@@ -55,5 +56,8 @@ const fc_kernels FC_TABLE = {
     .pack_lanes = pack_lanes,
     .lane_gemm = lane_gemm,
     .join_lanes = join_lanes,
+    .winograd_input = winograd_input,
+    .winograd_weight = winograd_weight,
+    .winograd_output = winograd_output,
     .activate = activate,
 };
