@@ -27,7 +27,7 @@ cdef class WeightGradient(Blocks):
             (2 * self.ntap * ceil_div(self.red, self.c_parts) + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
 
     @property
-    def packed_bytes(self):
+    def scratch_bytes(self):
         """Bytes of all partial sums."""
         return self.parts * (self.packed_size() + self.groups * self.padded_cols()) * self.itemsize
 
