@@ -5,4 +5,5 @@ from .conv import *
 from .dense import *
 from .im2col import *
 from .losses import *
+from .memory_order import *
 from .runtime import *

@@ -113,8 +113,8 @@ def _crop(x, g):
 
 
 def _geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode):
-    return checks.conv_geometry(fn, rank, tuple(x_shape), tuple(w_shape), checks.hashable(stride),
-                                checks.hashable(padding), checks.hashable(dilation), groups, padding_mode)
+    return checks.conv_geometry(fn, rank, tuple(x_shape), tuple(w_shape), stride, padding, dilation, groups,
+                                padding_mode)
 
 
 # ---------------------------------------------------------------- packed weights
@@ -239,9 +239,7 @@ def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilat
 
 
 def _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilation, groups):
-    return checks.conv_transpose_geometry(
-        fn, rank, x.shape, w.shape, checks.hashable(stride), checks.hashable(padding),
-        checks.hashable(output_padding), checks.hashable(dilation), groups)
+    return checks.conv_transpose_geometry(fn, rank, x.shape, w.shape, stride, padding, output_padding, dilation, groups)
 
 
 # ---------------------------------------------------------------- backward

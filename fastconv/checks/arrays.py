@@ -1,4 +1,6 @@
 """Rules for arrays and for small arguments, whatever the operation."""
+from functools import lru_cache, wraps
+
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -159,13 +161,20 @@ def padding_pairs(fn, value, rank, least):
     return tuple(pairs)
 
 
-def hashable(value):
-    """Lists and arrays as nested tuples, so that argument parsing can be cached."""
-    if isinstance(value, (list, np.ndarray)):
-        return tuple(hashable(v) for v in value)
-    if isinstance(value, tuple):
-        return tuple(hashable(v) for v in value)
-    return value
+def _plain(value):
+    kind = type(value)
+    return kind is int or kind is str or value is None or (kind is tuple and all(map(_plain, value)))
+
+
+def cached_geometry(function):
+    """Cache by arguments that are plain ints, strings and tuples; others (1 == 1.0 == True) are parsed anew."""
+    cached = lru_cache(maxsize=512)(function)
+
+    @wraps(function)
+    def call(*args):
+        return cached(*args) if _plain(args) else function(*args)
+
+    return call
 
 
 def choice(fn, name, value, choices):

@@ -1,11 +1,10 @@
 """Rules and output sizes of convolutions."""
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import choice, integer, operand, padding_pairs, per_axis, same_dtype, shape_of, to_three
+from .arrays import cached_geometry, choice, integer, operand, padding_pairs, per_axis, same_dtype, shape_of, to_three
 
 PADDING_MODES = {"zeros": 0, "reflect": 1, "replicate": 2, "edge": 2, "circular": 3, "wrap": 3, "symmetric": 4}
 ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2, "leaky_relu": 3, "sigmoid": 4, "tanh": 5, "silu": 6, "hardswish": 7}
@@ -67,7 +66,7 @@ def _conv_channels(fn, c, w_shape, groups):
     return k, groups
 
 
-@lru_cache(maxsize=512)
+@cached_geometry
 def conv_geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode):
     """The geometry of a convolution of x (N, C, *spatial) with w (K, C // groups, *kernel)."""
     n, c, *extents = x_shape
@@ -98,7 +97,7 @@ def conv_geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups,
         to_three(crop, (0, 0)), rank)
 
 
-@lru_cache(maxsize=512)
+@cached_geometry
 def conv_transpose_geometry(fn, rank, x_shape, w_shape, stride, padding, output_padding, dilation, groups):
     """The geometry of the convolution whose backward-input is this transposed convolution.
 
