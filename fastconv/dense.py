@@ -321,8 +321,10 @@ def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
     x = checks.with_channels(fn, "x", x)
     dy, x = checks.gradient_pair(fn, dy, "x", x)
     gamma = checks.per_channel(fn, "gamma", gamma, x)
-    mean, inv_std, training = saved
-    mean, inv_std = (checks.per_channel(fn, f"saved[{i}]", a, x) for i, a in enumerate((mean, inv_std)))
+    if not isinstance(saved, tuple) or len(saved) != 3:
+        raise ValueError(f"{fn}: saved: got {saved!r}; expected the tuple that batch_norm returns")
+    *statistics, training = saved
+    mean, inv_std = (checks.per_channel(fn, f"saved[{i}]", a, x) for i, a in enumerate(statistics))
     x, order = checks.in_an_order(x)
     dy, last = checks.to_order(dy, order), order == checks.CHANNELS_LAST
     sum_dy, sum_product = _norm.gradient_sums(dy, x, mean, last, num_threads)

@@ -19,6 +19,10 @@ def _entropy_operands(fn, logits, target, label_smoothing):
     return logits, target, by_index, checks.number(fn, "label_smoothing", label_smoothing, 0, 1)
 
 
+def _smoothed(probabilities, smoothing, classes):
+    return (1 - smoothing) * probabilities + smoothing / classes if smoothing else probabilities
+
+
 def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):
     """Mean over the batch and space of ``-sum(p * log_softmax(logits))`` over the classes.
 
@@ -57,8 +61,8 @@ def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):
             loss -= smoothing / classes * np.sum(log_p, where=counts[:, None], dtype=np.float64)
     else:
         total = logits.size // classes
-        p = target if not smoothing else (1 - smoothing) * target + smoothing / classes
-        loss = -np.sum(np.multiply(p, log_p, out=log_p), where=p != 0, dtype=np.float64)
+        p = _smoothed(target, smoothing, classes)
+        loss = -np.sum(np.multiply(p, log_p, out=log_p, where=p != 0), where=p != 0, dtype=np.float64)
     return float(loss / total) if total else float("nan")
 
 
@@ -73,17 +77,19 @@ def cross_entropy_backward(logits, target, *, ignore_index=None, label_smoothing
     gradient = activation.softmax(logits)
     if by_index:
         index, counts = checks.class_indices(fn, target, classes, ignore_index)
-        scale = counts[:, None] / max(counts.sum(), 1)
-        hit = np.take_along_axis(gradient, index[:, None], 1) - (1 - smoothing)
-        np.put_along_axis(gradient, index[:, None], hit, 1)
-        gradient -= smoothing / classes
-        np.multiply(gradient, scale, out=gradient, where=counts[:, None], casting="same_kind")
-        np.copyto(gradient, 0, where=~counts[:, None])
+        total = counts.sum()
+        hit = np.take_along_axis(gradient, index[:, None], 1)
+        np.put_along_axis(gradient, index[:, None], hit - (1 - smoothing), 1)
+        if smoothing:
+            gradient -= smoothing / classes
+        if total < counts.size:
+            np.copyto(gradient, 0, where=~counts[:, None])
     else:
-        p = target if not smoothing else (1 - smoothing) * target + smoothing / classes
+        total = logits.size // classes
+        p = _smoothed(target, smoothing, classes)
         gradient *= p.sum(axis=1, keepdims=True)
         gradient -= p
-        gradient /= max(logits.size // classes, 1)
+    gradient /= max(total, 1)
     return gradient
 
 

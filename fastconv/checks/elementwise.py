@@ -143,6 +143,8 @@ def class_target(fn, logits, target):
 
 def class_indices(fn, target, classes, ignore_index):
     """(indices, where they count) of a target; an ignored index becomes 0."""
+    if ignore_index is not None:
+        ignore_index = integer(fn, "ignore_index", ignore_index, -(1 << 63))
     counts = np.ones(target.shape, bool) if ignore_index is None else target != ignore_index
     wrong = counts & ((target < 0) | (target >= classes))
     if wrong.any():
