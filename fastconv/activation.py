@@ -9,9 +9,9 @@ from . import checks
 from ._kernels import _elementwise
 
 __all__ = [
-    "hardswish", "hardswish_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "log_softmax_backward", "relu",
-    "relu6", "relu6_backward", "relu_backward", "sigmoid", "sigmoid_backward", "silu", "silu_backward", "softmax",
-    "softmax_backward", "tanh", "tanh_backward",
+    "hardswish", "hardswish_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "log_softmax_backward",
+    "relu", "relu6", "relu6_backward", "relu_backward", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
+    "softmax", "softmax_backward", "tanh", "tanh_backward",
 ]
 
 
@@ -147,7 +147,7 @@ def hardswish(x, *, out=None, num_threads=None):
 
 
 def hardswish_backward(dy, saved, *, out=None, num_threads=None):
-    """Gradient of :func:`hardswish`: 0 where the input ``x = saved`` is <= -3, ``dy * (x / 3 + 1/2)`` below 3, else `dy`.
+    """Gradient of :func:`hardswish`: 0 where the input ``x = saved`` is <= -3, ``dy * (x / 3 + 1/2)`` up to 3, then `dy`.
 
     Otherwise as :func:`relu_backward`.
     """
@@ -213,7 +213,10 @@ def softmax(x, axis=1, *, out=None, num_threads=None):
 
 
 def softmax_backward(dy, saved, axis=1, *, out=None, num_threads=None):
-    """Gradient of :func:`softmax`, ``y * (dy - sum(dy * y))`` with the output ``y = saved``; as :func:`relu_backward`."""
+    """Gradient of :func:`softmax`, ``y * (dy - sum(dy * y))`` with the output ``y = saved``.
+
+    Otherwise as :func:`relu_backward`.
+    """
     return _softmax_backward("softmax_backward", dy, saved, axis, out, num_threads, False)
 
 
@@ -223,5 +226,8 @@ def log_softmax(x, axis=1, *, out=None, num_threads=None):
 
 
 def log_softmax_backward(dy, saved, axis=1, *, out=None, num_threads=None):
-    """Gradient of :func:`log_softmax`, ``dy - exp(y) * sum(dy)`` with the output ``y = saved``; as :func:`relu_backward`."""
+    """Gradient of :func:`log_softmax`, ``dy - exp(y) * sum(dy)`` with the output ``y = saved``.
+
+    Otherwise as :func:`relu_backward`.
+    """
     return _softmax_backward("log_softmax_backward", dy, saved, axis, out, num_threads, True)

@@ -134,7 +134,7 @@ def test_bad_arguments():
             (lambda: fc.cross_entropy(logits, index, label_smoothing=1.5), ValueError, "label_smoothing: got 1.5"),
             (lambda: fc.cross_entropy(logits, index, ignore_index=1.0), TypeError, "ignore_index"),
             (lambda: fc.mse_loss(logits, logits[:2]), ValueError, "mse_loss: target: got shape"),
-            (lambda: fc.mse_loss(logits, logits.astype(np.float64)), TypeError, "pred is float32 but target is float64"),
+            (lambda: fc.mse_loss(logits, logits.astype(float)), TypeError, "pred is float32 but target is float64"),
             (lambda: fc.binary_cross_entropy_with_logits(logits, logits > 0), TypeError, "target: got dtype bool")):
         with pytest.raises(error, match=message):
             call()
