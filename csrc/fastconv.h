@@ -90,6 +90,23 @@ typedef struct fc_lane_map {
     ptrdiff_t lanes, lane0, cols, red;
 } fc_lane_map;
 
+/* Transforms of Winograd convolution F(m x m, 3 x 3), P = (m + 2)^2 points.
+ * input:  from[row][column] vectors of a padded strip -> to[point][tile], a vector each; tiles are m columns apart.
+ * weight: from[tap][i] -> to[point][i], for i < tiles * n (whole vectors).
+ * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, clipped to
+ *         `rows` and `columns` of results. */
+typedef struct fc_winograd {
+    int m;
+    ptrdiff_t tiles, n;
+    const void *from;
+    ptrdiff_t from_row, from_column, from_point, from_tile;
+    void *to;
+    ptrdiff_t to_row, to_column, to_point, to_tile;
+    ptrdiff_t rows, columns;
+    const void *bias;
+    fc_activation activation;
+} fc_winograd;
+
 /* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
  * side: element l of vector i at i * len + l or at l * step + i. Backward: x is the output, y takes dx. */
 typedef struct fc_softmax {
@@ -136,6 +153,10 @@ typedef struct fc_kernels {
     int (*pack_lanes)(const fc_pack *, const fc_lane_map *);
     void (*lane_gemm)(const fc_gemm *);
     void (*join_lanes)(const fc_join *, const fc_lane_map *);
+
+    void (*winograd_input)(const fc_winograd *);
+    void (*winograd_weight)(const fc_winograd *);
+    void (*winograd_output)(const fc_winograd *);
 
     /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
      * these the result may be an operand. */

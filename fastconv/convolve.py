@@ -4,7 +4,7 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _conv, _runtime
+from ._kernels import _correlation, _runtime, _weight_gradient
 from .planning import (
     ConvPlan,
     backward_axes,
@@ -37,8 +37,8 @@ def plan(op, g, dtype, src_last, isa):
     else:
         blocking = correlation_blocking(axes, *shape, itemsize, block, src_last)
     if op == "backward_weight":
-        return _conv.WeightGradient(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs)
-    return _conv.Correlation(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input")
+        return _weight_gradient.WeightGradient(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs)
+    return _correlation.Correlation(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input")
 
 
 def _plan_of(op, g, src, order):
@@ -275,7 +275,7 @@ def _input_gradient(g, dy, order, w, dx, num_threads):
     gradient = checks.empty((g.n, g.c, *_spatial(padded.in_, g.rank)), dy.dtype, order)
     _plan_of("backward_input", padded, dy, order).run(dy, w, None, None, gradient, 0, num_threads)
     inner[...] = 0
-    _conv.fold(gradient, inner, g.before, g.mode, num_threads)
+    _correlation.fold(gradient, inner, g.before, g.mode, num_threads)
 
 
 def _weight_gradients(g, dy, x, shapes, need, out, accumulate, num_threads):

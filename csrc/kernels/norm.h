@@ -81,7 +81,7 @@ FC_INLINE affine affine_of(const fc_channels *b, ptrdiff_t j, ptrdiff_t n, const
     return a;
 }
 
-FC_INLINE vec scaled(const affine *a, const fc_channels *b, ptrdiff_t at, ptrdiff_t n, const int what) {
+FC_INLINE vec affine_at(const affine *a, const fc_channels *b, ptrdiff_t at, ptrdiff_t n, const int what) {
     if (what == SCALE_DY) return vload_upto((const T *)b->dy + at, n) * a->scale;
     const vec d = vload_upto((const T *)b->x + at, n) - a->mean;
     if (what == SCALE_X) return vfma(d, a->scale, a->shift);
@@ -94,7 +94,7 @@ FC_INLINE void scale_rows(const fc_channels *b, const int what, const int by_col
         for (ptrdiff_t i = 0; i < b->len; i += VL) {
             const ptrdiff_t at = r * b->row + i, n = b->len - i;
             if (by_column) a = affine_of(b, i, n, what, 1);
-            vstore_upto((T *)b->y + at, scaled(&a, b, at, n, what), n);
+            vstore_upto((T *)b->y + at, affine_at(&a, b, at, n, what), n);
         }
 }
 

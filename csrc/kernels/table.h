@@ -11,6 +11,7 @@
 #include "softmax.h"
 #include "strip.h"
 #include "lanes.h"
+#include "winograd.h"
 
 static uint64_t enter(void) { return fp_enter(); }
 static void leave(uint64_t state) { fp_leave(state); }
@@ -59,6 +60,9 @@ const fc_kernels FC_TABLE = {
     .pack_lanes = pack_lanes,
     .lane_gemm = lane_gemm,
     .join_lanes = join_lanes,
+    .winograd_input = winograd_input,
+    .winograd_weight = winograd_weight,
+    .winograd_output = winograd_output,
     .activate = activate,
     .activate_backward = activate_backward,
     .scale_kept = scale_kept,

@@ -12,7 +12,10 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 import numpy as np
 
-from fastconv._kernels._runtime cimport Scratch, fc_channels, fc_current, fc_kernels, give_scratch, shares_of, take_scratch
+from fastconv._kernels._runtime cimport (
+    Scratch, fc_channels, fc_current, fc_kernels, give_scratch, shares_of, take_scratch,
+)
+from fastconv._kernels._tensor cimport ceil_div
 
 cnp.import_array()
 
@@ -22,7 +25,7 @@ cdef enum:
     MOST_PARTS = 256
 
 
-cdef struct Boxes:
+cdef struct ChannelBoxes:
     # How (n, channels, pixels) elements fall into boxes. A part holds some elements of every channel.
     ptrdiff_t channels
     ptrdiff_t rows, per_part    # rows (images, or pixels of all images) and how many of them a part holds
@@ -33,12 +36,8 @@ cdef struct Boxes:
     bint by_column
 
 
-cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
-    return (a + b - 1) // b
-
-
-cdef Boxes boxes_of(cnp.ndarray x, bint channels_last) noexcept:
-    cdef Boxes b
+cdef ChannelBoxes channel_boxes(cnp.ndarray x, bint channels_last) noexcept:
+    cdef ChannelBoxes b
     cdef ptrdiff_t n = cnp.PyArray_DIM(x, 0), pixels = 1
     cdef int i
     for i in range(2, cnp.PyArray_NDIM(x)):
@@ -62,21 +61,21 @@ cdef Boxes boxes_of(cnp.ndarray x, bint channels_last) noexcept:
     return b
 
 
-cdef inline ptrdiff_t part_rows(const Boxes *b, ptrdiff_t part) noexcept nogil:
+cdef inline ptrdiff_t part_rows(const ChannelBoxes *b, ptrdiff_t part) noexcept nogil:
     """Rows of a part, or of the images that a part has a piece of."""
     if not b.by_column:
         part //= b.pieces
     return min(b.per_part, b.rows - part * b.per_part)
 
 
-cdef inline ptrdiff_t part_size(const Boxes *b, ptrdiff_t part) noexcept nogil:
+cdef inline ptrdiff_t part_size(const ChannelBoxes *b, ptrdiff_t part) noexcept nogil:
     """Elements of each channel in a part."""
     if b.by_column:
         return part_rows(b, part)
     return part_rows(b, part) * min(b.piece, b.length - part % b.pieces * b.piece)
 
 
-cdef void boxes_share(const fc_kernels *kernels, const Boxes *b, const fc_channels *whole, ptrdiff_t item0,
+cdef void boxes_share(const fc_kernels *kernels, const ChannelBoxes *b, const fc_channels *whole, ptrdiff_t item0,
                       ptrdiff_t item1) noexcept nogil:
     """Run channel_sums (where there are sums to store) or channel_scale on boxes [item0, item1)."""
     cdef fc_channels c = whole[0]
@@ -109,17 +108,17 @@ cdef void boxes_share(const fc_kernels *kernels, const Boxes *b, const fc_channe
     kernels.leave(state)
 
 
-cdef int run_boxes(const fc_kernels *kernels, const Boxes *b, const fc_channels *whole, num_threads) except -1:
+cdef int run_boxes(const fc_kernels *kernels, const ChannelBoxes *b, const fc_channels *whole, num_threads) except -1:
     cdef double moved = 2.0 * b.rows * b.length * kernels.itemsize * (1 if b.by_column else b.channels)
     cdef Py_ssize_t shares = shares_of(num_threads, b.items, moved), t
     with nogil:
-        # Boxes are disjoint, and so are their slots and their parts of the result.
+        # ChannelBoxes are disjoint, and so are their slots and their parts of the result.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
             boxes_share(kernels, b, whole, b.items * t // shares, b.items * (t + 1) // shares)
     return 0
 
 
-cdef void join_moments(const Boxes *b, const double *slots, double *mean, double *squares) noexcept nogil:
+cdef void join_moments(const ChannelBoxes *b, const double *slots, double *mean, double *squares) noexcept nogil:
     """Mean and sum of squares around it of each channel, from those of its parts (Chan et al. 1979)."""
     cdef ptrdiff_t part, c
     cdef double size, total = 0, weight, delta
@@ -135,7 +134,7 @@ cdef void join_moments(const Boxes *b, const double *slots, double *mean, double
         total = total + size
 
 
-cdef void join_sums(const Boxes *b, const double *slots, double *first, double *second) noexcept nogil:
+cdef void join_sums(const ChannelBoxes *b, const double *slots, double *first, double *second) noexcept nogil:
     cdef ptrdiff_t part, c
     for c in range(b.channels):
         first[c] = second[c] = 0
@@ -148,7 +147,7 @@ cdef void join_sums(const Boxes *b, const double *slots, double *first, double *
 cdef tuple sums_of(cnp.ndarray x, fc_channels *whole, bint channels_last, num_threads):
     """Two float64 arrays of sums per channel, as channel_sums describes them."""
     cdef const fc_kernels *kernels = fc_current(cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
-    cdef Boxes b = boxes_of(x, channels_last)
+    cdef ChannelBoxes b = channel_boxes(x, channels_last)
     cdef cnp.ndarray first = np.empty(b.channels), second = np.empty(b.channels)
     cdef double *first_data = <double *>cnp.PyArray_DATA(first)
     cdef double *second_data = <double *>cnp.PyArray_DATA(second)
@@ -187,7 +186,7 @@ def gradient_sums(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, bint channels
 def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift, bint channels_last,
               num_threads):
     """y = scale * (x - mean) + shift per channel."""
-    cdef Boxes b = boxes_of(x, channels_last)
+    cdef ChannelBoxes b = channel_boxes(x, channels_last)
     cdef fc_channels whole = no_channels()
     whole.x, whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
     whole.mean, whole.scale, whole.shift = cnp.PyArray_DATA(mean), cnp.PyArray_DATA(scale), cnp.PyArray_DATA(shift)
@@ -197,7 +196,7 @@ def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale,
 def normalise_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray mean, cnp.ndarray scale,
                        cnp.ndarray slope, cnp.ndarray shift, bint channels_last, num_threads):
     """dx = scale * dy + slope * (x - mean) + shift per channel; scale * dy alone where x is None."""
-    cdef Boxes b = boxes_of(dy, channels_last)
+    cdef ChannelBoxes b = channel_boxes(dy, channels_last)
     cdef fc_channels whole = no_channels()
     whole.dy, whole.y, whole.scale = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), cnp.PyArray_DATA(scale)
     if x is not None:

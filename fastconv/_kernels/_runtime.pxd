@@ -89,6 +89,25 @@ cdef extern from "fastconv.h":
         ptrdiff_t cols
         ptrdiff_t red
 
+    ctypedef struct fc_winograd:
+        int m
+        ptrdiff_t tiles
+        ptrdiff_t n
+        const void *from_ "from"
+        ptrdiff_t from_row
+        ptrdiff_t from_column
+        ptrdiff_t from_point
+        ptrdiff_t from_tile
+        void *to
+        ptrdiff_t to_row
+        ptrdiff_t to_column
+        ptrdiff_t to_point
+        ptrdiff_t to_tile
+        ptrdiff_t rows
+        ptrdiff_t columns
+        const void *bias
+        fc_activation activation
+
     ctypedef struct fc_softmax:
         const void *x
         const void *dy
@@ -131,6 +150,9 @@ cdef extern from "fastconv.h":
         int (*pack_lanes)(const fc_pack *, const fc_lane_map *) noexcept nogil
         void (*lane_gemm)(const fc_gemm *) noexcept nogil
         void (*join_lanes)(const fc_join *, const fc_lane_map *) noexcept nogil
+        void (*winograd_input)(const fc_winograd *) noexcept nogil
+        void (*winograd_weight)(const fc_winograd *) noexcept nogil
+        void (*winograd_output)(const fc_winograd *) noexcept nogil
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil

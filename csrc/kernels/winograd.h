@@ -1,0 +1,160 @@
+/* Winograd convolution F(m x m, 3 x 3), m = 2 or 4: transforms of tiles and weights (Lavin and Gray, "Fast
+ * Algorithms for Convolutional Neural Networks", 2015). The products between them are the dense tile's.
+ *
+ * F(4) uses the points 0, +-a, +-b, infinity with a = 11/16 and b = 3/2, both exact in binary: as many
+ * operations as the usual 0, +-1, +-2, and a third to a fifth of the error. Each pair of points shares an
+ * even and an odd part. Transforms run over vectors of channels; a 2-D one is the 1-D one over columns,
+ * then over rows. m is a constant wherever these are inlined. */
+
+#define WA ((T)0.6875)
+#define WB ((T)1.5)
+#define WA2 (WA * WA)
+#define WB2 (WB * WB)
+
+enum { WINOGRAD_POINTS = 6 }; /* m + 2 of the larger one */
+
+FC_INLINE vec scaled(T s, vec v) { return vset1(s) * v; }
+FC_INLINE vec plus(T s, vec v, vec to) { return vfma(vset1(s), v, to); } /* to + s * v */
+
+/* u = B^T d: m + 2 inputs to m + 2 points. */
+FC_INLINE void input_points(const int m, const vec d[WINOGRAD_POINTS], vec u[WINOGRAD_POINTS]) {
+    if (m == 2) {
+        u[0] = d[0] - d[2];
+        u[1] = d[1] + d[2];
+        u[2] = d[2] - d[1];
+        u[3] = d[1] - d[3];
+        return;
+    }
+    const vec even_a = plus(-WB2, d[2], d[4]), odd_a = plus(-WB2, d[1], d[3]);
+    const vec even_b = plus(-WA2, d[2], d[4]), odd_b = plus(-WA2, d[1], d[3]);
+    u[0] = plus(WA2 * WB2, d[0], plus(-(WA2 + WB2), d[2], d[4]));
+    u[1] = plus(WA, odd_a, even_a);
+    u[2] = plus(-WA, odd_a, even_a);
+    u[3] = plus(WB, odd_b, even_b);
+    u[4] = plus(-WB, odd_b, even_b);
+    u[5] = plus(WA2 * WB2, d[1], plus(-(WA2 + WB2), d[3], d[5]));
+}
+
+/* y = A^T z: m + 2 points to m outputs. */
+FC_INLINE void output_points(const int m, const vec z[WINOGRAD_POINTS], vec y[4]) {
+    if (m == 2) {
+        y[0] = z[0] + z[1] + z[2];
+        y[1] = z[1] - z[2] - z[3];
+        return;
+    }
+    const vec sum_a = z[1] + z[2], odd_a = z[1] - z[2], sum_b = z[3] + z[4], odd_b = z[3] - z[4];
+    y[0] = z[0] + sum_a + sum_b;
+    y[1] = plus(WA, odd_a, scaled(WB, odd_b));
+    y[2] = plus(WA2, sum_a, scaled(WB2, sum_b));
+    y[3] = plus(WA2 * WA, odd_a, plus(WB2 * WB, odd_b, z[5]));
+}
+
+/* u = G g: 3 weights to m + 2 points. */
+FC_INLINE void weight_points(const int m, const vec g[3], vec u[WINOGRAD_POINTS]) {
+    if (m == 2) {
+        const vec sum = scaled((T)0.5, g[0] + g[2]), odd = scaled((T)0.5, g[1]);
+        u[0] = g[0];
+        u[1] = sum + odd;
+        u[2] = sum - odd;
+        u[3] = g[2];
+        return;
+    }
+    const T fa = 1 / (2 * WA2 * (WA2 - WB2)), fb = 1 / (2 * WB2 * (WB2 - WA2));
+    const vec even_a = scaled(fa, plus(WA2, g[2], g[0])), odd_a = scaled(fa * WA, g[1]);
+    const vec even_b = scaled(fb, plus(WB2, g[2], g[0])), odd_b = scaled(fb * WB, g[1]);
+    u[0] = scaled(1 / (WA2 * WB2), g[0]);
+    u[1] = even_a + odd_a;
+    u[2] = even_a - odd_a;
+    u[3] = even_b + odd_b;
+    u[4] = even_b - odd_b;
+    u[5] = g[2];
+}
+
+FC_INLINE void input_tile(const int m, const T *from, ptrdiff_t row, ptrdiff_t column, T *to, ptrdiff_t point) {
+    vec t[WINOGRAD_POINTS][WINOGRAD_POINTS];
+#pragma GCC unroll 6
+    for (int j = 0; j < m + 2; j++) {
+        vec d[WINOGRAD_POINTS], u[WINOGRAD_POINTS];
+#pragma GCC unroll 6
+        for (int i = 0; i < m + 2; i++) d[i] = vload(from + i * row + j * column);
+        input_points(m, d, u);
+#pragma GCC unroll 6
+        for (int i = 0; i < m + 2; i++) t[i][j] = u[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < m + 2; i++) {
+        vec u[WINOGRAD_POINTS];
+        input_points(m, t[i], u);
+#pragma GCC unroll 6
+        for (int j = 0; j < m + 2; j++) vstore(to + (i * (m + 2) + j) * point, u[j]);
+    }
+}
+
+static void winograd_input(const fc_winograd *w) {
+    const T *from = w->from;
+    T *to = w->to;
+    for (ptrdiff_t t = 0; t < w->tiles; t++, to += w->to_tile)
+        if (w->m == 4) input_tile(4, from + 4 * t * w->from_column, w->from_row, w->from_column, to, w->to_point);
+        else input_tile(2, from + 2 * t * w->from_column, w->from_row, w->from_column, to, w->to_point);
+}
+
+FC_INLINE void output_tile(const int m, const fc_winograd *w, ptrdiff_t t, ptrdiff_t j, vec start) {
+    const T *from = (const T *)w->from + t * w->from_tile + j;
+    const ptrdiff_t rows = w->rows < m ? w->rows : m;
+    const ptrdiff_t columns = w->columns - m * t < m ? w->columns - m * t : m;
+    vec half[4][WINOGRAD_POINTS], y[4][4];
+#pragma GCC unroll 6
+    for (int b = 0; b < m + 2; b++) {
+        vec z[WINOGRAD_POINTS], o[4];
+#pragma GCC unroll 6
+        for (int a = 0; a < m + 2; a++) z[a] = vload(from + (a * (m + 2) + b) * w->from_point);
+        output_points(m, z, o);
+#pragma GCC unroll 4
+        for (int a = 0; a < m; a++) half[a][b] = o[a];
+    }
+#pragma GCC unroll 4
+    for (int a = 0; a < m; a++) output_points(m, half[a], y[a]);
+    for (ptrdiff_t a = 0; a < rows; a++) {
+        T *to = (T *)w->to + a * w->to_row + m * t * w->to_column + j;
+        for (ptrdiff_t b = 0; b < columns; b++)
+            vstore_upto(to + b * w->to_column, clamp(y[a][b] + start, w->activation), w->n - j);
+    }
+}
+
+static void winograd_output(const fc_winograd *w) {
+    for (ptrdiff_t t = 0; t < w->tiles; t++)
+        for (ptrdiff_t j = 0; j < w->n; j += VL) {
+            vec start = {0};
+            if (w->bias) start = vload_upto((const T *)w->bias + j, w->n - j);
+            if (w->m == 4) output_tile(4, w, t, j, start);
+            else output_tile(2, w, t, j, start);
+        }
+}
+
+FC_INLINE void weight_tile(const int m, const T *from, ptrdiff_t tap, T *to, ptrdiff_t point) {
+    vec t[WINOGRAD_POINTS][3];
+#pragma GCC unroll 3
+    for (int s = 0; s < 3; s++) {
+        vec g[3], u[WINOGRAD_POINTS];
+#pragma GCC unroll 3
+        for (int r = 0; r < 3; r++) g[r] = vload(from + (r * 3 + s) * tap);
+        weight_points(m, g, u);
+#pragma GCC unroll 6
+        for (int i = 0; i < m + 2; i++) t[i][s] = u[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < m + 2; i++) {
+        vec u[WINOGRAD_POINTS];
+        weight_points(m, t[i], u);
+#pragma GCC unroll 6
+        for (int j = 0; j < m + 2; j++) vstore(to + (i * (m + 2) + j) * point, u[j]);
+    }
+}
+
+static void winograd_weight(const fc_winograd *w) {
+    const T *from = w->from;
+    T *to = w->to;
+    for (ptrdiff_t i = 0; i < w->tiles * w->n; i += VL)
+        if (w->m == 4) weight_tile(4, from + i, w->from_point, to + i, w->to_point);
+        else weight_tile(2, from + i, w->from_point, to + i, w->to_point);
+}

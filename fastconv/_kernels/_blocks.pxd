@@ -1,0 +1,61 @@
+# The C side of a convolution plan, shared by the drivers: extents, strips, taps, packed weights.
+from fastconv._kernels._runtime cimport fc_gemm, fc_kernels, fc_lane_map, fc_pad_mode
+from fastconv._kernels._tensor cimport Tensor
+
+
+cdef struct Phase:
+    # Outputs first + out_step * i share `segs` taps, from tap0 on in packed order.
+    ptrdiff_t first[3]
+    ptrdiff_t tap0, segs
+
+
+cdef struct Box:
+    # One box of results: images [origin[0], origin[0] + count[0]), then d h w.
+    ptrdiff_t origin[4]
+    ptrdiff_t count[4]
+
+
+cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *box, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil
+
+
+cdef class Blocks:
+    cdef readonly object blocking
+    cdef ptrdiff_t itemsize, block, lanes
+    cdef bint f64, in_place, transposed
+    cdef double flops
+    cdef ptrdiff_t strip_bytes, rows_bytes, table_bytes
+    cdef fc_pad_mode mode
+    cdef ptrdiff_t n, groups, red, cols, ntap
+    cdef ptrdiff_t lane_cols      # columns of a group, where lanes belong to different groups; else 0
+    cdef ptrdiff_t src[3]
+    cdef ptrdiff_t extent[4]      # n and d h w of the results
+    cdef ptrdiff_t in_step[3]
+    cdef ptrdiff_t out_step[3]
+    cdef ptrdiff_t low[3]
+    cdef ptrdiff_t high[3]
+    cdef ptrdiff_t box[4]
+    cdef ptrdiff_t boxes[4]
+    cdef ptrdiff_t box_count, col_blocks, k_groups, c_parts, parts
+    cdef ptrdiff_t strip_n, strip_c, strip_size
+    cdef ptrdiff_t strip_axis[3]
+    cdef ptrdiff_t phases
+    cdef Phase *phase
+    cdef ptrdiff_t *at            # packed position of tap t
+    cdef ptrdiff_t *offset        # 3 source offsets of the tap at each packed position
+
+    cdef _fill_taps(self, axes, kernel)
+    cdef ptrdiff_t padded_cols(self) noexcept nogil
+    cdef ptrdiff_t block_width(self, ptrdiff_t kb) noexcept nogil
+    cdef ptrdiff_t packed_size(self) noexcept nogil
+    cdef ptrdiff_t flag_offset(self) noexcept nogil
+    cdef ptrdiff_t packed_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil
+    cdef ptrdiff_t box_pixels(self) noexcept nogil
+    cdef fc_lane_map lane_map(self, ptrdiff_t kb) noexcept nogil
+    cdef void load(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb, ptrdiff_t channel,
+                   ptrdiff_t channels, char *strip) noexcept nogil
+    cdef Tensor source(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
+                       ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil
+    cdef void multiply(self, const fc_kernels *kernels, const fc_gemm *t) noexcept nogil
+    cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil
+    cdef void pack_share(self, const fc_kernels *kernels, const char *w, char *packed, ptrdiff_t item0,
+                         ptrdiff_t item1) noexcept nogil

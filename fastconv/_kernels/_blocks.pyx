@@ -1,0 +1,237 @@
+"""What the convolution drivers share: the C side of a planning.Blocking.
+
+a. Forward and backward-input are one driver, `_correlation.Correlation`; backward-weight is
+   `_weight_gradient.WeightGradient`. What a call does is fixed by its plan (fastconv/planning.py), which knows
+   shapes and kernels but neither the arrays nor the number of threads.
+b. Every parallel loop runs over shares: share t of T does the work items [n * t / T, n * (t + 1) / T)
+   with scratch number t. Items don't depend on T, so neither do the bits.
+c. Sizes, offsets and strides count elements; `char *` arithmetic multiplies by the itemsize once.
+d. Three axes, always: d h w. Arrays with fewer spatial axes have extent 1 and stride 0 in front.
+e. Grouped convolution with few columns a group puts lanes of different groups into one vector: then all
+   groups together are one, a block is one vector, and strips and tiles are those of csrc/kernels/lanes.h.
+f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
+"""
+from libc.stdlib cimport free, malloc
+
+from fastconv._kernels._runtime cimport fc_current, fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode, fc_strip
+from fastconv._kernels._tensor cimport Tensor, ceil_div, line
+
+
+cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *box, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil:
+    """Box number `index`, w fastest, clipped to the extents."""
+    cdef Box b
+    cdef int i
+    for i in range(3, -1, -1):
+        b.origin[i] = index % boxes[i] * box[i]
+        b.count[i] = min(box[i], extent[i] - b.origin[i])
+        index //= boxes[i]
+    return b
+
+
+cdef class Blocks:
+    """The C side of a planning.Blocking: extents, strides of the strip, tap tables, scratch sizes."""
+
+    def __cinit__(self, blocking, ptrdiff_t n, ptrdiff_t groups, ptrdiff_t red, ptrdiff_t cols, kernel, int mode,
+                  bint f64, double flops, bint transposed=False):
+        cdef const fc_kernels *kernels = fc_current(f64)
+        cdef int i
+        self.blocking, self.flops, self.transposed = blocking, flops, transposed
+        self.f64, self.mode = f64, <fc_pad_mode>mode
+        self.itemsize, self.block, self.lanes = kernels.itemsize, kernels.block, kernels.lanes
+        self.n, self.groups, self.red, self.cols, self.lane_cols = n, groups, red, cols, 0
+        if blocking.lanewise:
+            self.groups, self.cols, self.lane_cols, self.block = 1, groups * cols, cols, self.lanes
+        self.in_place = blocking.in_place
+        self.extent[0] = n
+        for i in range(3):
+            axis = blocking.axes[i]
+            self.src[i], self.extent[i + 1] = axis.src, axis.dst
+            self.in_step[i], self.out_step[i] = axis.in_step, axis.out_step
+            self.low[i], self.high[i] = axis.low, axis.high
+        for i in range(4):
+            self.box[i], self.boxes[i] = blocking.box[i], blocking.boxes[i]
+        self.box_count = self.boxes[0] * self.boxes[1] * self.boxes[2] * self.boxes[3]
+        self.strip_n, self.strip_c = blocking.strip_stride[0], blocking.strip_stride[1]
+        for i in range(3):
+            self.strip_axis[i] = blocking.strip_stride[i + 2]
+        self.strip_size = 0 if self.in_place else self.box[0] * self.strip_n
+        self.k_groups, self.c_parts, self.parts = blocking.k_groups, blocking.c_parts, blocking.parts
+        self.col_blocks = ceil_div(self.cols, self.block)
+        self.ntap = kernel[0] * kernel[1] * kernel[2]
+        self._fill_taps(blocking.axes, kernel)
+        self.strip_bytes = line(self.strip_size * self.itemsize)
+        self.rows_bytes = line(self.box_pixels() * self.block * self.itemsize)
+
+    cdef _fill_taps(self, axes, kernel):
+        """Order the taps by phase; taps of no phase (no output in reach) come last."""
+        cdef ptrdiff_t position = 0, t
+        cdef Phase *phase
+        self.phases = len(axes[0].phases) * len(axes[1].phases) * len(axes[2].phases)
+        self.phase = <Phase *>malloc(self.phases * sizeof(Phase))
+        self.at = <ptrdiff_t *>malloc(self.ntap * sizeof(ptrdiff_t))
+        self.offset = <ptrdiff_t *>malloc(3 * self.ntap * sizeof(ptrdiff_t))
+        if self.phase == NULL or self.at == NULL or self.offset == NULL:
+            raise MemoryError("fastconv: could not allocate the tables of a convolution plan")
+        for t in range(self.ntap):
+            self.at[t] = -1
+        phase = self.phase
+        for a, taps_d in enumerate(axes[0].phases):
+            for b, taps_h in enumerate(axes[1].phases):
+                for c, taps_w in enumerate(axes[2].phases):
+                    phase.first[0], phase.first[1], phase.first[2] = a, b, c
+                    phase.tap0 = position
+                    for td, od in taps_d:
+                        for th, oh in taps_h:
+                            for tw, ow in taps_w:
+                                self.at[(td * kernel[1] + th) * kernel[2] + tw] = position
+                                self.offset[3 * position] = od
+                                self.offset[3 * position + 1] = oh
+                                self.offset[3 * position + 2] = ow
+                                position += 1
+                    phase.segs = position - phase.tap0
+                    phase += 1
+        for t in range(self.ntap):
+            if self.at[t] < 0:
+                self.at[t] = position
+                position += 1
+
+    @property
+    def share_bytes(self):
+        """Scratch memory of one thread."""
+        return self.strip_bytes + self.rows_bytes + self.table_bytes
+
+    def __dealloc__(self):
+        free(self.phase)
+        free(self.at)
+        free(self.offset)
+
+    cdef ptrdiff_t padded_cols(self) noexcept nogil:
+        """Columns of all blocks of a group, the last one rounded up to whole vectors."""
+        return ceil_div(self.cols, self.lanes) * self.lanes
+
+    cdef ptrdiff_t block_width(self, ptrdiff_t kb) noexcept nogil:
+        return min(self.block, self.padded_cols() - kb * self.block)
+
+    cdef ptrdiff_t packed_size(self) noexcept nogil:
+        """Elements of the packed weights of all groups."""
+        return self.groups * self.ntap * self.red * self.padded_cols()
+
+    cdef ptrdiff_t flag_offset(self) noexcept nogil:
+        """Bytes before the flags that follow the packed weights, one byte a block: its weights are finite."""
+        return line(self.packed_size() * self.itemsize)
+
+    cdef ptrdiff_t packed_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
+        return (g * self.padded_cols() + kb * self.block) * self.ntap * self.red
+
+    cdef ptrdiff_t box_pixels(self) noexcept nogil:
+        return self.box[0] * self.box[1] * self.box[2] * self.box[3]
+
+    cdef fc_lane_map lane_map(self, ptrdiff_t kb) noexcept nogil:
+        cdef fc_lane_map m
+        m.lane0, m.lanes = kb * self.block, min(self.block, self.cols - kb * self.block)
+        m.cols, m.red = self.lane_cols, self.red
+        return m
+
+    cdef void load(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb, ptrdiff_t channel,
+                   ptrdiff_t channels, char *strip) noexcept nogil:
+        """Copy the source of a box, padded: channels [channel, channel + channels), or those of block kb's lanes."""
+        cdef fc_strip s
+        cdef fc_lane_map m = self.lane_map(kb)
+        cdef ptrdiff_t i, cells
+        s.mode = self.mode
+        s.channels = channels
+        s.src_c, s.dst_c = x.c, self.strip_c
+        for i in range(3):
+            s.src_axis[i], s.dst_axis[i] = x.axis[i], self.strip_axis[i]
+            s.extent[i] = self.src[i]
+            cells = ceil_div(b.count[i + 1], self.out_step[i])
+            s.lo[i] = b.origin[i + 1] // self.out_step[i] * self.in_step[i] + self.low[i]
+            s.count[i] = (cells - 1) * self.in_step[i] + self.high[i] - self.low[i] + 1
+        for i in range(b.count[0]):
+            s.src = x.data + ((b.origin[0] + i) * x.n + channel * x.c) * self.itemsize
+            s.dst = strip + i * self.strip_n * self.itemsize
+            if self.lane_cols:
+                kernels.load_lanes(&s, &m)
+            else:
+                kernels.load_strip(&s)
+
+    cdef void multiply(self, const fc_kernels *kernels, const fc_gemm *t) noexcept nogil:
+        if self.lane_cols:
+            kernels.lane_gemm(t)
+        else:
+            kernels.gemm(t)
+
+    cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil:
+        """Offsets of a phase's taps in the strip (or in the source) and the reduction's len and step.
+
+        Taps along w that continue the run of channels are one segment.
+        """
+        cdef ptrdiff_t t, run = 1, gap
+        cdef const ptrdiff_t *o = self.offset + 3 * phase.tap0
+        g.len, g.step = self.red, a.c
+        for t in range(phase.segs):
+            seg[t] = ((o[3 * t] - self.low[0]) * a.axis[0] + (o[3 * t + 1] - self.low[1]) * a.axis[1]
+                      + (o[3 * t + 2] - self.low[2]) * a.axis[2])
+        if phase.segs < 2:
+            return phase.segs
+        gap = seg[1] - seg[0]
+        if not ((a.c == 1 and gap == self.red) or self.red == 1):
+            return phase.segs
+        while run < phase.segs and seg[run] - seg[run - 1] == gap:
+            run += 1
+        if phase.segs % run:
+            return phase.segs
+        for t in range(1, phase.segs):
+            if t % run and seg[t] - seg[t - 1] != gap:
+                return phase.segs
+        if self.red == 1:
+            g.step = gap
+        g.len = run * self.red
+        for t in range(phase.segs // run):
+            seg[t] = seg[t * run]
+        return phase.segs // run
+
+    cdef Tensor source(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
+                       ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil:
+        """Where the tiles read the padded source of a box: a strip that is loaded here, or x itself.
+
+        The origin of the result is the box's first source position.
+        """
+        cdef Tensor t = x[0]
+        cdef ptrdiff_t i, skip
+        if self.in_place:
+            skip = b.origin[0] * x.n + channel * x.c
+            for i in range(3):
+                skip += b.origin[i + 1] // self.out_step[i] * self.in_step[i] * x.axis[i]
+            t.data = x.data + skip * self.itemsize
+            return t
+        self.load(kernels, x, b, kb, channel, channels, strip)
+        t.data, t.n, t.c = strip, self.strip_n, self.strip_c
+        for i in range(3):
+            t.axis[i] = self.strip_axis[i]
+        return t
+
+    cdef void pack_share(self, const fc_kernels *kernels, const char *w, char *packed, ptrdiff_t item0,
+                         ptrdiff_t item1) noexcept nogil:
+        """Pack the weight blocks [item0, item1), counted over (group, block), of weights (k, c, taps).
+
+        `transposed` weights have the reduction channels outermost: backward-input.
+        """
+        cdef fc_pack job
+        cdef fc_lane_map m
+        cdef ptrdiff_t item, g, kb
+        cdef ptrdiff_t cols = self.lane_cols if self.lane_cols else self.cols
+        job.ntap, job.at, job.len = self.ntap, self.at, self.red
+        job.col = self.ntap if self.transposed else self.red * self.ntap
+        job.red = cols * self.ntap if self.transposed else self.ntap
+        for item in range(item0, item1):
+            g, kb = item // self.col_blocks, item % self.col_blocks
+            job.dst = packed + self.packed_offset(g, kb) * self.itemsize
+            if self.lane_cols:
+                m = self.lane_map(kb)
+                job.src = w
+                packed[self.flag_offset() + item] = kernels.pack_lanes(&job, &m)
+            else:
+                job.n = min(self.block, self.cols - kb * self.block)
+                job.src = w + (g * self.red * self.cols * self.ntap + kb * self.block * job.col) * self.itemsize
+                packed[self.flag_offset() + item] = kernels.pack_weight(&job)

@@ -1,0 +1,187 @@
+"""Backward-weight: dw and db (rules: _blocks.pyx)."""
+cimport cython
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport uint64_t
+
+from fastconv._kernels._blocks cimport Blocks, Box, box_of
+from fastconv._kernels._runtime cimport (
+    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_rows, give_scratch, shares_of,
+    take_scratch,
+)
+from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
+
+cnp.import_array()
+
+
+@cython.final
+cdef class WeightGradient(Blocks):
+    """dw and db of one shape, order and dtype.
+
+    Work item = (group, part, column group, channel part). A part is a fixed run of boxes with partial
+    sums of its own; the parts are joined in order.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.table_bytes = line(
+            (2 * self.ntap * ceil_div(self.red, self.c_parts) + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
+
+    @property
+    def packed_bytes(self):
+        """Bytes of all partial sums."""
+        return self.parts * (self.packed_size() + self.groups * self.padded_cols()) * self.itemsize
+
+    @property
+    def work_items(self):
+        return self.groups * self.parts * self.k_groups * self.c_parts
+
+    def run(self, cnp.ndarray src, cnp.ndarray grad, cnp.ndarray dw, cnp.ndarray db, bint accumulate, num_threads):
+        """dw (contiguous) and db from x and dy; either result may be None."""
+        cdef const fc_kernels *kernels = fc_current(self.f64)
+        cdef Tensor x = tensor_of(src), dy = tensor_of(grad)
+        cdef ptrdiff_t items = self.groups * self.parts * self.k_groups * self.c_parts, joins = self.groups * self.col_blocks
+        cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
+        cdef Py_ssize_t joiners = min(shares, joins)
+        cdef ptrdiff_t sums = line(self.parts * self.groups * self.padded_cols() * self.itemsize)
+        cdef ptrdiff_t partial = line(self.parts * self.packed_size() * self.itemsize) if dw is not None else 0
+        cdef ptrdiff_t share_bytes = self.strip_bytes + self.rows_bytes + self.table_bytes
+        cdef Scratch scratch = take_scratch(sums + partial + shares * share_bytes)
+        cdef char *column_sums = scratch.data
+        cdef char *part = scratch.data + sums if dw is not None else NULL
+        cdef char *private = scratch.data + sums + partial
+        cdef char *dw_data = <char *>cnp.PyArray_DATA(dw) if dw is not None else NULL
+        cdef char *db_data = <char *>cnp.PyArray_DATA(db) if db is not None else NULL
+        with nogil:
+            # Items are disjoint (part, group, column block, channel part) pieces of the partial sums.
+            for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+                self.share(kernels, &x, &dy, part, column_sums, private + t * share_bytes,
+                           items * t // shares, items * (t + 1) // shares)
+            # Joins are disjoint (group, column block) pieces of dw and db.
+            for t in prange(joiners, num_threads=joiners, schedule="static", chunksize=1):
+                self.join(kernels, part, column_sums, dw_data, db_data, accumulate,
+                          joins * t // joiners, joins * (t + 1) // joiners)
+        give_scratch(scratch)
+
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, char *part, char *column_sums,
+                    char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """Work items [item0, item1): channel parts innermost, then column groups, parts, groups."""
+        cdef uint64_t state = kernels.enter()
+        cdef ptrdiff_t item, g, q, cp, kp, box, c0, c1, kb0, kb1
+        cdef bint first
+        cdef Box b
+        cdef Tensor a
+        for item in range(item0, item1):
+            cp = item % self.c_parts
+            kp = item // self.c_parts % self.k_groups
+            q = item // self.c_parts // self.k_groups % self.parts
+            g = item // self.c_parts // self.k_groups // self.parts
+            c0, c1 = self.red * cp // self.c_parts, self.red * (cp + 1) // self.c_parts
+            kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
+            first = True
+            for box in range(self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts):
+                b = box_of(self.extent, self.box, self.boxes, box)
+                if part != NULL:
+                    a = self.source(kernels, x, &b, kb0, g * self.red + c0, c1 - c0, private)
+                self.add_box(kernels, &a, dy, &b, g, q, kb0, kb1, c0, c1, first, part, column_sums,
+                         private + self.strip_bytes)
+                first = False
+        kernels.leave(state)
+
+    cdef void add_box(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b, ptrdiff_t g,
+                  ptrdiff_t q, ptrdiff_t kb0, ptrdiff_t kb1, ptrdiff_t c0, ptrdiff_t c1, bint first, char *part,
+                  char *column_sums, char *private) noexcept nogil:
+        """Add one box's products to the partial sums of column blocks [kb0, kb1) and channels [c0, c1)."""
+        cdef char *rows = private
+        cdef ptrdiff_t *row = <ptrdiff_t *>(private + self.rows_bytes)
+        cdef ptrdiff_t *crow = row + self.ntap * ceil_div(self.red, self.c_parts)
+        cdef ptrdiff_t *seg = crow + self.ntap * ceil_div(self.red, self.c_parts)
+        cdef ptrdiff_t kb, width, i
+        cdef char *sums
+        cdef fc_gemm t
+        t.a, t.row, t.crow, t.seg = a.data, row, crow, seg
+        t.b, t.bias, t.activation = rows, NULL, FC_IDENTITY
+        t.accumulate = not first
+        for kb in range(kb0, kb1):
+            width = self.block_width(kb)
+            t.n = width
+            sums = column_sums + ((q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
+            if first and c0 == 0:
+                for i in range(width * self.itemsize):
+                    sums[i] = 0
+            self.load_gradient(kernels, dy, b, g, kb, rows, sums if c0 == 0 else NULL)
+            if part == NULL:
+                continue
+            t.rows = self.fill_rows(a, c0, c1, width, row, crow)
+            t.nseg = self.fill_pixels(a, b, seg)
+            t.len, t.step = b.count[3], self.in_step[2] * a.axis[2]
+            t.c = part + (q * self.packed_size() + self.packed_offset(g, kb)) * self.itemsize
+            self.multiply(kernels, &t)
+
+    cdef void load_gradient(self, const fc_kernels *kernels, const Tensor *dy, const Box *b, ptrdiff_t g,
+                            ptrdiff_t kb, char *rows, char *sums) noexcept nogil:
+        """dy of one box and column block as rows of pixels; its sums over pixels are added to `sums`."""
+        cdef fc_rows r
+        cdef ptrdiff_t i, column = g * self.cols + kb * self.block
+        cdef ptrdiff_t image = b.count[1] * b.count[2] * b.count[3] * self.block_width(kb)
+        r.n, r.x_c, r.column_sum = min(self.block, self.cols - kb * self.block), dy.c, sums
+        for i in range(3):
+            r.x_axis[i], r.count[i] = dy.axis[i], b.count[i + 1]
+        for i in range(b.count[0]):
+            r.x = dy.data + ((b.origin[0] + i) * dy.n + column * dy.c + b.origin[1] * dy.axis[0]
+                             + b.origin[2] * dy.axis[1] + b.origin[3] * dy.axis[2]) * self.itemsize
+            r.rows = rows + i * image * self.itemsize
+            kernels.load_rows(&r)
+
+    cdef ptrdiff_t fill_rows(self, const Tensor *a, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t width, ptrdiff_t *row,
+                             ptrdiff_t *crow) noexcept nogil:
+        """Rows (tap, channel): where the source of the first pixel lies, and the row of the partial sums."""
+        cdef ptrdiff_t m = 0, t, c, at
+        cdef const ptrdiff_t *o
+        for t in range(self.ntap):
+            o = self.offset + 3 * t
+            at = ((o[0] - self.low[0]) * a.axis[0] + (o[1] - self.low[1]) * a.axis[1] + (o[2] - self.low[2]) * a.axis[2])
+            for c in range(c0, c1):
+                row[m] = at + (c - c0) * a.c
+                crow[m] = (t * self.red + c) * width
+                m += 1
+        return m
+
+    cdef ptrdiff_t fill_pixels(self, const Tensor *a, const Box *b, ptrdiff_t *seg) noexcept nogil:
+        """One segment for each row of pixels of the box."""
+        cdef ptrdiff_t s = 0, n, d, h
+        for n in range(b.count[0]):
+            for d in range(b.count[1]):
+                for h in range(b.count[2]):
+                    seg[s] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1]
+                    s += 1
+        return s
+
+    cdef void join(self, const fc_kernels *kernels, const char *part, const char *column_sums, char *dw, char *db,
+                   bint accumulate, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """Add the parts up, in order, into (group, column block) pieces of dw and db."""
+        cdef uint64_t state = kernels.enter()
+        cdef fc_join j
+        cdef fc_lane_map m
+        cdef ptrdiff_t item, g, kb, column
+        j.parts, j.accumulate = self.parts, accumulate
+        for item in range(item0, item1):
+            g, kb = item // self.col_blocks, item % self.col_blocks
+            column = g * self.cols + kb * self.block
+            j.n = min(self.block, self.cols - kb * self.block)
+            if dw != NULL:
+                j.part, j.part_stride = part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
+                j.len, j.red, j.ntap, j.col = self.red, self.ntap, self.ntap, self.red * self.ntap
+                j.dst = dw + column * j.col * self.itemsize
+                if self.lane_cols:
+                    m = self.lane_map(kb)
+                    j.dst = dw
+                    kernels.join_lanes(&j, &m)
+                else:
+                    kernels.join_weight(&j)
+            if db != NULL:
+                j.part = column_sums + (g * self.padded_cols() + kb * self.block) * self.itemsize
+                j.part_stride = self.groups * self.padded_cols()
+                j.len, j.red, j.ntap, j.col = 1, 1, 1, 1
+                j.dst = db + column * self.itemsize
+                kernels.join_weight(&j)
+        kernels.leave(state)
