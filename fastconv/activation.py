@@ -147,7 +147,7 @@ def hardswish(x, *, out=None, num_threads=None):
 
 
 def hardswish_backward(dy, saved, *, out=None, num_threads=None):
-    """Gradient of :func:`hardswish`: 0 where the input ``x = saved`` is <= -3, ``dy * (x / 3 + 1/2)`` up to 3, then `dy`.
+    """Gradient of :func:`hardswish`: 0 where the input ``x = saved`` is <= -3, ``dy * (x/3 + 1/2)`` up to 3, then `dy`.
 
     Otherwise as :func:`relu_backward`.
     """

@@ -283,7 +283,7 @@ def test_softmax_bits_do_not_depend_on_threads_or_place(isa, threads, name):
 @dtypes
 @pytest.mark.parametrize("axis", [0, 1])
 def test_softmax_of_large_and_missing_logits(isa, dtype, axis):
-    x = np.array([[1e30, 1e30, -1e30], [-1e30, -1e30, -1e30], [-INF, 0, 0], [0, NAN, 0], [0, INF, 0], [-INF] * 3], dtype)
+    x = np.array([[1e30, 1e30, -1e30], [-1e30] * 3, [-INF, 0, 0], [0, NAN, 0], [0, INF, 0], [-INF] * 3], dtype)
     expected = np.array([[0.5, 0.5, 0], [1 / 3] * 3, [0, 0.5, 0.5], [NAN] * 3, [NAN] * 3, [NAN] * 3], dtype)
     with np.errstate(divide="ignore"):
         logarithm = np.log(expected)
