@@ -21,6 +21,7 @@ typedef enum fc_pad_mode { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR, FC_S
 typedef enum fc_activation {
     FC_IDENTITY, FC_RELU, FC_RELU6, FC_LEAKY_RELU, FC_SIGMOID, FC_TANH, FC_SILU, FC_HARDSWISH
 } fc_activation;
+#define FC_LEAKY_SLOPE 0.01 /* where leaky_relu is fused into a store */
 
 /* Copy a box of one padded image into a strip: dst[c][d][h][w] = src at lo + (d, h, w), or padding. */
 typedef struct fc_strip {
@@ -106,6 +107,30 @@ typedef struct fc_winograd {
     fc_activation activation;
 } fc_winograd;
 
+/* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
+ * side: element l of vector i at i * len + l or at l * step + i. Backward: x is the output, y takes dx. */
+typedef struct fc_softmax {
+    const void *x, *dy;
+    void *y;
+    ptrdiff_t count, len, step;
+    int logarithm;             /* log_softmax */
+} fc_softmax;
+
+/* A box of `rows` rows, `row` apart, of `len` adjacent elements. by_column: every column is a channel, and
+ * the arrays below hold `len` of each; else the box belongs to one channel.
+ *   channel_sums:  sums[2 j], sums[2 j + 1] = mean and sum of (x - mean)^2; where dy is given, sums of dy
+ *                  and of dy (x - mean)
+ *   channel_scale: y = scale (x - mean) + shift; where dy is given, scale dy + slope (x - mean) + shift,
+ *                  or scale dy where x is not given */
+typedef struct fc_channels {
+    const void *x, *dy;
+    void *y;
+    ptrdiff_t rows, len, row;
+    int by_column;
+    const void *mean, *scale, *slope, *shift;
+    double *sums;
+} fc_channels;
+
 typedef struct fc_kernels {
     const char *isa;
     ptrdiff_t itemsize, lanes, block;  /* block: widest block of output columns */
@@ -133,7 +158,15 @@ typedef struct fc_kernels {
     void (*winograd_weight)(const fc_winograd *);
     void (*winograd_output)(const fc_winograd *);
 
-    void (*activate)(fc_activation, const void *x, void *y, ptrdiff_t n);
+    /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
+     * these the result may be an operand. */
+    void (*activate)(fc_activation, double slope, const void *x, void *y, ptrdiff_t n);
+    void (*activate_backward)(fc_activation, double slope, const void *dy, const void *saved, void *dx, ptrdiff_t n);
+    void (*scale_kept)(const void *x, const uint8_t *mask, double scale, void *y, ptrdiff_t n);
+    void (*softmax)(const fc_softmax *);
+    void (*softmax_backward)(const fc_softmax *);
+    void (*channel_sums)(const fc_channels *);
+    void (*channel_scale)(const fc_channels *);
 } fc_kernels;
 
 /* Best first; the tables that this build holds. */

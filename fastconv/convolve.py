@@ -173,6 +173,11 @@ class PackedWeight:
     def nbytes(self):
         return self._data.nbytes
 
+    def with_pixel_axis(self):
+        """Weights (out, in) of a dense layer as those of a 1x1 convolution, (out, in, 1)."""
+        return PackedWeight(self._data, self._transformed, (*self.shape, 1), self.dtype, self.groups, self.isa,
+                            self.algorithm)
+
     def __repr__(self):
         return (f"PackedWeight(shape={self.shape}, dtype={self.dtype}, groups={self.groups}, isa={self.isa!r}, "
                 f"algorithm={self.algorithm!r}, nbytes={self.nbytes})")
@@ -353,7 +358,7 @@ def _gradient_and_input(fn, rank, dy, x):
     return dy, x, unbatched
 
 
-def _check_outputs(fn, need, out, shapes, dtype, inputs):
+def check_outputs(fn, need, out, shapes, dtype, inputs):
     """Check `need` and the caller's result arrays of a whole backward; returns both as plain tuples."""
     if len(need) != 3 or len(out) != 3:
         raise ValueError(f"{fn}: need and out: expected three entries each, for dx, dw and db")
@@ -378,7 +383,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
-    need, out = _check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
+    need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
     by_input, by_weight = _select_both(fn, ("backward_input", "backward_weight"), g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
@@ -400,7 +405,7 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
     checks.shape_of(fn, "dy", dy, (g.n, g.c, *_spatial(g.in_, rank)))
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
-    need, out = _check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
+    need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
     by_input, by_weight = _select_both(fn, ("forward", "backward_weight"), g, algorithm, need, x.dtype)
     dx = None
     if need[0]:

@@ -6,8 +6,8 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_pad_mode, fc_rows,
-    fc_strip, give_scratch, shares_of, take_scratch,
+    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels,
+    fc_pad_mode, fc_rows, fc_strip, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -132,7 +132,7 @@ cdef class Correlation(Blocks):
                     self.activate_pixels(kernels, y, b, block, t.n, activation)
             else:
                 if activation > FC_RELU6:
-                    kernels.activate(activation, rows, rows,
+                    kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows,
                                      b.count[0] * b.count[1] * b.count[2] * b.count[3] * width)
                 self.store(kernels, y, b, block, rows, t.n, width)
 
@@ -191,7 +191,7 @@ cdef class Correlation(Blocks):
                                 one.b = <const char *>t.b + tap * self.red * width * self.itemsize
                                 self.multiply(kernels, &one)
                         if t.activation != FC_IDENTITY:
-                            kernels.activate(t.activation, <char *>t.c + t.crow[m] * self.itemsize,
+                            kernels.activate(t.activation, FC_LEAKY_SLOPE, <char *>t.c + t.crow[m] * self.itemsize,
                                              <char *>t.c + t.crow[m] * self.itemsize, t.n)
                         m += 1
 
@@ -217,7 +217,7 @@ cdef class Correlation(Blocks):
                 for h in range(b.count[2]):
                     for w in range(b.count[3]):
                         pixel = block + (n * y.n + d * y.axis[0] + h * y.axis[1] + w * y.axis[2]) * self.itemsize
-                        kernels.activate(activation, pixel, pixel, columns)
+                        kernels.activate(activation, FC_LEAKY_SLOPE, pixel, pixel, columns)
 
 
 # ---------------------------------------------------------------- backward-weight

@@ -1,6 +1,6 @@
 # What the other compiled modules use of the runtime: the kernel table in use, scratch memory.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 
 cdef extern from "fastconv.h":
@@ -20,6 +20,8 @@ cdef extern from "fastconv.h":
         FC_TANH
         FC_SILU
         FC_HARDSWISH
+
+    const double FC_LEAKY_SLOPE
 
     ctypedef struct fc_strip:
         const void *src
@@ -106,6 +108,29 @@ cdef extern from "fastconv.h":
         const void *bias
         fc_activation activation
 
+    ctypedef struct fc_softmax:
+        const void *x
+        const void *dy
+        void *y
+        ptrdiff_t count
+        ptrdiff_t len
+        ptrdiff_t step
+        int logarithm
+
+    ctypedef struct fc_channels:
+        const void *x
+        const void *dy
+        void *y
+        ptrdiff_t rows
+        ptrdiff_t len
+        ptrdiff_t row
+        int by_column
+        const void *mean
+        const void *scale
+        const void *slope
+        const void *shift
+        double *sums
+
     ctypedef struct fc_kernels:
         const char *isa
         ptrdiff_t itemsize
@@ -128,7 +153,13 @@ cdef extern from "fastconv.h":
         void (*winograd_input)(const fc_winograd *) noexcept nogil
         void (*winograd_weight)(const fc_winograd *) noexcept nogil
         void (*winograd_output)(const fc_winograd *) noexcept nogil
-        void (*activate)(fc_activation, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil
+        void (*softmax)(const fc_softmax *) noexcept nogil
+        void (*softmax_backward)(const fc_softmax *) noexcept nogil
+        void (*channel_sums)(const fc_channels *) noexcept nogil
+        void (*channel_scale)(const fc_channels *) noexcept nogil
 
 
 cdef const fc_kernels *fc_current(bint f64) noexcept nogil

@@ -14,8 +14,8 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_RELU6, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_rows,
-    fc_strip, fc_winograd, give_scratch, shares_of, take_scratch,
+    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_lane_map,
+    fc_pack, fc_rows, fc_strip, fc_winograd, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -297,7 +297,7 @@ cdef class Winograd(Blocks):
             j.to, j.to_row, j.to_column = rows, b.count[3] * width, width
             kernels.winograd_output(&j)
             if activation > FC_RELU6:
-                kernels.activate(activation, rows, rows, b.count[2] * b.count[3] * width)
+                kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows, b.count[2] * b.count[3] * width)
             r.x, r.count[0], r.count[1], r.count[2] = to, 1, b.count[2], b.count[3]
             r.x_axis[0], r.x_axis[1], r.x_axis[2] = y.axis[0], y.axis[1], y.axis[2]
             kernels.store_rows(&r)
