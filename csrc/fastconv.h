@@ -93,6 +93,8 @@ typedef struct fc_lane_map {
 /* Transforms of Winograd convolution F(m x m, 3 x 3), P = (m + 2)^2 points.
  * input:  from[row][column] vectors of a padded strip -> to[point][tile], a vector each; tiles are m columns apart.
  * weight: from[tap][i] -> to[point][i], for i < tiles * n (whole vectors).
+ * gradient: as input, for results' gradients: m rows; their sum is added to the vector column_sum.
+ * taps:   from[point][i] -> to[tap][i], for i < tiles * n: the adjoint of weight.
  * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, clipped to
  *         `rows` and `columns` of results. */
 typedef struct fc_winograd {
@@ -105,6 +107,7 @@ typedef struct fc_winograd {
     ptrdiff_t rows, columns;
     const void *bias;
     fc_activation activation;
+    void *column_sum;
 } fc_winograd;
 
 /* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
@@ -157,6 +160,8 @@ typedef struct fc_kernels {
     void (*winograd_input)(const fc_winograd *);
     void (*winograd_weight)(const fc_winograd *);
     void (*winograd_output)(const fc_winograd *);
+    void (*winograd_gradient)(const fc_winograd *);
+    void (*winograd_taps)(const fc_winograd *);
 
     /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
      * these the result may be an operand. */

@@ -4,12 +4,13 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _correlation, _runtime, _weight_gradient, _winograd
+from ._kernels import _correlation, _runtime, _weight_gradient, _winograd, _winograd_weight
 from .planning import (
     WINOGRAD,
     ConvPlan,
     backward_axes,
     best_correlation,
+    best_weight_gradient,
     correlation_blocking,
     forward_axes,
     is_lanewise,
@@ -17,6 +18,7 @@ from .planning import (
     weight_blocking,
     winograd_blocking,
     winograd_serves,
+    winograd_weight_blocking,
 )
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4", "fft")
@@ -36,8 +38,10 @@ def plan(op, g, algorithm, dtype, src_last, isa):
     shape = g.n, g.groups, red, cols
     common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
     if algorithm in WINOGRAD:
-        return _winograd.Winograd(
-            winograd_blocking(axes, *shape, itemsize, lanes, block, WINOGRAD[algorithm]), *common)
+        tiles = axes, *shape, itemsize, lanes, block, WINOGRAD[algorithm]
+        if op == "backward_weight":
+            return _winograd_weight.WinogradWeight(winograd_weight_blocking(*tiles), *common)
+        return _winograd.Winograd(winograd_blocking(*tiles), *common)
     if is_lanewise(g.groups, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
@@ -54,7 +58,7 @@ def _plan_of(op, g, algorithm, src, order):
 
 def algorithms_for(op, g):
     """Names of the algorithms that can serve."""
-    if op != "backward_weight" and winograd_serves(g):
+    if winograd_serves(g):
         return ("direct", *WINOGRAD)
     return ("direct",)
 
@@ -62,7 +66,7 @@ def algorithms_for(op, g):
 @lru_cache(maxsize=512)
 def _best(op, g, f64, isa):
     if op == "backward_weight":
-        return "direct"
+        return best_weight_gradient(g, *_runtime.tile_constants(f64))
     return best_correlation(g, op, *_runtime.tile_constants(f64))
 
 
@@ -455,6 +459,8 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
     channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else 1)
+    if blocking.winograd:
+        channels = lanes
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
     if blocking.lanewise:
         block, reason = lanes, "direct, with lanes of several groups in one vector"

@@ -273,6 +273,9 @@ CHUNK_BYTES = 640 * 1024
 RESIDENT_TILES = 28
 CHUNKED_V_BYTES = 4 * 1024 * 1024
 UNIT_TILES = 32
+# Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates.
+WEIGHT_TILES = 64
+WEIGHT_BYTES = 5 * 1024 * 1024
 
 
 def winograd_serves(g):
@@ -308,6 +311,26 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
                     winograd=m, item_units=item_units, chunk=chunk, resident=resident)
 
 
+@lru_cache(maxsize=512)
+def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
+    points = (m + 2) ** 2
+    across = -(-axes[2].dst // m)
+    unit_tiles = -(-across // -(-across // UNIT_TILES))
+    box = (1, 1, m, m * unit_tiles)
+    boxes = (n, axes[0].dst, -(-axes[1].dst // m), -(-across // unit_tiles))
+    units = prod(boxes)
+    col_blocks = -(-cols // block)
+    item_units = max(1, min(units, WEIGHT_TILES // unit_tiles))
+    dw_bytes = groups * red * 9 * cols * itemsize
+    parts = max(1, min(-(-units // item_units), PARTS, 1 + PART_BYTES // dw_bytes))
+    kept = max(1, WEIGHT_BYTES // (points * red * block * itemsize))
+    k_groups = -(-col_blocks // kept)
+    while parts * groups * k_groups < WANTED_ITEMS // 2 and k_groups < col_blocks:
+        k_groups = min(2 * k_groups, col_blocks)
+    return Blocking(axes, box, boxes, (1, m + 2, box[3] + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
+                    winograd=m, item_units=item_units)
+
+
 def _cycles_direct(pixels, red, cols, lanes):
     return 9 * pixels * red * cols / (2 * lanes * 0.9) + 110 * red * cols / lanes
 
@@ -339,4 +362,23 @@ def best_correlation(g, op, itemsize, lanes, block):
     costs = {"direct": _cycles_direct(pixels, red, cols, lanes)}
     for name, m in WINOGRAD.items():
         costs[name] = _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block)
+    return min(costs, key=costs.get)
+
+
+def best_weight_gradient(g, itemsize, lanes, block):
+    """The algorithm that "auto" takes for backward-weight."""
+    red, cols = g.c // g.groups, g.k // g.groups
+    if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
+        return "direct"
+    pixels = g.n * prod(g.out)
+    costs = {"direct": _cycles_direct(pixels, red, cols, lanes)}
+    for name, m in WINOGRAD.items():
+        into, weight = ((90, 150), (250, 400))[m == 4]
+        b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
+        tiles = prod(b.boxes) * (b.box[3] // m)
+        steps = min(tiles, b.item_units * b.box[3] // m)
+        repeats = b.k_groups if prod(b.boxes) > b.item_units * b.parts else min(2, b.k_groups)
+        costs[name] = ((m + 2) ** 2 * tiles * red * cols / (2 * lanes * 0.9) * (1 + 8 / steps)
+                       + into * tiles * (repeats * -(-red // lanes) + -(-cols // lanes))
+                       + weight * b.parts * red * -(-cols // lanes) + 6000)
     return min(costs, key=costs.get)

@@ -55,7 +55,7 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t packs = self.groups * self.col_blocks
         cdef Py_ssize_t packers = min(shares, packs)
         cdef ptrdiff_t packed_bytes = self.packed_bytes if packed is None else 0
-        cdef ptrdiff_t share_bytes = self.strip_bytes + self.rows_bytes + self.table_bytes
+        cdef ptrdiff_t share_bytes = self.share_size()
         cdef Scratch scratch = take_scratch(packed_bytes + shares * share_bytes)
         cdef char *weights = scratch.data if packed is None else <char *>cnp.PyArray_DATA(packed)
         cdef char *private = scratch.data + packed_bytes

@@ -107,6 +107,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t columns
         const void *bias
         fc_activation activation
+        void *column_sum
 
     ctypedef struct fc_softmax:
         const void *x
@@ -153,6 +154,8 @@ cdef extern from "fastconv.h":
         void (*winograd_input)(const fc_winograd *) noexcept nogil
         void (*winograd_weight)(const fc_winograd *) noexcept nogil
         void (*winograd_output)(const fc_winograd *) noexcept nogil
+        void (*winograd_gradient)(const fc_winograd *) noexcept nogil
+        void (*winograd_taps)(const fc_winograd *) noexcept nogil
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil
