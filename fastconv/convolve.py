@@ -373,10 +373,17 @@ def check_outputs(fn, need, out, shapes, dtype, inputs):
     return tuple(bool(n) for n in need), tuple(out)
 
 
-def _select_both(fn, ops, g, algorithm, need, dtype):
-    """The algorithms of the input's and the weight's gradient; a named one has to serve all that is needed."""
-    wanted = need[0], need[1]
-    return tuple(select(fn, op, g, algorithm, dtype) if w else "direct" for op, w in zip(ops, wanted))
+def _select_both(fn, by_input, g, algorithm, need, dtype):
+    """The algorithms of dx (`by_input` is its operation) and of dw and db.
+
+    A named one has to serve dx and dw where they are needed. The bits of db depend on the algorithm, but not on
+    whether dw is needed.
+    """
+    for op, wanted in ((by_input, need[0]), ("backward_weight", need[1])):
+        if wanted:
+            select(fn, op, g, algorithm, dtype)
+    return tuple(select(fn, op, g, algorithm if algorithm in ("auto", *algorithms_for(op, g)) else "direct", dtype)
+                 for op in (by_input, "backward_weight"))
 
 
 def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
@@ -388,7 +395,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, ("backward_input", "backward_weight"), g, algorithm, need, x.dtype)
+    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
         source, order = checks.in_an_order(dy)
@@ -410,7 +417,7 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, ("forward", "backward_weight"), g, algorithm, need, x.dtype)
+    by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
         source, order = checks.in_an_order(dy)
