@@ -9,6 +9,10 @@
 #include "lanes.h"
 #include "winograd.h"
 
+#include "pool.h"
+#include "pool_backward.h"
+#include "pool_index.h"
+
 static uint64_t enter(void) { return fp_enter(); }
 static void leave(uint64_t state) { fp_leave(state); }
 
@@ -60,4 +64,11 @@ const fc_kernels FC_TABLE = {
     .winograd_weight = winograd_weight,
     .winograd_output = winograd_output,
     .activate = activate,
+    .pool = pool,
+    .pool_divide = pool_divide,
+    .pool_gather = pool_gather,
+    .pool_stage = pool_stage,
+    .scatter_add = scatter_add,
+    .scatter_set = scatter_set,
+    .unscatter_set = unscatter_set,
 };
