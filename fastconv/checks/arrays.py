@@ -1,5 +1,6 @@
 """Rules for arrays and for small arguments, whatever the operation."""
 from functools import lru_cache, wraps
+from itertools import pairwise
 
 import numpy as np
 
@@ -123,7 +124,7 @@ def has_planes_in(order, a):
     if not a.flags.aligned or any(s % a.itemsize for s in a.strides):
         return False
     axes = [(n, s) for n, s in zip(a.shape[2:], a.strides[2:]) if n > 1]
-    if any(outer[1] != inner[0] * inner[1] for outer, inner in zip(axes, axes[1:])):
+    if any(outer[1] != inner[0] * inner[1] for outer, inner in pairwise(axes)):
         return False
     if order == CHANNELS_LAST:
         return a.shape[1] == 1 or a.strides[1] == a.itemsize
