@@ -2,4 +2,5 @@
 from ._version import __version__ as __version__
 from .conv import *
 from .memory_order import *
+from .pool import *
 from .runtime import *

@@ -226,7 +226,7 @@ sum_pool1d_backward, sum_pool2d_backward, sum_pool3d_backward = _at_ranks(_sum_p
 # ---------------------------------------------------------------- adaptive windows
 
 def _adaptive_avg_pool_nd(fn, rank, x, output_size, *, out=None, num_threads=None):
-    """The average of windows that cover the input evenly: output o of n has [floor(o * in / n), ceil((o + 1) * in / n)).
+    """The average of windows that cover the input evenly: output o of n has [o * in // n, ceil((o + 1) * in / n)).
 
     Parameters
     ----------

@@ -5,16 +5,12 @@ from . import checks
 from ._kernels import _pool, _pool_backward
 
 GATHERED_TAPS = 25
-"""Larger windows get their max and min gradients by scattering: one addition an output instead of one comparison a tap."""
+"""Larger windows get their max and min gradients by scattering: an addition an output, not a comparison a tap."""
 
 
 def sliding(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode):
-    return checks.pool_windows(fn, rank, tuple(spatial), checks.hashable(kernel_size), checks.hashable(stride),
-                               checks.hashable(padding), checks.hashable(dilation), ceil_mode)
-
-
-def adaptive(fn, rank, spatial, output_size):
-    return checks.adaptive_windows(fn, rank, tuple(spatial), checks.hashable(output_size))
+    ceil_mode = int(checks.flag(fn, "ceil_mode", ceil_mode))
+    return checks.pool_windows(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def _layout(x, order):
@@ -82,7 +78,7 @@ def total(fn, rank, x, window, out, num_threads):
 def adapt(fn, op, rank, x, output_size, return_indices, out, num_threads):
     """Any operation over `output_size` windows that cover the input evenly."""
     x, unbatched = checks.pool_input(fn, rank, x, op != "avg")
-    windows = adaptive(fn, rank, x.shape[2:], output_size)
+    windows = checks.adaptive_windows(fn, rank, x.shape[2:], output_size)
     index_dtype = checks.index_dtype(fn, return_indices, windows)
     divisor = (False, 0) if op == "avg" else None
     return _forward(fn, op, x, unbatched, windows, index_dtype, divisor, out, num_threads)
@@ -152,7 +148,7 @@ def select_backward(fn, op, rank, dy, x, window, indices, out, num_threads):
 
 def adapt_select_backward(fn, op, rank, dy, x, indices, out, num_threads):
     dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
-    windows = adaptive(fn, rank, x.shape[2:], dy.shape[2:])
+    windows = checks.adaptive_windows(fn, rank, x.shape[2:], dy.shape[2:])
     return _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads)
 
 
@@ -180,7 +176,7 @@ def total_backward(fn, rank, dy, input_shape, window, out, num_threads):
 def adapt_sum_backward(fn, op, rank, dy, input_shape, out, num_threads):
     """Of "avg" or "sum" over windows that cover the input evenly."""
     dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
-    windows = adaptive(fn, rank, shape[2:], dy.shape[2:])
+    windows = checks.adaptive_windows(fn, rank, shape[2:], dy.shape[2:])
     return _sum_backward(fn, dy, shape, unbatched, windows, (False, 0) if op == "avg" else None, out, num_threads)
 
 

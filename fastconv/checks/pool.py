@@ -1,11 +1,22 @@
 """Rules and output sizes of pooling and unpooling."""
-from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import FLOATS, array, batched, flag, integer, operand, padding_pairs, per_axis, shape_of, to_three
+from .arrays import (
+    FLOATS,
+    array,
+    batched,
+    cached_geometry,
+    flag,
+    integer,
+    operand,
+    padding_pairs,
+    per_axis,
+    shape_of,
+    to_three,
+)
 
 INTEGERS = tuple(np.dtype(kind + str(8 * size)) for kind in ("int", "uint") for size in (1, 2, 4, 8))
 WINDOW_TAPS = 256  # windows of up to this many taps have uint8 indices
@@ -42,14 +53,16 @@ def extents_of(fn, name, shape):
         raise ValueError(f"{fn}: {name}: got shape {shape}; expected no zero extent but the batch")
 
 
-@lru_cache(maxsize=512, typed=True)
+@cached_geometry
 def pool_windows(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode):
-    """Sliding windows over an input of these spatial extents, by PyTorch's rule for their number."""
+    """Sliding windows over an input of these spatial extents, by PyTorch's rule for their number.
+
+    `ceil_mode` is 0 or 1.
+    """
     kernel = per_axis(fn, "kernel_size", kernel_size, rank, 1)
     strides = kernel if stride is None else per_axis(fn, "stride", stride, rank, 1)
     pairs = padding_pairs(fn, padding, rank, 0)
     dilations = per_axis(fn, "dilation", dilation, rank, 1)
-    ceil_mode = flag(fn, "ceil_mode", ceil_mode)
     axes = [_sliding(fn, i, *axis, ceil_mode) for i, axis in enumerate(zip(spatial, kernel, strides, pairs, dilations))]
     return Windows(to_three(axes, (1, 1, 1, 1, 1, 0, 0)), tuple(axis[1] for axis in axes), spatial, kernel)
 
@@ -73,9 +86,9 @@ def _sliding(fn, i, extent, size, stride, pair, dilation, ceil_mode):
     return extent, out, size, stride, dilation, before, after
 
 
-@lru_cache(maxsize=512, typed=True)
+@cached_geometry
 def adaptive_windows(fn, rank, spatial, output_size):
-    """`output_size` windows that cover the input evenly: output o has [floor(o * in / out), ceil((o + 1) * in / out))."""
+    """Windows that cover the input evenly: output o of n has [floor(o * in / n), ceil((o + 1) * in / n))."""
     out = per_axis(fn, "output_size", output_size, rank, 1)
     axes = [(extent, o, 0, 1, 1, 0, 0) for extent, o in zip(spatial, out)]
     return Windows(to_three(axes, (1, 1, 0, 1, 1, 0, 0)), out, spatial, ())
@@ -108,7 +121,8 @@ def index_dtype(fn, value, windows):
     """The dtype of the indices that ``return_indices`` asks for, or None."""
     if isinstance(value, str) and value == "window":
         if windows.taps is None:
-            raise ValueError(f"{fn}: return_indices: got 'window'; adaptive windows differ in size, expected True or False")
+            raise ValueError(f"{fn}: return_indices: got 'window'; adaptive windows differ in size, "
+                             "expected True or False")
         if windows.taps > WINDOW_TAPS:
             raise ValueError(f"{fn}: return_indices: got 'window' for a window of {windows.taps} elements; "
                              f"expected at most {WINDOW_TAPS}")
@@ -134,4 +148,5 @@ def bad_index(fn, value, spatial, kernel=None):
     if kernel is not None:
         return ValueError(f"{fn}: indices: got {value}, which is no real element of its window; "
                           f"expected a position in a kernel of {kernel} that lies on the input")
-    return ValueError(f"{fn}: indices: got {value}; expected 0 to {prod(spatial) - 1}, positions in a plane of {spatial}")
+    return ValueError(f"{fn}: indices: got {value}; expected 0 to {prod(spatial) - 1}, "
+                      f"positions in a plane of {spatial}")
