@@ -93,6 +93,8 @@ typedef struct fc_lane_map {
 /* Transforms of Winograd convolution F(m x m, 3 x 3), P = (m + 2)^2 points.
  * input:  from[row][column] vectors of a padded strip -> to[point][tile], a vector each; tiles are m columns apart.
  * weight: from[tap][i] -> to[point][i], for i < tiles * n (whole vectors).
+ * gradient: as input, for results' gradients: m rows; their sum is added to the vector column_sum.
+ * taps:   from[point][i] -> to[tap][i], for i < tiles * n: the adjoint of weight.
  * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, clipped to
  *         `rows` and `columns` of results. */
 typedef struct fc_winograd {
@@ -105,6 +107,7 @@ typedef struct fc_winograd {
     ptrdiff_t rows, columns;
     const void *bias;
     fc_activation activation;
+    void *column_sum;
 } fc_winograd;
 
 /* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
@@ -130,6 +133,81 @@ typedef struct fc_channels {
     const void *mean, *scale, *slope, *shift;
     double *sums;
 } fc_channels;
+
+/* ---------------------------------------------------------------- pooling
+ * Windows, the taps of one output, are the product of one window an axis (window.h). A box is
+ * lo <= position < hi on the axes d h w. Two layouts: channels-last (adjacent channels, channels_last
+ * set) and channels-first (adjacent elements of a row). */
+
+/* The windows of one axis. Sliding: window o has the taps t < size at o * stride - before + t * dilation,
+ * and the real ones lie inside [0, in). Adaptive (size 0): [floor(o * in / out), ceil((o + 1) * in / out)). */
+typedef struct fc_windows {
+    ptrdiff_t in, out, size, stride, dilation, before, after;
+} fc_windows;
+
+/* One image and channel group: element (c, d, h, w) at data + c * channel + (d, h, w) . axis. */
+typedef struct fc_image {
+    void *data;
+    ptrdiff_t c, axis[3];
+} fc_image;
+
+typedef enum fc_pool_op { FC_POOL_MAX, FC_POOL_MIN, FC_POOL_SUM } fc_pool_op;
+
+/* Where a winner is: uint8 number of the tap in its window, or int64 position in the input plane. */
+typedef enum fc_pool_index { FC_INDEX_NONE, FC_INDEX_WINDOW, FC_INDEX_PLANE } fc_pool_index;
+
+/* y = the sum or the winner of each output's real taps, index = where the winner lies. NaN wins; of
+ * equals the first in row-major order. Windows must span less than 2^31 elements where index is asked for. */
+typedef struct fc_pool {
+    fc_pool_op op;
+    fc_pool_index indexing;
+    int channels_last;
+    fc_windows windows[3];
+    ptrdiff_t channels, lo[3], hi[3];
+    fc_image x;            /* of position (0, 0, 0) */
+    fc_image y, index;     /* of output lo; y.data may be NULL, index counts in elements of its own */
+} fc_pool;
+
+/* y /= the number of taps of its window that average pooling counts: the real ones, with include_pad
+ * those on padding too, or `divisor` if that isn't 0. */
+typedef struct fc_pool_divide {
+    int channels_last, include_pad;
+    double divisor;
+    fc_windows windows[3];
+    ptrdiff_t channels, lo[3], hi[3];
+    fc_image y;            /* of output lo */
+} fc_pool_divide;
+
+/* dx = the sum of dy over the outputs whose window holds the position; with tap (the uint8 window
+ * indices of those outputs), over the outputs whose winner is that position. Sums run
+ * in the order of the outputs. */
+typedef struct fc_pool_gather {
+    int channels_last;
+    fc_windows windows[3];
+    ptrdiff_t channels, lo[3], hi[3];
+    fc_image dx;           /* of position lo */
+    ptrdiff_t first[3];    /* the output at the start of dy and tap, not above any that reaches the box */
+    fc_image dy;           /* channels-first: whole vectors are read along a row, see fc_row_reach */
+    fc_image tap;          /* data may be NULL; channels-first: the strides of dy */
+} fc_pool_gather;
+
+/* Copy the uint8 window indices of a box of outputs. Returns NULL, or the first one that is no real tap. */
+typedef struct fc_pool_stage {
+    int channels_last;
+    fc_windows windows[3];
+    ptrdiff_t channels, lo[3], hi[3];
+    fc_image src, dst;     /* of output lo */
+} fc_pool_stage;
+
+/* Values (c, d, h, w) that belong to positions index (c, d, h, w) of a plane: position i of channel c is
+ * at plane + c * plane_c + i * plane_step. */
+typedef struct fc_scatter {
+    int channels_last;
+    ptrdiff_t channels, count[3];
+    fc_image value, index; /* index: int64 */
+    void *plane;
+    ptrdiff_t plane_c, plane_step, positions;
+} fc_scatter;
 
 typedef struct fc_kernels {
     const char *isa;
@@ -157,6 +235,8 @@ typedef struct fc_kernels {
     void (*winograd_input)(const fc_winograd *);
     void (*winograd_weight)(const fc_winograd *);
     void (*winograd_output)(const fc_winograd *);
+    void (*winograd_gradient)(const fc_winograd *);
+    void (*winograd_taps)(const fc_winograd *);
 
     /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
      * these the result may be an operand. */
@@ -167,6 +247,18 @@ typedef struct fc_kernels {
     void (*softmax_backward)(const fc_softmax *);
     void (*channel_sums)(const fc_channels *);
     void (*channel_scale)(const fc_channels *);
+
+    void (*pool)(const fc_pool *);
+    void (*pool_divide)(const fc_pool_divide *);
+    void (*pool_gather)(const fc_pool_gather *);
+    const void *(*pool_stage)(const fc_pool_stage *);
+
+    /* Each returns NULL, or the first index outside of the plane (the work is unfinished then). */
+    const void *(*scatter_add)(const fc_scatter *);   /* plane += value */
+    const void *(*scatter_set)(const fc_scatter *);   /* plane = value; of equal indices the last counts */
+    const void *(*unscatter_set)(const fc_scatter *, uint8_t *seen, ptrdiff_t lo, ptrdiff_t hi);
+    /* value = plane where scatter_set would have stored last, else 0; for positions lo <= i < hi, with
+     * (hi - lo) * channels bytes to work with */
 } fc_kernels;
 
 /* Best first; the tables that this build holds. */

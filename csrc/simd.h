@@ -170,27 +170,39 @@ FC_INLINE vec vpermute2(vec a, vec b, ivec index) {
 }
 #endif
 
-/* ------------------------------------------------------------------ zip and transpose */
+/* ------------------------------------------------------------------ zip, unzip and transpose */
 #if VBYTES / 4 == 16 && !defined(FC_F64)
 #define FC_ZIP_LO 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define FC_ZIP_HI 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #elif (VBYTES == 32 && !defined(FC_F64)) || (VBYTES == 64 && defined(FC_F64))
 #define FC_ZIP_LO 0, 8, 1, 9, 2, 10, 3, 11
 #define FC_ZIP_HI 4, 12, 5, 13, 6, 14, 7, 15
+#define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15
 #elif (VBYTES == 16 && !defined(FC_F64)) || (VBYTES == 32 && defined(FC_F64))
 #define FC_ZIP_LO 0, 4, 1, 5
 #define FC_ZIP_HI 2, 6, 3, 7
+#define FC_EVEN 0, 2, 4, 6
+#define FC_ODD 1, 3, 5, 7
 #else
 #define FC_ZIP_LO 0, 2
 #define FC_ZIP_HI 1, 3
+#define FC_EVEN 0, 2
+#define FC_ODD 1, 3
 #endif
 
 #ifdef __clang__
 FC_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ZIP_LO); }
 FC_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ZIP_HI); }
+FC_INLINE vec vevens(vec a, vec b) { return __builtin_shufflevector(a, b, FC_EVEN); }
+FC_INLINE vec vodds(vec a, vec b) { return __builtin_shufflevector(a, b, FC_ODD); }
 #else
 FC_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_ZIP_LO}); }
 FC_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_ZIP_HI}); }
+FC_INLINE vec vevens(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_EVEN}); }
+FC_INLINE vec vodds(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_ODD}); }
 #endif
 
 /* r[i][j] -> r[j][i]: log2(VL) rounds of zipping row i with row i + VL/2. */
@@ -207,6 +219,66 @@ FC_INLINE void vtranspose(vec r[VBYTES / sizeof(T)]) {
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) r[i] = z[i];
     }
+}
+
+/* ------------------------------------------------------------------ lane masks, winners, indices */
+
+/* Per lane: vpick takes a where the mask is set, else b; vkeep takes v, else 0. vabove and vbelow tell
+ * where v replaces the winner of max or min: it is better, or it is NaN and the winner is not. */
+#if VBYTES == 64 && !defined(FC_F64)
+typedef __mmask16 vmask;
+FC_INLINE vec vpick(vmask m, vec a, vec b) { return _mm512_mask_mov_ps(b, m, a); }
+FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) {
+    return (ivec)_mm512_mask_mov_epi32((__m512i)b, m, (__m512i)a);
+}
+FC_INLINE vec vkeep(vmask m, vec v) { return _mm512_maskz_mov_ps(m, v); }
+FC_INLINE vmask vsame_int(ivec a, ivec b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
+FC_INLINE vmask vabove(vec v, vec winner) {
+    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(winner, winner, _CMP_ORD_Q), v, winner, _CMP_NLE_UQ);
+}
+FC_INLINE vmask vbelow(vec v, vec winner) {
+    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(winner, winner, _CMP_ORD_Q), v, winner, _CMP_NGE_UQ);
+}
+#elif VBYTES == 64
+typedef __mmask8 vmask;
+FC_INLINE vec vpick(vmask m, vec a, vec b) { return _mm512_mask_mov_pd(b, m, a); }
+FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) {
+    return (ivec)_mm512_mask_mov_epi64((__m512i)b, m, (__m512i)a);
+}
+FC_INLINE vec vkeep(vmask m, vec v) { return _mm512_maskz_mov_pd(m, v); }
+FC_INLINE vmask vsame_int(ivec a, ivec b) { return _mm512_cmpeq_epi64_mask((__m512i)a, (__m512i)b); }
+FC_INLINE vmask vabove(vec v, vec winner) {
+    return _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(winner, winner, _CMP_ORD_Q), v, winner, _CMP_NLE_UQ);
+}
+FC_INLINE vmask vbelow(vec v, vec winner) {
+    return _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(winner, winner, _CMP_ORD_Q), v, winner, _CMP_NGE_UQ);
+}
+#else
+typedef ivec vmask;
+#if VBYTES == 32 && !defined(FC_F64)
+FC_INLINE vec vpick(vmask m, vec a, vec b) { return _mm256_blendv_ps(b, a, (vec)m); }
+#elif VBYTES == 32
+FC_INLINE vec vpick(vmask m, vec a, vec b) { return _mm256_blendv_pd(b, a, (vec)m); }
+#else
+FC_INLINE vec vpick(vmask m, vec a, vec b) { return vselect(m, a, b); }
+#endif
+FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) { return (ivec)vpick(m, (vec)a, (vec)b); }
+FC_INLINE vec vkeep(vmask m, vec v) { return (vec)((ivec)v & m); }
+FC_INLINE vmask vsame_int(ivec a, ivec b) { return (ivec)(a == b); }
+FC_INLINE vmask vabove(vec v, vec winner) { return ~(ivec)(v <= winner) & (ivec)(winner == winner); }
+FC_INLINE vmask vbelow(vec v, vec winner) { return ~(ivec)(v >= winner) & (ivec)(winner == winner); }
+#endif
+
+FC_INLINE ivec vset1_int(lane_int x) { return x - (ivec){0}; }
+
+/* Lanes to and from bytes. */
+typedef uint8_t lane_bytes __attribute__((vector_size(VBYTES / sizeof(T)), aligned(1), may_alias));
+FC_INLINE ivec vload_bytes(const uint8_t *p) { return __builtin_convertvector(*(const lane_bytes *)p, ivec); }
+FC_INLINE void vstore_bytes(uint8_t *p, ivec v, ptrdiff_t n) {
+    const lane_bytes bytes = __builtin_convertvector(v, lane_bytes);
+    if (n >= VL) *(lane_bytes *)p = bytes;
+    else
+        for (ptrdiff_t i = 0; i < n; i++) p[i] = bytes[i];
 }
 
 /* ------------------------------------------------------------------ floating-point environment */

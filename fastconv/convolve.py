@@ -4,15 +4,21 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _correlation, _runtime, _weight_gradient
+from ._kernels import _correlation, _runtime, _weight_gradient, _winograd, _winograd_weight
 from .planning import (
+    WINOGRAD,
     ConvPlan,
     backward_axes,
+    best_correlation,
+    best_weight_gradient,
     correlation_blocking,
     forward_axes,
     is_lanewise,
     lane_blocking,
     weight_blocking,
+    winograd_blocking,
+    winograd_serves,
+    winograd_weight_blocking,
 )
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4", "fft")
@@ -22,7 +28,7 @@ OPERATIONS = ("forward", "backward_input", "backward_weight")
 # ---------------------------------------------------------------- plans
 
 @lru_cache(maxsize=256)
-def plan(op, g, dtype, src_last, isa):
+def plan(op, g, algorithm, dtype, src_last, isa):
     """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
     f64 = dtype == np.float64
     itemsize, lanes, block = _runtime.tile_constants(f64)
@@ -30,37 +36,53 @@ def plan(op, g, dtype, src_last, isa):
     if op == "backward_input":
         red, cols, axes = cols, red, backward_axes(g)
     shape = g.n, g.groups, red, cols
+    common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
+    if algorithm in WINOGRAD:
+        tiles = axes, *shape, itemsize, lanes, block, WINOGRAD[algorithm]
+        if op == "backward_weight":
+            return _winograd_weight.WinogradWeight(winograd_weight_blocking(*tiles), *common)
+        return _winograd.Winograd(winograd_blocking(*tiles), *common)
     if is_lanewise(g.groups, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last)
     else:
         blocking = correlation_blocking(axes, *shape, itemsize, block, src_last)
-    if op == "backward_weight":
-        return _weight_gradient.WeightGradient(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs)
-    return _correlation.Correlation(blocking, *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input")
+    driver = _weight_gradient.WeightGradient if op == "backward_weight" else _correlation.Correlation
+    return driver(blocking, *common)
 
 
-def _plan_of(op, g, src, order):
-    return plan(op, g, src.dtype, order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+def _plan_of(op, g, algorithm, src, order):
+    return plan(op, g, algorithm, src.dtype, order == checks.CHANNELS_LAST, _runtime.isa_in_use())
 
 
 def algorithms_for(op, g):
-    """Names of the algorithms that can serve, best first."""
+    """Names of the algorithms that can serve."""
+    if winograd_serves(g):
+        return ("direct", *WINOGRAD)
     return ("direct",)
 
 
-def select(fn, op, g, algorithm):
+@lru_cache(maxsize=512)
+def _best(op, g, f64, isa):
+    if op == "backward_weight":
+        return best_weight_gradient(g, *_runtime.tile_constants(f64))
+    return best_correlation(g, op, *_runtime.tile_constants(f64))
+
+
+def select(fn, op, g, algorithm, dtype):
     """The name that `algorithm` stands for; ValueError if a named one can't serve."""
     if algorithm not in ALGORITHMS:
         raise ValueError(f"{fn}: algorithm: got {algorithm!r}; expected one of {', '.join(map(repr, ALGORITHMS))}")
+    if algorithm == "fft":
+        raise NotImplementedError(f"{fn}: algorithm: 'fft' is not built yet")
     if algorithm == "auto":
         algorithm = runtime.default_algorithm()
-    serving = algorithms_for(op, g)
     if algorithm == "auto":
-        return serving[0]
-    if algorithm not in serving:
-        raise NotImplementedError(f"{fn}: algorithm: {algorithm!r} is not built yet; this version has 'direct'")
+        return _best(op, g, dtype == np.float64, _runtime.isa_in_use())
+    if algorithm not in algorithms_for(op, g):
+        raise ValueError(f"{fn}: algorithm: {algorithm!r} can't serve this convolution ({op}); expected one of "
+                         f"{', '.join(map(repr, ('auto', *algorithms_for(op, g))))}")
     return algorithm
 
 
@@ -122,23 +144,26 @@ def _geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, pad
 class PackedWeight:
     """Weights in the order in which the kernels read them; made by :func:`fastconv.pack_weight`.
 
-    Immutable. Stands for the weights in the forward functions, with the same bits as plain weights.
+    Immutable. Stands for the weights in the forward functions, with the same bits as plain weights under the same
+    algorithm.
 
     Attributes
     ----------
     shape, dtype : of the plain weights
     groups : int
-    isa, algorithm : str
-        What the weights were packed for.
+    isa : str
+        The kernels that can read it.
+    algorithm : str
+        The algorithm that it serves, or "auto" for all of them.
     nbytes : int
     """
 
-    __slots__ = ("_data", "algorithm", "dtype", "groups", "isa", "shape")
+    __slots__ = ("_data", "_transformed", "algorithm", "dtype", "groups", "isa", "shape")
 
-    def __init__(self, data, shape, dtype, groups, isa, algorithm):
+    def __init__(self, data, transformed, shape, dtype, groups, isa, algorithm):
         data.flags.writeable = False
-        for name, value in (("_data", data), ("shape", shape), ("dtype", dtype), ("groups", groups), ("isa", isa),
-                            ("algorithm", algorithm)):
+        for name, value in (("_data", data), ("_transformed", transformed), ("shape", shape), ("dtype", dtype),
+                            ("groups", groups), ("isa", isa), ("algorithm", algorithm)):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):
@@ -154,7 +179,8 @@ class PackedWeight:
 
     def with_pixel_axis(self):
         """Weights (out, in) of a dense layer as those of a 1x1 convolution, (out, in, 1)."""
-        return PackedWeight(self._data, (*self.shape, 1), self.dtype, self.groups, self.isa, self.algorithm)
+        return PackedWeight(self._data, self._transformed, (*self.shape, 1), self.dtype, self.groups, self.isa,
+                            self.algorithm)
 
     def __repr__(self):
         return (f"PackedWeight(shape={self.shape}, dtype={self.dtype}, groups={self.groups}, isa={self.isa!r}, "
@@ -167,22 +193,28 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     checks.rank_of(fn, "w", w, 2, 3, 4, 5)
     rank = w.ndim - 2
     c = w.shape[1] * checks.integer(fn, "groups", groups, 1)
-    if input_shape is None:
+    any_size = input_shape is None
+    if any_size:
         checks.per_axis(fn, "stride", stride, rank, 1)
         spans = [d * (k - 1) + 1 for d, k in zip(checks.per_axis(fn, "dilation", dilation, rank, 1), w.shape[2:])]
         input_shape = (1, c, *spans)
-    g = _geometry(fn, rank, checks.shape_tuple(fn, "input_shape", input_shape), w.shape, stride, 0, dilation, groups,
-                  "zeros")
-    algorithm = select(fn, "forward", g, algorithm)
-    compiled = plan("forward", g, w.dtype, False, _runtime.isa_in_use())
+    # The padding to come is not known; "same" is the usual one and fits every size.
+    g = _geometry(fn, rank, checks.shape_tuple(fn, "input_shape", input_shape), w.shape, stride, "same", dilation,
+                  groups, "zeros")
+    chosen = select(fn, "forward", g, algorithm, w.dtype)
+    isa = _runtime.isa_in_use()
+    # Without a size the untransformed taps serve whatever algorithm a call takes.
+    serves_all = any_size and algorithm == "auto"
+    compiled = plan("forward", g, "direct" if serves_all else chosen, w.dtype, False, isa)
     size = compiled.packed_bytes
     data = np.empty(size + 64, np.uint8)
     data = data[-data.__array_interface__["data"][0] % 64:][:size]
-    compiled.pack(np.ascontiguousarray(w), data)
-    return PackedWeight(data, w.shape, w.dtype, g.groups, _runtime.isa_in_use(), algorithm)
+    transformed = compiled.pack(np.ascontiguousarray(w), data)
+    return PackedWeight(data, transformed, w.shape, w.dtype, g.groups, isa, "auto" if serves_all else chosen)
 
 
 def _check_packed(fn, w, groups, x, rank, algorithm):
+    """Check that packed weights fit a call; returns the algorithm argument that the call then has."""
     if w.ndim != rank + 2:
         raise ValueError(f"{fn}: w: got packed weights of shape {w.shape}; expected {rank + 2} axes")
     if w.dtype != x.dtype:
@@ -191,8 +223,11 @@ def _check_packed(fn, w, groups, x, rank, algorithm):
         raise ValueError(f"{fn}: w: was packed for {w.isa!r}; the kernels in use are {_runtime.isa_in_use()!r}")
     if w.groups != groups:
         raise ValueError(f"{fn}: w: was packed for {w.groups} groups; got groups={groups}")
+    if w.algorithm == "auto":
+        return algorithm
     if algorithm not in ("auto", w.algorithm):
         raise ValueError(f"{fn}: algorithm: got {algorithm!r}; the weights were packed for {w.algorithm!r}")
+    return w.algorithm
 
 
 # ---------------------------------------------------------------- forward
@@ -202,21 +237,21 @@ def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, 
     x, unbatched = _batched(fn, rank, "x", x)
     packed = None
     if isinstance(w, PackedWeight):
-        _check_packed(fn, w, groups, x, rank, algorithm)
-        packed = w._data
+        algorithm = _check_packed(fn, w, groups, x, rank, algorithm)
+        packed = w
     else:
         w = _weight(fn, rank, w, ("x", x))
     g = _geometry(fn, rank, x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
     act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
-    select(fn, "forward", g, algorithm)
+    algorithm = select(fn, "forward", g, algorithm, x.dtype)
     b = checks.bias(fn, b, g.k, x)
     source, order = checks.in_an_order(x)
     shape = (g.n, g.k, *_spatial(g.out, rank))
     y = _target(fn, "out", out, shape, x.dtype, order, {"x": x, "w": None if packed is not None else w, "b": b},
                 unbatched)
     if g.n:
-        _plan_of("forward", g, x, order).run(_crop(source, g), None if packed is not None else w, packed, b, y, act,
-                                             num_threads)
+        weights = (w, None, False) if packed is None else (None, packed._data, packed._transformed)
+        _plan_of("forward", g, algorithm, x, order).run(_crop(source, g), *weights, b, y, act, num_threads)
     return _finish(y, out, unbatched)
 
 
@@ -228,13 +263,13 @@ def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilat
     w = _weight(fn, rank, w, ("x", x))
     g = _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilation, groups)
     act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
-    select(fn, "backward_input", g, algorithm)
+    algorithm = select(fn, "backward_input", g, algorithm, x.dtype)
     b = checks.bias(fn, b, g.c, x)
     source, order = checks.in_an_order(x)
     y = _target(fn, "out", out, (g.n, g.c, *_spatial(g.in_, rank)), x.dtype, order, {"x": x, "w": w, "b": b},
                 unbatched)
     if g.n:
-        _plan_of("backward_input", g, x, order).run(source, w, None, b, y, act, num_threads)
+        _plan_of("backward_input", g, algorithm, x, order).run(source, w, None, False, b, y, act, num_threads)
     return _finish(y, out, unbatched)
 
 
@@ -254,31 +289,32 @@ def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, grou
     shape = (1, *shape) if unbatched else shape
     g = _geometry(fn, rank, shape, w.shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
-    select(fn, "backward_input", g, algorithm)
+    algorithm = select(fn, "backward_input", g, algorithm, dy.dtype)
     source, order = checks.in_an_order(dy)
     dx = _target(fn, "out", out, shape, dy.dtype, order, inputs or {"dy": dy, "w": w}, unbatched)
     if g.n:
-        _input_gradient(g, source, order, w, dx, num_threads)
+        _input_gradient(g, algorithm, source, order, w, dx, num_threads)
     return _finish(dx, out, unbatched)
 
 
-def _input_gradient(g, dy, order, w, dx, num_threads):
+def _input_gradient(g, algorithm, dy, order, w, dx, num_threads):
     """dx = the gradient, through the padded input's gradient where padding repeats elements."""
     inner = _crop(dx, g)
     if inner is not dx:
         dx[...] = 0
     if g.mode == 0 or not any(g.before + g.after):
-        _plan_of("backward_input", g._replace(mode=0), dy, order).run(dy, w, None, None, inner, 0, num_threads)
+        _plan_of("backward_input", g._replace(mode=0), algorithm, dy, order).run(dy, w, None, False, None, inner, 0,
+                                                                                 num_threads)
         return
     padded = g._replace(in_=tuple(i + b + a for i, b, a in zip(g.in_, g.before, g.after)), before=(0, 0, 0),
                         after=(0, 0, 0), mode=0)
     gradient = checks.empty((g.n, g.c, *_spatial(padded.in_, g.rank)), dy.dtype, order)
-    _plan_of("backward_input", padded, dy, order).run(dy, w, None, None, gradient, 0, num_threads)
+    _plan_of("backward_input", padded, algorithm, dy, order).run(dy, w, None, False, None, gradient, 0, num_threads)
     inner[...] = 0
     _correlation.fold(gradient, inner, g.before, g.mode, num_threads)
 
 
-def _weight_gradients(g, dy, x, shapes, need, out, accumulate, num_threads):
+def _weight_gradients(g, algorithm, dy, x, shapes, need, out, accumulate, num_threads):
     """(dw, db) of the convolution x -> dy; each None where not needed. `out` has been checked."""
     given = tuple(o if wanted else None for o, wanted in zip(out, need))
     in_place = all(o is None or o.flags.c_contiguous and o.flags.aligned for o in given)
@@ -289,8 +325,8 @@ def _weight_gradients(g, dy, x, shapes, need, out, accumulate, num_threads):
     if g.n and any(need):
         source, order = checks.in_an_order(x)
         dy, _ = checks.in_an_order(dy)
-        _plan_of("backward_weight", g, x, order).run(_crop(source, g), dy, *parts, accumulate and in_place,
-                                                     num_threads)
+        _plan_of("backward_weight", g, algorithm, x, order).run(_crop(source, g), dy, *parts,
+                                                                accumulate and in_place, num_threads)
     for part, o in zip(parts, given):
         if part is o:
             if part is not None and not g.n and not accumulate:
@@ -308,10 +344,11 @@ def backward_weight(fn, rank, dy, x, weight_shape, stride, padding, dilation, gr
         raise ValueError(f"{fn}: weight_shape: got {shape}; expected {rank + 2} extents")
     g = _geometry(fn, rank, x.shape, shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
-    select(fn, "backward_weight", g, algorithm)
+    algorithm = select(fn, "backward_weight", g, algorithm, x.dtype)
     if out is not None:
         checks.output(fn, "out", out, shape, x.dtype, {"dy": dy, "x": x})
-    dw, _ = _weight_gradients(g, dy, x, (shape, None), (True, False), (out, None), accumulate, num_threads)
+    dw, _ = _weight_gradients(g, algorithm, dy, x, (shape, None), (True, False), (out, None), accumulate,
+                              num_threads)
     return dw
 
 
@@ -336,6 +373,19 @@ def check_outputs(fn, need, out, shapes, dtype, inputs):
     return tuple(bool(n) for n in need), tuple(out)
 
 
+def _select_both(fn, by_input, g, algorithm, need, dtype):
+    """The algorithms of dx (`by_input` is its operation) and of dw and db.
+
+    A named one has to serve dx and dw where they are needed. The bits of db depend on the algorithm, but not on
+    whether dw is needed.
+    """
+    for op, wanted in ((by_input, need[0]), ("backward_weight", need[1])):
+        if wanted:
+            select(fn, op, g, algorithm, dtype)
+    return tuple(select(fn, op, g, algorithm if algorithm in ("auto", *algorithms_for(op, g)) else "direct", dtype)
+                 for op in (by_input, "backward_weight"))
+
+
 def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
              num_threads):
     dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
@@ -345,17 +395,15 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
-    for op, wanted in zip(OPERATIONS[1:], need):
-        if wanted:
-            select(fn, op, g, algorithm)
+    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
         source, order = checks.in_an_order(dy)
         target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
         if g.n:
-            _input_gradient(g, source, order, w, target, num_threads)
+            _input_gradient(g, by_input, source, order, w, target, num_threads)
         dx = _finish(target, out[0], unbatched)
-    dw, db = _weight_gradients(g, dy, x, (w.shape, (g.k,)), need[1:], out[1:], accumulate, num_threads)
+    dw, db = _weight_gradients(g, by_weight, dy, x, (w.shape, (g.k,)), need[1:], out[1:], accumulate, num_threads)
     return dx, dw, db
 
 
@@ -369,17 +417,16 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
-    for op, wanted in zip(("forward", "backward_weight"), need):
-        if wanted:
-            select(fn, op, g, algorithm)
+    by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
         source, order = checks.in_an_order(dy)
         target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
         if g.n:
-            _plan_of("forward", g, dy, order).run(source, w, None, None, target, 0, num_threads)
+            _plan_of("forward", g, by_input, dy, order).run(source, w, None, False, None, target, 0, num_threads)
         dx = _finish(target, out[0], unbatched)
-    dw, _ = _weight_gradients(g, x, dy, (w.shape, None), (need[1], False), (out[1], None), accumulate, num_threads)
+    dw, _ = _weight_gradients(g, by_weight, x, dy, (w.shape, None), (need[1], False), (out[1], None), accumulate,
+                              num_threads)
     db = _bias_gradient(g, dy, need[2], out[2], accumulate, num_threads)
     return dx, dw, db
 
@@ -391,7 +438,8 @@ def _bias_gradient(g, dy, wanted, out, accumulate, num_threads):
     one = (1, 1, 1)
     shape = g._replace(k=g.c, c=1, groups=1, out=g.in_, kernel=one, stride=one, dilation=one,
                        before=(0, 0, 0), after=(0, 0, 0), mode=0)
-    _, db = _weight_gradients(shape, dy, dy[:, :1], (None, (g.c,)), (False, True), (None, out), accumulate, num_threads)
+    _, db = _weight_gradients(shape, "direct", dy, dy[:, :1], (None, (g.c,)), (False, True), (None, out), accumulate,
+                              num_threads)
     return db
 
 
@@ -411,20 +459,22 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
         raise TypeError(f"{fn}: dtype: got {dtype}; expected float32 or float64")
     checks.choice(fn, "memory_order", memory_order, dict.fromkeys((checks.CHANNELS_FIRST, checks.CHANNELS_LAST)))
     g = _geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
-    algorithm = select(fn, op, g, algorithm)
-    compiled = plan(op, g, dtype, memory_order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+    algorithm = select(fn, op, g, algorithm, dtype)
+    compiled = plan(op, g, algorithm, dtype, memory_order == checks.CHANNELS_LAST, _runtime.isa_in_use())
     blocking = compiled.blocking
     flops = 2 * g.macs
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
     channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else 1)
-    reason = "direct serves every convolution"
+    if blocking.winograd:
+        channels = lanes
+    reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
     if blocking.lanewise:
         block, reason = lanes, "direct, with lanes of several groups in one vector"
     return ConvPlan(
         op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
-        None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops, compiled.packed_bytes, compiled.share_bytes, threads,
-        compiled.packed_bytes + threads * compiled.share_bytes)
+        None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops,
+        compiled.scratch_bytes, compiled.share_bytes, threads, compiled.scratch_bytes + threads * compiled.share_bytes)
 
 
 def _reduction(op, g):

@@ -57,7 +57,7 @@ def test_forward_is_exact_on_small_integers(isa, threads, x_shape, w_shape, argu
     b = small_integers(w_shape[:1], np.float32, 2)
     expected = function("conv{}d", w_shape, reference)(x, w, b, **arguments)
     out = Guarded(expected.shape, np.float32, order)
-    got = function("conv{}d", w_shape)(x, w, b, out=out.array, **arguments)
+    got = function("conv{}d", w_shape)(x, w, b, out=out.array, algorithm="direct", **arguments)
     assert got is out.array and out.intact()
     np.testing.assert_array_equal(got, expected)
 
@@ -71,7 +71,7 @@ def test_gradients_are_exact_on_small_integers(isa, threads, x_shape, w_shape, a
     dy = small_integers(y_shape, np.float32, 3, orders[1])
     expected = function("conv{}d_backward", w_shape, reference)(dy, x, w, **arguments)
     out = [Guarded(e.shape, np.float32, orders[1] if i == 0 else "channels_first") for i, e in enumerate(expected)]
-    got = function("conv{}d_backward", w_shape)(dy, x, w, out=tuple(o.array for o in out), **arguments)
+    got = function("conv{}d_backward", w_shape)(dy, x, w, out=tuple(o.array for o in out), algorithm="direct", **arguments)
     for g, e, o in zip(got, expected, out):
         assert g is o.array and o.intact()
         np.testing.assert_array_equal(g, e)
@@ -93,12 +93,75 @@ def test_random_values_within_tolerance(isa, x_shape, w_shape, arguments, dtype)
         assert_close(g, e, length)
 
 
-def test_same_bits_on_any_number_of_threads(isa):
+# 3x3, stride 1: (x shape, out-channels, arguments). The last two have weights too large to stay transformed.
+WINOGRAD_CASES = {
+    "one-tile": ((1, 16, 2, 2), 16, {"padding": 1}),
+    "tails": ((2, 17, 13, 11), 33, {"padding": 1}),
+    "few-channels": ((1, 3, 9, 10), 5, {"padding": ((0, 2), (1, 0))}),
+    "groups": ((2, 24, 8, 9), 36, {"groups": 2, "padding": 1}),
+    "wide": ((1, 8, 5, 300), 20, {"padding": 1}),
+    "reflect": ((1, 8, 7, 6), 16, {"padding": 2, "padding_mode": "reflect"}),
+    "cropped": ((1, 8, 12, 12), 16, {"padding": ((-2, 1), (0, -3))}),
+    "large-weights": ((1, 210, 9, 10), 150, {"padding": 1}),
+    "large-weights-batch": ((3, 150, 14, 14), 200, {"padding": 1}),
+}
+
+
+@pytest.mark.parametrize("x_shape, k, arguments", WINOGRAD_CASES.values(), ids=WINOGRAD_CASES)
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order):
+    x, w = normal(x_shape, np.float32, 0, order), normal((k, x_shape[1] // arguments.get("groups", 1), 3, 3), np.float32, 1)
+    b = normal((k,), np.float32, 2)
+    expected = reference.conv2d(x, w, b, activation="relu", **arguments)
+    out = Guarded(expected.shape, np.float32, order)
+    fc.conv2d(x, w, b, activation="relu", algorithm=algorithm, out=out.array, **arguments)
+    assert out.intact()
+    assert_close(out.array, expected, w[0].size)
+    packed = fc.pack_weight(w, groups=arguments.get("groups", 1), input_shape=x_shape, algorithm=algorithm)
+    assert fc.conv2d(x, packed, b, activation="relu", **arguments).tobytes() == out.array.tobytes()
+    dy = normal(expected.shape, np.float32, 3, order)
+    dx = fc.conv2d_backward_input(dy, w, x_shape, algorithm=algorithm, **arguments)
+    assert_close(dx, reference.conv2d_backward_input(dy, w, x_shape, **arguments), 9 * k)
+    need = (False, True, True)
+    _, dw, db = fc.conv2d_backward(dy, x, w, algorithm=algorithm, need=need, **arguments)
+    _, expected_dw, expected_db = reference.conv2d_backward(dy, x, w, need=need, **arguments)
+    assert_close(dw, expected_dw, 4 * dy[:, 0].size)
+    assert_close(db, expected_db, dy[:, 0].size)
+    again = fc.conv2d_backward(dy, x, w, algorithm=algorithm, need=(False, False, True), **arguments)
+    assert again[1] is None and again[2].tobytes() == db.tobytes()
+
+
+def test_named_algorithms_have_to_serve():
+    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3)) == ("direct", "winograd2", "winograd4")
+    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3), stride=2) == ("direct",)
+    x, w = normal((1, 4, 9, 9), np.float32), normal((4, 4, 3, 3), np.float32)
+    with pytest.raises(ValueError, match="winograd4.*can't serve"):
+        fc.conv2d(x, w, stride=2, algorithm="winograd4")
+    with pytest.raises(ValueError, match="can't serve"):
+        fc.conv2d_backward(fc.conv2d(x, w, stride=2), x, w, stride=2, algorithm="winograd2")
+    with pytest.raises(NotImplementedError, match="fft"):
+        fc.conv2d(x, w, algorithm="fft")
+
+
+def test_auto_is_one_of_the_algorithms():
+    x, w = normal((1, 64, 56, 56), np.float32), normal((64, 64, 3, 3), np.float32)
+    named = fc.explain_conv(x.shape, w.shape, padding=1).algorithm
+    assert named.startswith("winograd")
+    assert fc.conv2d(x, w, padding=1).tobytes() == fc.conv2d(x, w, padding=1, algorithm=named).tobytes()
+    with fc.algorithm("direct"):
+        assert fc.conv2d(x, w, padding=1).tobytes() == fc.conv2d(x, w, padding=1, algorithm="direct").tobytes()
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4"])
+def test_same_bits_on_any_number_of_threads(isa, algorithm):
     x, w = normal((3, 33, 20, 21), np.float32), normal((70, 33, 3, 3), np.float32, 1)
     dy = normal((3, 70, 20, 21), np.float32, 2)
     before = _runtime.set_serial_threshold(0)
     try:
-        results = [(fc.conv2d(x, w, padding=1, num_threads=t), *fc.conv2d_backward(dy, x, w, padding=1, num_threads=t))
+        results = [(fc.conv2d(x, w, padding=1, algorithm=algorithm, num_threads=t),
+                    fc.conv2d_backward_input(dy, w, x.shape, padding=1, algorithm=algorithm, num_threads=t),
+                    *fc.conv2d_backward(dy, x, w, padding=1, algorithm=algorithm, num_threads=t)[1:])
                    for t in (1, 2, 3, 7)]
     finally:
         _runtime.set_serial_threshold(before)
@@ -107,13 +170,15 @@ def test_same_bits_on_any_number_of_threads(isa):
             assert a.tobytes() == b.tobytes()
 
 
-def test_bits_do_not_depend_on_the_split_of_the_batch(isa):
-    x, w = normal((5, 20, 7, 7), np.float32), normal((24, 20, 3, 3), np.float32, 1)
-    whole = fc.conv2d(x, w, padding=1, algorithm="direct")
-    parts = [fc.conv2d(x[i:i + 1], w, padding=1, algorithm="direct") for i in range(5)]
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4"])
+@pytest.mark.parametrize("c, k", [(20, 24), (160, 150)])
+def test_bits_do_not_depend_on_the_split_of_the_batch(isa, algorithm, c, k):
+    x, w = normal((5, c, 7, 7), np.float32), normal((k, c, 3, 3), np.float32, 1)
+    whole = fc.conv2d(x, w, padding=1, algorithm=algorithm)
+    parts = [fc.conv2d(x[i:i + 1], w, padding=1, algorithm=algorithm) for i in range(5)]
     assert whole.tobytes() == np.concatenate(parts).tobytes()
-    dx = fc.conv2d_backward_input(whole, w, x.shape, padding=1, algorithm="direct")
-    parts = [fc.conv2d_backward_input(whole[i:i + 2], w, x[i:i + 2].shape, padding=1, algorithm="direct")
+    dx = fc.conv2d_backward_input(whole, w, x.shape, padding=1, algorithm=algorithm)
+    parts = [fc.conv2d_backward_input(whole[i:i + 2], w, x[i:i + 2].shape, padding=1, algorithm=algorithm)
              for i in (0, 2, 4)]
     assert dx.tobytes() == np.concatenate(parts).tobytes()
 
@@ -199,7 +264,7 @@ def test_padding_contributes_nothing_to_infinite_weights(isa):
     w[3, :, 0, 0] = np.inf
     w[18, 1, 2, 2] = np.nan
     for order in ORDERS:
-        y = fc.conv2d(in_order(x, order), w, padding=1, activation="relu")
+        y = fc.conv2d(in_order(x, order), w, padding=1, activation="relu", algorithm="direct")
         np.testing.assert_array_equal(y, reference.conv2d(x, w, padding=1, activation="relu"))
         dy = in_order(np.ones((1, 20, 2, 3), np.float32), order)
         dx = fc.conv2d_backward_input(dy, w, x.shape, padding=1, stride=2)

@@ -13,6 +13,10 @@
 #include "lanes.h"
 #include "winograd.h"
 
+#include "pool.h"
+#include "pool_backward.h"
+#include "pool_index.h"
+
 static uint64_t enter(void) { return fp_enter(); }
 static void leave(uint64_t state) { fp_leave(state); }
 
@@ -63,6 +67,8 @@ const fc_kernels FC_TABLE = {
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_output = winograd_output,
+    .winograd_gradient = winograd_gradient,
+    .winograd_taps = winograd_taps,
     .activate = activate,
     .activate_backward = activate_backward,
     .scale_kept = scale_kept,
@@ -70,4 +76,11 @@ const fc_kernels FC_TABLE = {
     .softmax_backward = softmax_backward,
     .channel_sums = channel_sums,
     .channel_scale = channel_scale,
+    .pool = pool,
+    .pool_divide = pool_divide,
+    .pool_gather = pool_gather,
+    .pool_stage = pool_stage,
+    .scatter_add = scatter_add,
+    .scatter_set = scatter_set,
+    .unscatter_set = unscatter_set,
 };

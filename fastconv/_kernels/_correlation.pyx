@@ -30,15 +30,21 @@ cdef class Correlation(Blocks):
     def work_items(self):
         return self.box_count * self.groups * self.k_groups
 
+    @property
+    def scratch_bytes(self):
+        """Scratch memory that all threads share: plain weights are packed into it."""
+        return self.packed_bytes
+
     def pack(self, cnp.ndarray w, cnp.ndarray packed):
-        """Fill `packed` (packed_bytes long) from contiguous weights."""
+        """Fill `packed` (packed_bytes long) from contiguous weights; returns whether they were transformed."""
         cdef const char *source = <const char *>cnp.PyArray_DATA(w)
         cdef char *target = <char *>cnp.PyArray_DATA(packed)
         with nogil:
             self.pack_share(fc_current(self.f64), source, target, 0, self.groups * self.col_blocks)
+        return False
 
-    def run(self, cnp.ndarray src, cnp.ndarray w, cnp.ndarray packed, cnp.ndarray bias, cnp.ndarray dst,
-            int activation, num_threads):
+    def run(self, cnp.ndarray src, cnp.ndarray w, cnp.ndarray packed, bint transformed, cnp.ndarray bias,
+            cnp.ndarray dst, int activation, num_threads):
         """dst = activation(correlation of src with w, or with its packed form, + bias)."""
         cdef const fc_kernels *kernels = fc_current(self.f64)
         cdef Tensor x = tensor_of(src), y = tensor_of(dst)
@@ -49,7 +55,7 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t packs = self.groups * self.col_blocks
         cdef Py_ssize_t packers = min(shares, packs)
         cdef ptrdiff_t packed_bytes = self.packed_bytes if packed is None else 0
-        cdef ptrdiff_t share_bytes = self.strip_bytes + self.rows_bytes + self.table_bytes
+        cdef ptrdiff_t share_bytes = self.share_size()
         cdef Scratch scratch = take_scratch(packed_bytes + shares * share_bytes)
         cdef char *weights = scratch.data if packed is None else <char *>cnp.PyArray_DATA(packed)
         cdef char *private = scratch.data + packed_bytes

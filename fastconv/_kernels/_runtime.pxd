@@ -107,6 +107,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t columns
         const void *bias
         fc_activation activation
+        void *column_sum
 
     ctypedef struct fc_softmax:
         const void *x
@@ -131,6 +132,84 @@ cdef extern from "fastconv.h":
         const void *shift
         double *sums
 
+    # pooling
+    ctypedef struct fc_windows:
+        ptrdiff_t in_ "in"
+        ptrdiff_t out
+        ptrdiff_t size
+        ptrdiff_t stride
+        ptrdiff_t dilation
+        ptrdiff_t before
+        ptrdiff_t after
+
+    ctypedef struct fc_image:
+        void *data
+        ptrdiff_t c
+        ptrdiff_t axis[3]
+
+    ctypedef enum fc_pool_op:
+        FC_POOL_MAX
+        FC_POOL_MIN
+        FC_POOL_SUM
+
+    ctypedef enum fc_pool_index:
+        FC_INDEX_NONE
+        FC_INDEX_WINDOW
+        FC_INDEX_PLANE
+
+    ctypedef struct fc_pool:
+        fc_pool_op op
+        fc_pool_index indexing
+        bint channels_last
+        fc_windows windows[3]
+        ptrdiff_t channels
+        ptrdiff_t lo[3]
+        ptrdiff_t hi[3]
+        fc_image x
+        fc_image y
+        fc_image index
+
+    ctypedef struct fc_pool_divide:
+        bint channels_last
+        bint include_pad
+        double divisor
+        fc_windows windows[3]
+        ptrdiff_t channels
+        ptrdiff_t lo[3]
+        ptrdiff_t hi[3]
+        fc_image y
+
+    ctypedef struct fc_pool_gather:
+        bint channels_last
+        fc_windows windows[3]
+        ptrdiff_t channels
+        ptrdiff_t lo[3]
+        ptrdiff_t hi[3]
+        fc_image dx
+        ptrdiff_t first[3]
+        fc_image dy
+        fc_image tap
+
+    ctypedef struct fc_pool_stage:
+        bint channels_last
+        fc_windows windows[3]
+        ptrdiff_t channels
+        ptrdiff_t lo[3]
+        ptrdiff_t hi[3]
+        fc_image src
+        fc_image dst
+
+    ctypedef struct fc_scatter:
+        bint channels_last
+        ptrdiff_t channels
+        ptrdiff_t count[3]
+        fc_image value
+        fc_image index
+        void *plane
+        ptrdiff_t plane_c
+        ptrdiff_t plane_step
+        ptrdiff_t positions
+
     ctypedef struct fc_kernels:
         const char *isa
         ptrdiff_t itemsize
@@ -153,6 +232,8 @@ cdef extern from "fastconv.h":
         void (*winograd_input)(const fc_winograd *) noexcept nogil
         void (*winograd_weight)(const fc_winograd *) noexcept nogil
         void (*winograd_output)(const fc_winograd *) noexcept nogil
+        void (*winograd_gradient)(const fc_winograd *) noexcept nogil
+        void (*winograd_taps)(const fc_winograd *) noexcept nogil
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil
@@ -160,6 +241,29 @@ cdef extern from "fastconv.h":
         void (*softmax_backward)(const fc_softmax *) noexcept nogil
         void (*channel_sums)(const fc_channels *) noexcept nogil
         void (*channel_scale)(const fc_channels *) noexcept nogil
+        void (*pool)(const fc_pool *) noexcept nogil
+        void (*pool_divide)(const fc_pool_divide *) noexcept nogil
+        void (*pool_gather)(const fc_pool_gather *) noexcept nogil
+        const void *(*pool_stage)(const fc_pool_stage *) noexcept nogil
+        const void *(*scatter_add)(const fc_scatter *) noexcept nogil
+        const void *(*scatter_set)(const fc_scatter *) noexcept nogil
+        const void *(*unscatter_set)(const fc_scatter *, uint8_t *, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+
+cdef extern from "window.h":
+    ctypedef struct fc_window:
+        ptrdiff_t start
+        ptrdiff_t count
+        ptrdiff_t tap
+        ptrdiff_t padded
+
+    ctypedef struct fc_range:
+        ptrdiff_t lo
+        ptrdiff_t hi
+
+    fc_window fc_window_at(const fc_windows *, ptrdiff_t) noexcept nogil
+    fc_range fc_reach(const fc_windows *, ptrdiff_t) noexcept nogil
+    fc_range fc_row_reach(const fc_windows *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 
 cdef const fc_kernels *fc_current(bint f64) noexcept nogil

@@ -1,6 +1,8 @@
 # Arrays as the drivers see them, and how their elements fall into boxes: the work items.
 cimport numpy as cnp
 
+from fastconv._kernels._runtime cimport fc_image
+
 
 cdef struct Tensor:
     # An array of shape (n, c, d, h, w); strides in elements. Missing spatial axes have extent 1, stride 0.
@@ -31,6 +33,16 @@ cdef inline Tensor tensor_of(cnp.ndarray a):
 cdef inline char *element(const Tensor *t, ptrdiff_t n, ptrdiff_t c, ptrdiff_t d, ptrdiff_t h,
                           ptrdiff_t w) noexcept nogil:
     return t.data + (n * t.n + c * t.c + d * t.axis[0] + h * t.axis[1] + w * t.axis[2]) * t.itemsize
+
+
+cdef inline fc_image image_of(const Tensor *t, char *data) noexcept nogil:
+    """What a kernel sees of the tensor from `data` on."""
+    cdef fc_image image
+    cdef int i
+    image.data, image.c = data, t.c
+    for i in range(3):
+        image.axis[i] = t.axis[i]
+    return image
 
 
 cdef inline ptrdiff_t ceil_div(ptrdiff_t a, ptrdiff_t b) noexcept nogil:

@@ -1,5 +1,6 @@
 """Rules for arrays and for small arguments, whatever the operation."""
 from functools import lru_cache, wraps
+from itertools import pairwise
 
 import numpy as np
 
@@ -112,6 +113,43 @@ def output(fn, name, out, shape, dtype, inputs, elementwise_of=None):
             raise ValueError(f"{fn}: {name}: shares memory with {other}; expected a separate array")
 
 
+def batched(fn, rank, name, value):
+    """(value with a batch axis, whether it had none)."""
+    rank_of(fn, name, value, rank + 1, rank + 2)
+    return (value[None], True) if value.ndim == rank + 1 else (value, False)
+
+
+def has_planes_in(order, a):
+    """Whether planes and channels lie in this order without gaps; the array may be a slice of channels."""
+    if not a.flags.aligned or any(s % a.itemsize for s in a.strides):
+        return False
+    axes = [(n, s) for n, s in zip(a.shape[2:], a.strides[2:]) if n > 1]
+    if any(outer[1] != inner[0] * inner[1] for outer, inner in pairwise(axes)):
+        return False
+    if order == CHANNELS_LAST:
+        return a.shape[1] == 1 or a.strides[1] == a.itemsize
+    return not axes or axes[-1][1] == a.itemsize
+
+
+def target(fn, name, out, shape, dtype, order, inputs, unbatched):
+    """The array (N, C, *spatial) that the kernels write: `out` itself where they can, else a new one."""
+    if out is not None:
+        output(fn, name, out, shape[1:] if unbatched else shape, dtype, inputs)
+        view = out[None] if unbatched else out
+        if has_planes_in(order, view):
+            return view
+    return empty(shape, dtype, order)
+
+
+def finish(written, out, unbatched):
+    """What the caller gets for the array that :func:`target` gave: his own if he passed one."""
+    if out is None:
+        return written[0] if unbatched else written
+    if not np.may_share_memory(written, out):
+        out[...] = written[0] if unbatched else written
+    return out
+
+
 def kernel_view(out):
     """Whether the kernels can write to these strides: adjacent channels, or adjacent pixels of a row."""
     if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
@@ -121,6 +159,12 @@ def kernel_view(out):
 
 
 # ---------------------------------------------------------------- small arguments
+
+def flag(fn, name, value):
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{fn}: {name}: got {value!r}; expected True or False")
+    return bool(value)
+
 
 def integer(fn, name, value, least):
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):

@@ -1,0 +1,204 @@
+"""Pooling, forward: max, min, sum and average over sliding or adaptive windows, with indices.
+
+a. One driver for every operation, order and rank. The operation is a field of the tile's descriptor; an
+   average is a sum and a division of the tile that is still in the cache.
+b. Work items are disjoint boxes of outputs. Every output is computed from x alone, so items and threads
+   don't show in the bits.
+c. Max and min select: subnormals pass, so the kernels run without flushing them; only the floating-point
+   flags are restored. Sums flush them.
+d. Integers, and float windows so long that a lane can't count their places, take the portable tile here.
+"""
+cimport cython
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastconv._kernels._runtime cimport (
+    FC_INDEX_NONE, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_POOL_SUM, fc_current, fc_kernels,
+    fc_pool, fc_pool_divide, fc_pool_op, fc_window, fc_window_at, fc_windows, shares_of,
+)
+from fastconv._kernels._tensor cimport Box, Boxes, Tensor, box_at, boxes_of, element, image_of, tensor_of
+from fastconv._kernels._windows cimport read_divisor, read_windows, span_of, taps_of
+
+cnp.import_array()
+
+OPERATIONS = {"max": FC_POOL_MAX, "min": FC_POOL_MIN, "sum": FC_POOL_SUM, "avg": FC_POOL_SUM}
+
+cdef enum:
+    GRAIN = 16384          # taps of a work item: about 5 us of work in the first-level cache
+    LANE_PLACES = 0x7fffffff
+
+
+cdef struct Pooling:
+    const fc_kernels *kernels
+    fc_pool tile           # what all tiles have in common
+    fc_pool_divide divide
+    bint average, portable
+    char kind              # of x: 'i', 'u' or 'f'
+    Tensor x, y, index
+    Boxes boxes
+
+
+def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint channels_last, average, num_threads):
+    """y and index (uint8, int64 or None) of x, all in one memory order; `average` is (include_pad, divisor) or None."""
+    cdef Pooling call
+    cdef Py_ssize_t t, shares
+    call.x, call.y = tensor_of(x), tensor_of(y)
+    call.kernels = fc_current(call.x.itemsize == 8)
+    call.kind = ord(x.dtype.kind)
+    call.tile.op = <fc_pool_op><int>OPERATIONS[op]
+    call.tile.channels_last = channels_last
+    call.tile.indexing = FC_INDEX_NONE
+    if index is not None:
+        call.index = tensor_of(index)
+        call.tile.indexing = FC_INDEX_WINDOW if call.index.itemsize == 1 else FC_INDEX_PLANE
+    read_windows(call.tile.windows, windows)
+    call.average = average is not None
+    if call.average:
+        read_divisor(&call.divide, call.tile.windows, channels_last, average)
+    call.portable = call.kind != b"f" or (index is not None and span_of(call.tile.windows) > LANE_PLACES)
+    call.boxes = boxes_of(call.y.shape, channels_last, GRAIN // taps_of(call.tile.windows), GRAIN)
+    shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y))
+    with nogil:
+        # Items are disjoint boxes of y and index.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            pool_share(&call, call.boxes.items * t // shares, call.boxes.items * (t + 1) // shares)
+
+
+cdef void pool_share(const Pooling *call, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+    cdef fc_pool tile = call.tile
+    cdef fc_pool_divide divide = call.divide
+    cdef uint64_t state = call.kernels.enter()
+    cdef ptrdiff_t item
+    cdef int i
+    cdef Box box
+    if tile.op != FC_POOL_SUM:
+        call.kernels.leave(state)
+    for item in range(item0, item1):
+        box = box_at(&call.boxes, item)
+        tile.channels = box.hi[0] - box.lo[0]
+        for i in range(3):
+            tile.lo[i], tile.hi[i] = box.lo[i + 1], box.hi[i + 1]
+        tile.x = image_of(&call.x, element(&call.x, box.n, box.lo[0], 0, 0, 0))
+        tile.y = image_of(&call.y, element(&call.y, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
+        if tile.indexing != FC_INDEX_NONE:
+            tile.index = image_of(&call.index, element(&call.index, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
+        if call.portable:
+            portable_pool(&tile, call.kind, call.x.itemsize)
+        else:
+            call.kernels.pool(&tile)
+        if call.average:
+            divide.channels, divide.lo, divide.hi, divide.y = tile.channels, tile.lo, tile.hi, tile.y
+            call.kernels.pool_divide(&divide)
+    call.kernels.leave(state)
+
+
+# ---------------------------------------------------------------- the portable tile
+
+ctypedef fused number:
+    int8_t
+    int16_t
+    int32_t
+    int64_t
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+    float
+    double
+
+
+cdef void portable_pool(const fc_pool *p, char kind, ptrdiff_t itemsize) noexcept nogil:
+    if kind == b"i":
+        if itemsize == 1:
+            portable_tile(p, <const int8_t *>p.x.data)
+        elif itemsize == 2:
+            portable_tile(p, <const int16_t *>p.x.data)
+        elif itemsize == 4:
+            portable_tile(p, <const int32_t *>p.x.data)
+        else:
+            portable_tile(p, <const int64_t *>p.x.data)
+    elif kind == b"u":
+        if itemsize == 1:
+            portable_tile(p, <const uint8_t *>p.x.data)
+        elif itemsize == 2:
+            portable_tile(p, <const uint16_t *>p.x.data)
+        elif itemsize == 4:
+            portable_tile(p, <const uint32_t *>p.x.data)
+        else:
+            portable_tile(p, <const uint64_t *>p.x.data)
+    elif itemsize == 4:
+        portable_tile(p, <const float *>p.x.data)
+    else:
+        portable_tile(p, <const double *>p.x.data)
+
+
+cdef void portable_tile(const fc_pool *p, const number *x) noexcept nogil:
+    """The tile of `fc_kernels.pool` for any type and strides."""
+    cdef fc_window d, h, w
+    cdef ptrdiff_t c, i, j, k, y, index
+    for c in range(p.channels):
+        for i in range(p.lo[0], p.hi[0]):
+            d = fc_window_at(&p.windows[0], i)
+            for j in range(p.lo[1], p.hi[1]):
+                h = fc_window_at(&p.windows[1], j)
+                for k in range(p.lo[2], p.hi[2]):
+                    w = fc_window_at(&p.windows[2], k)
+                    y = (c * p.y.c + (i - p.lo[0]) * p.y.axis[0] + (j - p.lo[1]) * p.y.axis[1]
+                         + (k - p.lo[2]) * p.y.axis[2])
+                    index = (c * p.index.c + (i - p.lo[0]) * p.index.axis[0] + (j - p.lo[1]) * p.index.axis[1]
+                             + (k - p.lo[2]) * p.index.axis[2])
+                    if p.op == FC_POOL_SUM:
+                        (<uint64_t *>p.y.data)[y] = portable_sum(p, x + c * p.x.c, &d, &h, &w)
+                    else:
+                        portable_winner(p, x + c * p.x.c, &d, &h, &w, y, index)
+
+
+cdef inline ptrdiff_t step_of(const fc_windows *w) noexcept nogil:
+    return w.dilation if w.size else 1
+
+
+cdef uint64_t portable_sum(const fc_pool *p, const number *x, const fc_window *d, const fc_window *h,
+                           const fc_window *w) noexcept nogil:
+    """Sum modulo 2^64, which is the sum of signed integers too (floats never come here)."""
+    cdef uint64_t total = 0
+    cdef ptrdiff_t i, j, k, at
+    for i in range(d.count):
+        for j in range(h.count):
+            at = ((d.start + i * step_of(&p.windows[0])) * p.x.axis[0]
+                  + (h.start + j * step_of(&p.windows[1])) * p.x.axis[1])
+            for k in range(w.count):
+                total = total + <uint64_t>x[at + (w.start + k * step_of(&p.windows[2])) * p.x.axis[2]]
+    return total
+
+
+cdef void portable_winner(const fc_pool *p, const number *x, const fc_window *d, const fc_window *h,
+                          const fc_window *w, ptrdiff_t y, ptrdiff_t index) noexcept nogil:
+    cdef const fc_windows *windows = &p.windows[0]
+    cdef bint wins
+    cdef number best = x[d.start * p.x.axis[0] + h.start * p.x.axis[1] + w.start * p.x.axis[2]], value
+    cdef ptrdiff_t i, j, k, pd, ph, pw
+    cdef ptrdiff_t bi = 0, bj = 0, bk = 0
+    for i in range(d.count):
+        for j in range(h.count):
+            for k in range(w.count):
+                pd = d.start + i * step_of(&windows[0])
+                ph = h.start + j * step_of(&windows[1])
+                pw = w.start + k * step_of(&windows[2])
+                value = x[pd * p.x.axis[0] + ph * p.x.axis[1] + pw * p.x.axis[2]]
+                wins = value > best if p.op == FC_POOL_MAX else value < best
+                if number is float or number is double:
+                    wins = wins or (value != value and best == best)
+                if wins:
+                    best = value
+                    bi, bj, bk = i, j, k
+    if p.y.data != NULL:
+        (<number *>p.y.data)[y] = best
+    if p.indexing == FC_INDEX_WINDOW:
+        (<uint8_t *>p.index.data)[index] = <uint8_t>(
+            ((d.tap + bi) * windows[1].size + h.tap + bj) * windows[2].size + w.tap + bk)
+    elif p.indexing == FC_INDEX_PLANE:
+        pd = d.start + bi * step_of(&windows[0])
+        ph = h.start + bj * step_of(&windows[1])
+        pw = w.start + bk * step_of(&windows[2])
+        (<int64_t *>p.index.data)[index] = (pd * windows[1].in_ + ph) * windows[2].in_ + pw

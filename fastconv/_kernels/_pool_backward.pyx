@@ -1,0 +1,410 @@
+"""Pooling, backward, and unpooling.
+
+a. Two drivers. :func:`gather` owns boxes of dx and adds up what reaches each position: sums, averages, and
+   max or min by uint8 window indices. :func:`scatter` owns whole planes and adds or stores every value
+   where its int64 index says: all other max and min, and unpooling.
+b. Neither lets two items write the same place, and every position adds in the order of the outputs: the
+   same bits for any number of threads, by either driver.
+c. Where max and min come without indices, the forward kernel finds them again, box by box, in scratch.
+d. A caller's indices are checked where they are read. The drivers return the first bad one, or None.
+e. Comparisons and copies see subnormals; the additions flush them (the state is set around each tile).
+"""
+cimport cython
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memset
+
+from fastconv._kernels._runtime cimport (
+    FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_ZEROS, Scratch, fc_current, fc_image, fc_kernels, fc_pool,
+    fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range, fc_reach, fc_row_reach, fc_scatter, fc_strip,
+    fc_windows, give_scratch, shares_of, take_scratch,
+)
+from fastconv._kernels._tensor cimport (
+    Box, Boxes, Tensor, box_at, boxes_of, ceil_div, element, image_of, line, tensor_of,
+)
+from fastconv._kernels._windows cimport length_of, read_divisor, read_windows
+
+cnp.import_array()
+
+cdef enum:
+    GRAIN = 16384          # positions of dx in a work item
+    LONGEST = 1024         # of them along w, which bounds the scratch of tall windows
+    CHUNK = 4096           # outputs whose places are found at a time
+    CHANNELS = 32          # of channels-last planes in a work item: whole cache lines
+    SEEN = 1 << 20         # bytes of scratch that remember stored positions
+
+OPERATIONS = {"max": FC_POOL_MAX, "min": FC_POOL_MIN}
+
+
+cdef object first_bad(const void **bad, Py_ssize_t shares, bint wide):
+    """The index that a kernel refused, as a Python int, or None."""
+    cdef Py_ssize_t t
+    for t in range(shares):
+        if bad[t] != NULL:
+            return (<const int64_t *>bad[t])[0] if wide else (<const uint8_t *>bad[t])[0]
+    return None
+
+
+# ---------------------------------------------------------------- gather
+
+cdef struct Gather:
+    const fc_kernels *kernels
+    fc_pool_gather tile    # what all tiles have in common
+    fc_pool find
+    fc_pool_stage stage
+    fc_pool_divide divide
+    bint select, average, staged
+    bint whole_vectors     # the kernel reads dy by fc_row_reach
+    Tensor dx, dy, x, index
+    bint recompute
+    Boxes boxes
+    ptrdiff_t dy_bytes, tap_bytes
+
+
+def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average, op, cnp.ndarray x, cnp.ndarray index,
+           num_threads):
+    """dx from dy, both in one memory order or dy in the other.
+
+    Sums and averages have `op` None. For "max" and "min" the winners are `index` (uint8) or, if that is
+    None, those of x. dx, x and index are of one order. `average` is (include_pad, divisor) or None.
+    """
+    cdef Gather call
+    cdef const fc_windows *w = call.tile.windows
+    cdef Py_ssize_t t, shares
+    cdef ptrdiff_t share_bytes, head
+    cdef Scratch scratch
+    cdef const void **bad
+    call.dx, call.dy = tensor_of(dx), tensor_of(dy)
+    call.kernels = fc_current(call.dx.itemsize == 8)
+    call.tile.channels_last = channels_last
+    read_windows(call.tile.windows, windows)
+    call.select, call.recompute, call.average = op is not None, index is None, average is not None
+    if call.average:
+        read_divisor(&call.divide, w, channels_last, average)
+    if call.select and call.recompute:
+        call.x = tensor_of(x)
+        call.find.op, call.find.indexing = <fc_pool_op><int>OPERATIONS[op], FC_INDEX_WINDOW
+        call.find.channels_last, call.find.y.data = channels_last, NULL
+        read_windows(call.find.windows, windows)
+    elif call.select:
+        call.index = tensor_of(index)
+        call.stage.channels_last = channels_last
+        read_windows(call.stage.windows, windows)
+    call.whole_vectors = not channels_last and w[2].size != 0 and w[2].stride <= 2
+    call.staged = not channels_last or call.average or call.dy.c != 1
+    call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, LONGEST)
+    set_scratch_sizes(&call)
+    shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(dx) + cnp.PyArray_NBYTES(dy))
+    share_bytes, head = call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
+    scratch = take_scratch(head + shares * share_bytes)
+    bad = <const void **>scratch.data
+    with nogil:
+        # Items are disjoint boxes of dx.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            bad[t] = gather_share(&call, scratch.data + head + t * share_bytes, call.boxes.items * t // shares,
+                                  call.boxes.items * (t + 1) // shares)
+    found = first_bad(bad, shares, False)
+    give_scratch(scratch)
+    return found
+
+
+cdef void set_scratch_sizes(Gather *call) noexcept nogil:
+    """Bytes for dy and taps of the outputs that reach a box, at most."""
+    cdef const fc_windows *w
+    cdef ptrdiff_t outputs = call.boxes.size[0], most, lanes = call.kernels.lanes
+    cdef int i
+    for i in range(3):
+        w = &call.tile.windows[i]
+        if w.size:
+            most = (call.boxes.size[i + 1] + length_of(w)) // w.stride + 2
+        else:
+            most = min(w.out, call.boxes.size[i + 1] * w.out // w.in_ + 3)
+        outputs *= most + lanes if i == 2 and call.whole_vectors else most
+    call.dy_bytes = line(outputs * call.dx.itemsize) if call.staged else 0
+    call.tap_bytes = line(outputs + lanes) if call.select else 0  # the kernel reads whole vectors of taps
+
+
+cdef const void *gather_share(const Gather *call, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+    cdef uint64_t before = call.kernels.enter()
+    cdef const void *bad = NULL
+    cdef ptrdiff_t item
+    call.kernels.leave(before)
+    for item in range(item0, item1):
+        bad = gather_item(call, private, box_at(&call.boxes, item))
+        if bad != NULL:
+            break
+    call.kernels.leave(before)
+    return bad
+
+
+cdef const void *gather_item(const Gather *call, char *private, Box box) noexcept nogil:
+    """One box of dx. The outputs that reach it are [reach.lo, reach.hi), those staged [first, last)."""
+    cdef const fc_kernels *kernels = call.kernels
+    cdef fc_pool_gather tile = call.tile
+    cdef fc_range reach[3]
+    cdef ptrdiff_t count[3]
+    cdef const void *bad = NULL
+    cdef uint64_t state
+    cdef int i
+    tile.channels = box.hi[0] - box.lo[0]
+    tile.dx = image_of(&call.dx, element(&call.dx, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
+    for i in range(3):
+        tile.lo[i], tile.hi[i] = box.lo[i + 1], box.hi[i + 1]
+        reach[i] = reach_of(&tile.windows[i], tile.lo[i], tile.hi[i])
+        tile.first[i], count[i] = reach[i].lo, reach[i].hi - reach[i].lo
+    if call.whole_vectors:
+        tile.first[2] = fc_row_reach(&tile.windows[2], tile.lo[2], tile.hi[2], kernels.lanes).lo
+        count[2] = fc_row_reach(&tile.windows[2], tile.lo[2], tile.hi[2], kernels.lanes).hi - tile.first[2]
+    tile.dy = image_of(&call.dy, element(&call.dy, box.n, box.lo[0], tile.first[0], tile.first[1], tile.first[2]))
+    tile.tap.data = NULL
+    if call.staged:
+        set_layout(&tile.dy, private, tile.channels_last, tile.channels, count)
+        stage_dy(call, &tile, count, box.n, box.lo[0])
+    if call.select:
+        set_layout(&tile.tap, private + call.dy_bytes, tile.channels_last, tile.channels, count)
+        bad = stage_taps(call, &tile, reach, box.n, box.lo[0])
+    if bad == NULL:
+        state = kernels.enter()
+        if call.average:
+            divide_dy(call, &tile, reach)
+        kernels.pool_gather(&tile)
+        kernels.leave(state)
+    return bad
+
+
+cdef fc_range reach_of(const fc_windows *w, ptrdiff_t lo, ptrdiff_t hi) noexcept nogil:
+    """Outputs whose windows reach positions [lo, hi); empty in a gap between windows."""
+    cdef fc_range r
+    r.lo = fc_reach(w, lo).lo
+    r.hi = max(r.lo, fc_reach(w, hi - 1).hi)
+    return r
+
+
+cdef void set_layout(fc_image *image, char *data, bint channels_last, ptrdiff_t channels,
+                     const ptrdiff_t *count) noexcept nogil:
+    """Strides of a box without gaps."""
+    cdef ptrdiff_t pixel = channels if channels_last else 1
+    image.data = data
+    image.axis[2], image.axis[1], image.axis[0] = pixel, pixel * count[2], pixel * count[2] * count[1]
+    image.c = 1 if channels_last else count[0] * count[1] * count[2]
+
+
+cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, const ptrdiff_t *count, ptrdiff_t n,
+                   ptrdiff_t channel) noexcept nogil:
+    """Copy dy from output `first` on, with zeros where there is none."""
+    cdef fc_strip s
+    cdef int i
+    s.src, s.src_c = element(&call.dy, n, channel, 0, 0, 0), call.dy.c
+    s.mode, s.channels = FC_ZEROS, tile.channels
+    s.dst, s.dst_c = tile.dy.data, tile.dy.c
+    for i in range(3):
+        s.src_axis[i], s.dst_axis[i] = call.dy.axis[i], tile.dy.axis[i]
+        s.extent[i], s.lo[i], s.count[i] = call.dy.shape[i + 2], tile.first[i], count[i]
+    call.kernels.load_strip(&s)
+
+
+cdef const void *stage_taps(const Gather *call, const fc_pool_gather *tile, const fc_range *reach, ptrdiff_t n,
+                            ptrdiff_t channel) noexcept nogil:
+    """Find the winners of the outputs in reach, or copy and check the caller's."""
+    cdef fc_pool find = call.find
+    cdef fc_pool_stage stage = call.stage
+    cdef fc_image target = tile.tap
+    cdef int i
+    for i in range(3):
+        find.lo[i], find.hi[i] = reach[i].lo, reach[i].hi
+        stage.lo[i], stage.hi[i] = reach[i].lo, reach[i].hi
+        target.data = <char *>target.data + (reach[i].lo - tile.first[i]) * target.axis[i]
+    if call.recompute:
+        find.channels, find.index = tile.channels, target
+        find.x = image_of(&call.x, element(&call.x, n, channel, 0, 0, 0))
+        call.kernels.pool(&find)
+        return NULL
+    stage.channels, stage.dst = tile.channels, target
+    stage.src = image_of(&call.index, element(&call.index, n, channel, reach[0].lo, reach[1].lo, reach[2].lo))
+    return call.kernels.pool_stage(&stage)
+
+
+cdef void divide_dy(const Gather *call, const fc_pool_gather *tile, const fc_range *reach) noexcept nogil:
+    cdef fc_pool_divide divide = call.divide
+    cdef int i
+    divide.channels, divide.y = tile.channels, tile.dy
+    for i in range(3):
+        divide.lo[i], divide.hi[i] = reach[i].lo, reach[i].hi
+        divide.y.data = (<char *>divide.y.data
+                         + (reach[i].lo - tile.first[i]) * divide.y.axis[i] * call.kernels.itemsize)
+    call.kernels.pool_divide(&divide)
+
+
+# ---------------------------------------------------------------- scatter
+
+cdef struct Scatter:
+    const fc_kernels *kernels
+    fc_scatter tile        # what all tiles have in common
+    fc_pool find
+    bint recompute
+    const void *(*store)(const fc_scatter *) noexcept nogil  # NULL: read back what scatter_set has stored
+    Tensor plane, value, index, x
+    Boxes boxes            # channels of planes
+    Boxes chunks           # of outputs, in row-major order
+    ptrdiff_t share_bytes
+
+
+def scatter_add(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, op, cnp.ndarray x, cnp.ndarray index,
+                num_threads):
+    """dx = zeros with dy added at `index` (int64), or at the places of the winners of x by `op`."""
+    cdef Scatter call
+    cdef ptrdiff_t outputs[5]
+    set_planes(&call, dx, dy, channels_last)
+    call.store = call.kernels.scatter_add
+    call.recompute = index is None
+    if call.recompute:
+        call.x = tensor_of(x)
+        call.find.op, call.find.indexing = <fc_pool_op><int>OPERATIONS[op], FC_INDEX_PLANE
+        call.find.channels_last, call.find.y.data = channels_last, NULL
+        read_windows(call.find.windows, windows)
+        outputs[0], outputs[1] = 1, 1
+        outputs[2], outputs[3], outputs[4] = call.tile.count[0], call.tile.count[1], call.tile.count[2]
+        call.chunks = boxes_of(outputs, False, CHUNK // call.boxes.size[0], CHUNK)
+        call.share_bytes = line(call.boxes.size[0] * call.chunks.size[1] * call.chunks.size[2] * call.chunks.size[3] * 8)
+    else:
+        call.index = tensor_of(index)
+    return run_scatter(&call, num_threads)
+
+
+def scatter_set(cnp.ndarray x, cnp.ndarray index, cnp.ndarray y, bint channels_last, num_threads):
+    """y = zeros with x at its places `index` (int64); of equal ones the last counts."""
+    cdef Scatter call
+    set_planes(&call, y, x, channels_last)
+    call.store = call.kernels.scatter_set
+    call.index = tensor_of(index)
+    return run_scatter(&call, num_threads)
+
+
+def unscatter_set(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray dx, bint channels_last, num_threads):
+    """The gradient of :func:`scatter_set`."""
+    cdef Scatter call
+    set_planes(&call, dy, dx, channels_last)
+    call.store = NULL
+    call.index = tensor_of(index)
+    call.share_bytes = min(SEEN, line(call.tile.positions * call.boxes.size[0]))
+    return run_scatter(&call, num_threads)
+
+
+cdef void set_planes(Scatter *call, cnp.ndarray plane, cnp.ndarray value, bint channels_last):
+    """Work items: groups of channels, whose planes hold about GRAIN positions."""
+    cdef int i
+    call.plane, call.value = tensor_of(plane), tensor_of(value)
+    call.kernels = fc_current(call.plane.itemsize == 8)
+    call.recompute, call.share_bytes = False, 0
+    call.tile.channels_last, call.tile.plane_c = channels_last, call.plane.c
+    call.tile.positions = call.plane.shape[2] * call.plane.shape[3] * call.plane.shape[4]
+    call.tile.plane_step = 1
+    for i in range(3):
+        call.tile.count[i] = call.value.shape[i + 2]
+        if call.plane.shape[i + 2] > 1:
+            call.tile.plane_step = call.plane.axis[i]  # of the innermost axis that has any
+    call.boxes = boxes_of(call.plane.shape, False, GRAIN, call.tile.positions)
+    if channels_last:
+        call.boxes.size[0] = min(call.plane.shape[1], CHANNELS)
+    for i in range(1, 4):
+        call.boxes.size[i], call.boxes.count[i] = call.plane.shape[i + 1], 1
+    call.boxes.count[0] = ceil_div(call.plane.shape[1], call.boxes.size[0])
+    call.boxes.items = call.plane.shape[0] * call.boxes.count[0]
+
+
+cdef object run_scatter(Scatter *call, num_threads):
+    cdef Py_ssize_t t, shares
+    cdef ptrdiff_t items = call.boxes.items, head
+    cdef Scratch scratch
+    cdef const void **bad
+    shares = shares_of(num_threads, items, <double>items * call.boxes.size[0] * call.tile.positions * 4)
+    head = line(shares * sizeof(void *))
+    scratch = take_scratch(head + shares * call.share_bytes)
+    bad = <const void **>scratch.data
+    with nogil:
+        # Items are disjoint groups of planes.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            bad[t] = scatter_share(call, scratch.data + head + t * call.share_bytes, items * t // shares,
+                                   items * (t + 1) // shares)
+    found = first_bad(bad, shares, True)
+    give_scratch(scratch)
+    return found
+
+
+cdef const void *scatter_share(const Scatter *call, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+    cdef uint64_t before = call.kernels.enter()
+    cdef fc_scatter tile = call.tile
+    cdef const void *bad = NULL
+    cdef ptrdiff_t item
+    cdef Box box
+    call.kernels.leave(before)
+    for item in range(item0, item1):
+        box = box_at(&call.boxes, item)
+        tile.channels = box.hi[0] - box.lo[0]
+        tile.plane = element(&call.plane, box.n, box.lo[0], 0, 0, 0)
+        tile.value = image_of(&call.value, element(&call.value, box.n, box.lo[0], 0, 0, 0))
+        if not call.recompute:
+            tile.index = image_of(&call.index, element(&call.index, box.n, box.lo[0], 0, 0, 0))
+        if call.store == NULL:
+            bad = read_back(call, &tile, <uint8_t *>private)
+        else:
+            clear_planes(&tile, call.plane.itemsize)
+            bad = scatter_found(call, &tile, &box, private) if call.recompute else store(call, &tile)
+        if bad != NULL:
+            break
+    call.kernels.leave(before)
+    return bad
+
+
+cdef const void *store(const Scatter *call, const fc_scatter *tile) noexcept nogil:
+    cdef uint64_t state = call.kernels.enter()
+    cdef const void *bad = call.store(tile)
+    call.kernels.leave(state)
+    return bad
+
+
+cdef void clear_planes(const fc_scatter *tile, ptrdiff_t itemsize) noexcept nogil:
+    cdef ptrdiff_t i
+    if tile.channels_last:
+        for i in range(tile.positions):
+            memset(<char *>tile.plane + i * tile.plane_step * itemsize, 0, tile.channels * itemsize)
+    else:
+        for i in range(tile.channels):
+            memset(<char *>tile.plane + i * tile.plane_c * itemsize, 0, tile.positions * itemsize)
+
+
+cdef const void *read_back(const Scatter *call, const fc_scatter *tile, uint8_t *seen) noexcept nogil:
+    """As many positions at a time as `seen` has room for."""
+    cdef ptrdiff_t room = call.share_bytes // tile.channels, lo = 0
+    cdef const void *bad = NULL
+    while lo < tile.positions and bad == NULL:
+        bad = call.kernels.unscatter_set(tile, seen, lo, min(lo + room, tile.positions))
+        lo += room
+    return bad
+
+
+cdef const void *scatter_found(const Scatter *call, const fc_scatter *planes, const Box *box, char *private) noexcept nogil:
+    """Find places for one chunk of outputs, add its dy, and so on in order."""
+    cdef fc_scatter tile = planes[0]
+    cdef fc_pool find = call.find
+    cdef const void *bad = NULL
+    cdef ptrdiff_t chunk
+    cdef Box outputs
+    cdef int i
+    find.channels = tile.channels
+    find.x = image_of(&call.x, element(&call.x, box.n, box.lo[0], 0, 0, 0))
+    for chunk in range(call.chunks.items):
+        outputs = box_at(&call.chunks, chunk)
+        for i in range(3):
+            find.lo[i], find.hi[i] = outputs.lo[i + 1], outputs.hi[i + 1]
+            tile.count[i] = find.hi[i] - find.lo[i]
+        set_layout(&tile.index, private, tile.channels_last, tile.channels, tile.count)
+        find.index = tile.index
+        tile.value = image_of(&call.value,
+                              element(&call.value, box.n, box.lo[0], find.lo[0], find.lo[1], find.lo[2]))
+        call.kernels.pool(&find)
+        bad = store(call, &tile)
+        if bad != NULL:
+            break
+    return bad

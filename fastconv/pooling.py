@@ -1,0 +1,230 @@
+"""Pooling for any number of spatial axes: check, allocate, call. The public names are in pool.py."""
+import numpy as np
+
+from . import checks
+from ._kernels import _pool, _pool_backward
+
+GATHERED_TAPS = 25
+"""Larger windows get their max and min gradients by scattering: an addition an output, not a comparison a tap."""
+
+
+def sliding(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode):
+    ceil_mode = int(checks.flag(fn, "ceil_mode", ceil_mode))
+    return checks.pool_windows(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def _layout(x, order):
+    """The order that the kernels see: with one channel, rows of pixels are adjacent elements."""
+    return checks.CHANNELS_FIRST if x.shape[1] == 1 else order
+
+
+def _in_layout(x):
+    x, order = checks.in_an_order(x)
+    return x, order, _layout(x, order)
+
+
+def _target(fn, out, shape, dtype, order, layout, inputs, unbatched):
+    """A result of this order that can be written in this layout."""
+    if out is None:
+        return checks.empty(shape, dtype, order)
+    return checks.target(fn, "out", out, shape, dtype, layout, inputs, unbatched)
+
+
+def _is_last(layout):
+    return layout == checks.CHANNELS_LAST
+
+
+# ---------------------------------------------------------------- forward
+
+def _sum_dtype(op, dtype):
+    if op != "sum" or dtype.kind == "f":
+        return dtype
+    return np.dtype(np.int64 if dtype.kind == "i" else np.uint64)
+
+
+def _forward(fn, op, x, unbatched, windows, index_dtype, average, out, num_threads):
+    source, order, layout = _in_layout(x)
+    shape = (*x.shape[:2], *windows.out)
+    y = _target(fn, out, shape, _sum_dtype(op, x.dtype), order, layout, {"x": x}, unbatched)
+    index = None if index_dtype is None else checks.empty(shape, index_dtype, order)
+    if len(x):
+        _pool.pool(op, source, y, index, windows.axes, _is_last(layout), average, num_threads)
+    y = checks.finish(y, out, unbatched)
+    if index is None:
+        return y
+    return y, index[0] if unbatched else index
+
+
+def select(fn, op, rank, x, window, return_indices, out, num_threads):
+    """max or min over sliding windows; `window` is (kernel_size, stride, padding, dilation, ceil_mode)."""
+    x, unbatched = checks.pool_input(fn, rank, x, True)
+    windows = sliding(fn, rank, x.shape[2:], *window)
+    index_dtype = checks.index_dtype(fn, return_indices, windows)
+    return _forward(fn, op, x, unbatched, windows, index_dtype, None, out, num_threads)
+
+
+def average(fn, rank, x, window, count_include_pad, divisor_override, out, num_threads):
+    x, unbatched = checks.pool_input(fn, rank, x, False)
+    windows = sliding(fn, rank, x.shape[2:], *window)
+    divisor = checks.average(fn, count_include_pad, divisor_override)
+    return _forward(fn, "avg", x, unbatched, windows, None, divisor, out, num_threads)
+
+
+def total(fn, rank, x, window, out, num_threads):
+    x, unbatched = checks.pool_input(fn, rank, x, True)
+    return _forward(fn, "sum", x, unbatched, sliding(fn, rank, x.shape[2:], *window), None, None, out, num_threads)
+
+
+def adapt(fn, op, rank, x, output_size, return_indices, out, num_threads):
+    """Any operation over `output_size` windows that cover the input evenly."""
+    x, unbatched = checks.pool_input(fn, rank, x, op != "avg")
+    windows = checks.adaptive_windows(fn, rank, x.shape[2:], output_size)
+    index_dtype = checks.index_dtype(fn, return_indices, windows)
+    divisor = (False, 0) if op == "avg" else None
+    return _forward(fn, op, x, unbatched, windows, index_dtype, divisor, out, num_threads)
+
+
+def whole(fn, op, x, out, num_threads):
+    """Any operation over whole planes."""
+    x = checks.array(fn, "x", x)
+    checks.rank_of(fn, "x", x, 3, 4, 5)
+    return adapt(fn, op, x.ndim - 2, x, 1, False, out, num_threads)
+
+
+# ---------------------------------------------------------------- backward
+
+def _gradient_and_input(fn, rank, dy, x):
+    dy, x = checks.operand(fn, "dy", dy), checks.operand(fn, "x", x)
+    checks.same_dtype(fn, "x", x, "dy", dy)
+    dy, unbatched = checks.batched(fn, rank, "dy", dy)
+    x, x_unbatched = checks.batched(fn, rank, "x", x)
+    if unbatched != x_unbatched:
+        raise ValueError(f"{fn}: dy and x: got {dy.ndim - unbatched} and {x.ndim - x_unbatched} axes; "
+                         "expected both with or both without a batch axis")
+    checks.extents_of(fn, "x", x.shape)
+    return dy, x, unbatched
+
+
+def _gradient_and_shape(fn, rank, dy, input_shape):
+    dy, unbatched = checks.batched(fn, rank, "dy", checks.operand(fn, "dy", dy))
+    shape = checks.shape_tuple(fn, "input_shape", input_shape)
+    if len(shape) != rank + 2 - unbatched:
+        raise ValueError(f"{fn}: input_shape: got {shape}; expected {rank + 2 - unbatched} extents, like dy")
+    shape = (1, *shape) if unbatched else shape
+    checks.extents_of(fn, "input_shape", shape)
+    return dy, shape, unbatched
+
+
+def _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads):
+    checks.shape_of(fn, "dy", dy, (*x.shape[:2], *windows.out))
+    if indices is not None:
+        indices = checks.indices(fn, indices, dy.shape[1:] if unbatched else dy.shape, windows)
+        indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
+    order = checks.memory_order(x)
+    layout = _layout(x, order)
+    source = checks.in_an_order(x)[0] if indices is None else None
+    gradient, _ = checks.in_an_order(dy)
+    dx = _target(fn, out, x.shape, x.dtype, order, layout, {"dy": dy, "x": x, "indices": indices}, unbatched)
+    found = None
+    if len(x):
+        by_window = windows.taps is not None and windows.taps <= GATHERED_TAPS if indices is None \
+            else indices.dtype == np.uint8
+        if by_window:
+            found = _pool_backward.gather(gradient, dx, windows.axes, _is_last(layout), None, op, source, indices,
+                                          num_threads)
+        else:
+            found = _pool_backward.scatter_add(gradient, dx, windows.axes, _is_last(layout), op, source, indices,
+                                               num_threads)
+        if found is not None:
+            raise checks.bad_index(fn, found, windows.spatial, windows.kernel if by_window else None)
+    return checks.finish(dx, out, unbatched)
+
+
+def select_backward(fn, op, rank, dy, x, window, indices, out, num_threads):
+    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    windows = sliding(fn, rank, x.shape[2:], *window)
+    return _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads)
+
+
+def adapt_select_backward(fn, op, rank, dy, x, indices, out, num_threads):
+    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    windows = checks.adaptive_windows(fn, rank, x.shape[2:], dy.shape[2:])
+    return _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads)
+
+
+def _sum_backward(fn, dy, shape, unbatched, windows, divisor, out, num_threads):
+    checks.shape_of(fn, "dy", dy, (*shape[:2], *windows.out))
+    gradient, order, layout = _in_layout(dy)
+    dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy}, unbatched)
+    if len(dy):
+        _pool_backward.gather(gradient, dx, windows.axes, _is_last(layout), divisor, None, None, None, num_threads)
+    return checks.finish(dx, out, unbatched)
+
+
+def average_backward(fn, rank, dy, input_shape, window, count_include_pad, divisor_override, out, num_threads):
+    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
+    windows = sliding(fn, rank, shape[2:], *window)
+    divisor = checks.average(fn, count_include_pad, divisor_override)
+    return _sum_backward(fn, dy, shape, unbatched, windows, divisor, out, num_threads)
+
+
+def total_backward(fn, rank, dy, input_shape, window, out, num_threads):
+    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
+    return _sum_backward(fn, dy, shape, unbatched, sliding(fn, rank, shape[2:], *window), None, out, num_threads)
+
+
+def adapt_sum_backward(fn, op, rank, dy, input_shape, out, num_threads):
+    """Of "avg" or "sum" over windows that cover the input evenly."""
+    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
+    windows = checks.adaptive_windows(fn, rank, shape[2:], dy.shape[2:])
+    return _sum_backward(fn, dy, shape, unbatched, windows, (False, 0) if op == "avg" else None, out, num_threads)
+
+
+def _planes_of(fn, dy):
+    """dy of a whole-plane operation, and its number of spatial axes."""
+    dy = checks.operand(fn, "dy", dy)
+    checks.rank_of(fn, "dy", dy, 3, 4, 5)
+    checks.shape_of(fn, "dy", dy, (*dy.shape[:2], *(1,) * (dy.ndim - 2)))
+    return dy, dy.ndim - 2
+
+
+def whole_select_backward(fn, op, dy, x, out, num_threads):
+    dy, rank = _planes_of(fn, dy)
+    return adapt_select_backward(fn, op, rank, dy, x, None, out, num_threads)
+
+
+def whole_sum_backward(fn, op, dy, input_shape, out, num_threads):
+    dy, rank = _planes_of(fn, dy)
+    return adapt_sum_backward(fn, op, rank, dy, input_shape, out, num_threads)
+
+
+# ---------------------------------------------------------------- unpooling
+
+def unpool(fn, rank, x, indices, kernel_size, stride, padding, output_size, out, num_threads):
+    x, unbatched = checks.pool_input(fn, rank, x, False)
+    indices = checks.indices(fn, indices, x.shape[1:] if unbatched else x.shape)
+    indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
+    spatial = checks.unpool_size(fn, rank, x.shape[2:], kernel_size, stride, padding, output_size)
+    source, order, layout = _in_layout(x)
+    y = _target(fn, out, (*x.shape[:2], *spatial), x.dtype, order, layout, {"x": x, "indices": indices}, unbatched)
+    if len(x):
+        found = _pool_backward.scatter_set(source, indices, y, _is_last(layout), num_threads)
+        if found is not None:
+            raise checks.bad_index(fn, found, spatial)
+    return checks.finish(y, out, unbatched)
+
+
+def unpool_backward(fn, rank, dy, indices, input_shape, out, num_threads):
+    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
+    checks.extents_of(fn, "dy", dy.shape)
+    if dy.shape[:2] != shape[:2]:
+        raise ValueError(f"{fn}: dy: got shape {dy.shape}; expected ({shape[0]}, {shape[1]}, ...)")
+    indices = checks.indices(fn, indices, shape[1:] if unbatched else shape)
+    indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
+    gradient, order, layout = _in_layout(dy)
+    dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy, "indices": indices}, unbatched)
+    if len(dy):
+        found = _pool_backward.unscatter_set(gradient, indices, dx, _is_last(layout), num_threads)
+        if found is not None:
+            raise checks.bad_index(fn, found, dy.shape[2:])
+    return checks.finish(dx, out, unbatched)
