@@ -2,8 +2,8 @@
 
 Elementwise functions take arrays of any shape and keep the memory order; strides with gaps cost one copy.
 Exponentials follow the usual reduction x = n ln 2 + r with a Taylor series in r (Muller, "Elementary Functions",
-2016, chapter 5); sigmoid and tanh are within 4 ulp, and 0 or +-1 where the exact value is below the smallest normal
-number away from that. Relu and relu6 pass NaN and subnormal numbers; the others may flush subnormal numbers to zero.
+2016, chapter 5). Sigmoid and tanh are within 4 ulp where the exact value is a normal number, and 0 where it is
+subnormal. Relu and relu6 pass NaN and subnormal numbers; the others may flush subnormal numbers to zero.
 """
 from . import checks
 from ._kernels import _elementwise

@@ -30,9 +30,16 @@ def _features(fn, name, x):
     return x
 
 
-def _result(out, shape, dtype):
-    """The array to compute in: `out` where it has no gaps."""
-    return out if out is not None and out.flags.c_contiguous and out.flags.aligned else np.empty(shape, dtype)
+def _rows_out(out):
+    """The image that an array of rows is to the engine, where it has no gaps; else None."""
+    return _as_pixels(out) if out is not None and out.flags.c_contiguous and out.flags.aligned else None
+
+
+def _delivered_rows(image, shape, out):
+    """What the caller gets for the engine's image: an array (..., features), or his own."""
+    if _rows_out(out) is not None:
+        return out
+    return checks.delivered(image[0].T.reshape(shape), out)
 
 
 def _linear_weight(fn, x, w):
@@ -79,11 +86,11 @@ def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
     if out is not None:
         plain = None if isinstance(w, convolve.PackedWeight) else weight
         checks.output(fn, "out", out, shape, x.dtype, {"x": x, "w": plain, "b": b})
-    y = _result(out, shape, x.dtype)
-    if x.size:
-        convolve.forward(fn, 1, _as_pixels(x), weight, b, 1, 0, 1, 1, "zeros", activation, "auto", _as_pixels(y),
+    if not x.size:
+        return np.empty(shape, x.dtype) if out is None else out
+    y = convolve.forward(fn, 1, _as_pixels(x), weight, b, 1, 0, 1, 1, "zeros", activation, "auto", _rows_out(out),
                          num_threads)
-    return checks.delivered(y, out)
+    return _delivered_rows(y, shape, out)
 
 
 def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None), accumulate=False, num_threads=None):
@@ -119,15 +126,26 @@ def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None)
     checks.shape_of(fn, "dy", dy, (*x.shape[:-1], k))
     shapes = x.shape, (k, c), (k,)
     need, out = convolve.check_outputs(fn, need, out, shapes, x.dtype, {"dy": dy, "x": x, "w": weight})
-    dx, dw, db = (_result(o, shape, x.dtype) if wanted else None for o, shape, wanted in zip(out, shapes, need))
-    for gradient, o in ((dw, out[1]), (db, out[2])):
-        if gradient is not None and (not x.size or accumulate and gradient is not o):
-            gradient[...] = o if accumulate and o is not None else 0
-    if x.size:
-        convolve.backward(
-            fn, 1, _as_pixels(dy), _as_pixels(x), weight, 1, 0, 1, 1, "zeros", need, "auto",
-            (dx if dx is None else _as_pixels(dx), dw if dw is None else dw[:, :, None], db), accumulate, num_threads)
-    return tuple(g if g is None else checks.delivered(g, o) for g, o in zip((dx, dw, db), out))
+    if not x.size:
+        return _gradients_without_rows(need, out, shapes, x.dtype, accumulate)
+    dw_out = None if out[1] is None else out[1][:, :, None]
+    dx, dw, db = convolve.backward(
+        fn, 1, _as_pixels(dy), _as_pixels(x), weight, 1, 0, 1, 1, "zeros", need, "auto",
+        (_rows_out(out[0]), dw_out, out[2]), accumulate, num_threads)
+    if need[0]:
+        dx = _delivered_rows(dx, x.shape, out[0])
+    if need[1]:
+        dw = dw[:, :, 0] if out[1] is None else out[1]
+    return dx, dw, db
+
+
+def _gradients_without_rows(need, out, shapes, dtype, accumulate):
+    gradients = []
+    for wanted, o, shape in zip(need, out, shapes):
+        if wanted and o is not None and not accumulate:
+            o[...] = 0
+        gradients.append(None if not wanted else np.zeros(shape, dtype) if o is None else o)
+    return tuple(gradients)
 
 
 # ---------------------------------------------------------------- flatten

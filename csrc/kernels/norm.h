@@ -110,13 +110,12 @@ static void channel_scale(const fc_channels *b) {
 
 /* y = x scale where the mask is not 0, else 0 (also where x is not finite). */
 static void scale_kept(const void *x, const uint8_t *mask, double scale, void *y, ptrdiff_t n) {
-    typedef uint8_t mask_vec __attribute__((vector_size(VBYTES / sizeof(T)), aligned(1), may_alias));
     const T *from = x;
     T *to = y;
     const vec factor = vset1((T)scale);
     ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL) {
-        const ivec kept = __builtin_convertvector(*(const mask_vec *)(mask + i), ivec) != 0;
+        const ivec kept = vload_bytes(mask + i) != 0;
         vstore(to + i, vselect(kept, vload(from + i) * factor, vset1(0)));
     }
     for (; i < n; i++) to[i] = mask[i] ? from[i] * (T)scale : 0;
