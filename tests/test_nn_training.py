@@ -381,7 +381,7 @@ def test_ignored_targets_count_for_nothing(ignored):
 def test_accuracy_of_probabilities_as_targets():
     x, y = bars(9, 0)
     model = small_model()
-    assert nn.evaluate(model, x, np.eye(3)[y]).accuracy == nn.evaluate(model, x, y).accuracy
+    assert nn.evaluate(model, x, np.eye(3, dtype=np.float32)[y]).accuracy == nn.evaluate(model, x, y).accuracy
 
 
 def test_predict_pixels():
