@@ -85,13 +85,15 @@ cdef class Winograd(Blocks):
     """Forward, or backward-input (``transposed``), of one shape, order and dtype."""
 
     cdef ptrdiff_t m, points, channels, unit_tiles, units, item_units, item_count, chunk
-    cdef bint resident                       # U of all blocks is kept, not transformed chunk by chunk
+    cdef bint resident                       # a thread keeps U of all blocks, not transformed chunk by chunk
+    cdef bint pack_transformed               # packed weights are U
     cdef ptrdiff_t v_point, m_point, u_point # strides between points
     cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, store_bytes, made_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
         cdef ptrdiff_t tiles, pad
         self.m, self.resident, self.chunk = blocking.winograd, blocking.resident, blocking.chunk
+        self.pack_transformed = blocking.pack_transformed
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         self.unit_tiles = self.box[3] // self.m
@@ -115,7 +117,7 @@ cdef class Winograd(Blocks):
     @property
     def packed_bytes(self):
         """Bytes of packed weights: transformed ones, or large ones as the direct tiles have them."""
-        if self.resident:
+        if self.pack_transformed:
             return line(self.transformed_size())
         return self.flag_offset() + line(self.groups * self.col_blocks)
 
@@ -147,14 +149,14 @@ cdef class Winograd(Blocks):
         cdef Scratch scratch = take_scratch(self.taps_bytes)
         cdef ptrdiff_t g, kb
         with nogil:
-            if not self.resident:
+            if not self.pack_transformed:
                 self.pack_share(kernels, source, target, 0, self.groups * self.col_blocks)
             else:
                 for g in range(self.groups):
                     for kb in range(self.col_blocks):
                         self.transform_block(kernels, source, NULL, g, kb, target, scratch.data)
         give_scratch(scratch)
-        return self.resident
+        return self.pack_transformed
 
     def run(self, cnp.ndarray src, cnp.ndarray w, cnp.ndarray packed, bint transformed, cnp.ndarray bias,
             cnp.ndarray dst, int activation, num_threads):
@@ -262,7 +264,7 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t *crow = row + tiles
         for t in range(tiles):
             row[t], crow[t] = t * self.channels, t * width
-        if self.resident:
+        if self.resident or ready != NULL:
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
             self.products(kernels, v, u, self.red * width + 16, m, row, crow, tiles, 0, self.red, width)
         else:
