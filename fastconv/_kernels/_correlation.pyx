@@ -7,7 +7,7 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels,
-    fc_pad_mode, fc_rows, fc_strip, give_scratch, shares_of, take_scratch,
+    fc_master, fc_pad_mode, fc_rows, fc_settle, fc_strip, fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -59,13 +59,16 @@ cdef class Correlation(Blocks):
         cdef Scratch scratch = take_scratch(packed_bytes + shares * share_bytes)
         cdef char *weights = scratch.data if packed is None else <char *>cnp.PyArray_DATA(packed)
         cdef char *private = scratch.data + packed_bytes
+        cdef fc_master master = fc_this_thread()
         with nogil:
             if raw != NULL:
                 # Blocks of packed weights are disjoint.
                 for t in prange(packers, num_threads=packers, schedule="static", chunksize=1):
+                    fc_settle(&master)
                     self.pack_share(kernels, raw, weights, packs * t // packers, packs * (t + 1) // packers)
             # Items are disjoint boxes x column blocks of dst.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+                fc_settle(&master)
                 self.share(kernels, &x, &y, weights, b, activation, private + t * share_bytes,
                            items * t // shares, items * (t + 1) // shares)
         give_scratch(scratch)
@@ -242,9 +245,11 @@ def fold(cnp.ndarray padded, cnp.ndarray target, before, int mode, num_threads):
     for i in range(spatial):
         s.extent[3 - spatial + i] = cnp.PyArray_DIM(target, 2 + i)
         s.count[3 - spatial + i] = cnp.PyArray_DIM(padded, 2 + i)
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint (image, channels) pieces of the target.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             fold_share(kernels, &s, &from_, &to, channels, n * chunks * t // shares, n * chunks * (t + 1) // shares)
 
 

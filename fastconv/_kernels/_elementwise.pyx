@@ -10,7 +10,8 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint64_t
 
 from fastconv._kernels._runtime cimport (
-    FC_RELU, FC_RELU6, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_current, fc_kernels, fc_softmax, shares_of,
+    FC_RELU, FC_RELU6, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_current, fc_kernels, fc_master, fc_settle,
+    fc_softmax, fc_this_thread, shares_of,
 )
 
 cnp.import_array()
@@ -65,9 +66,11 @@ cdef int run_flat(const fc_kernels *kernels, run_item run, const Flat *f, ptrdif
     """`cost`: FLOPs, or bytes moved, of an element."""
     cdef ptrdiff_t items = (size + CHUNK - 1) // CHUNK
     cdef Py_ssize_t shares = shares_of(num_threads, items, cost * size), t
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint runs of the result.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             flat_share(kernels, run, f, size, items * t // shares, items * (t + 1) // shares)
     return 0
 
@@ -140,9 +143,11 @@ cdef int run_softmax(const fc_kernels *kernels, fc_softmax *s, bint backward, pt
     across = (s.count + per_item - 1) // per_item
     cdef ptrdiff_t items = blocks * across
     cdef Py_ssize_t shares = shares_of(num_threads, items, <double>EXP_FLOPS * outer * s.len * inner), t
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint sets of softmax vectors.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             softmax_share(kernels, s, backward, per_item, across, items * t // shares, items * (t + 1) // shares)
     return 0
 

@@ -9,7 +9,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastconv._kernels._runtime cimport fc_current, fc_kernels, shares_of
+from fastconv._kernels._runtime cimport fc_current, fc_kernels, fc_master, fc_settle, fc_this_thread, shares_of
 from fastconv._kernels._tensor cimport Tensor, element, tensor_of
 
 cnp.import_array()
@@ -113,9 +113,11 @@ def run(cnp.ndarray x, cnp.ndarray cols, geometry, before, bint backward, num_th
     cdef void *data = cnp.PyArray_DATA(cols)
     cdef ptrdiff_t items = w.x.shape[0] * w.x.shape[1], item0, item1
     cdef Py_ssize_t shares = shares_of(num_threads, items, 2.0 * cnp.PyArray_NBYTES(cols)), t
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint planes of x and disjoint rows of the columns.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             item0, item1 = items * t // shares, items * (t + 1) // shares
             if f64 and backward:
                 add_share[double](kernels, &w, <double *>data, item0, item1)

@@ -13,7 +13,8 @@ from libc.stdint cimport uint64_t
 import numpy as np
 
 from fastconv._kernels._runtime cimport (
-    Scratch, fc_channels, fc_current, fc_kernels, give_scratch, shares_of, take_scratch,
+    Scratch, fc_channels, fc_current, fc_kernels, fc_master, fc_settle, fc_this_thread, give_scratch, shares_of,
+    take_scratch,
 )
 from fastconv._kernels._tensor cimport ceil_div
 
@@ -111,9 +112,11 @@ cdef void boxes_share(const fc_kernels *kernels, const ChannelBoxes *b, const fc
 cdef int run_boxes(const fc_kernels *kernels, const ChannelBoxes *b, const fc_channels *whole, num_threads) except -1:
     cdef double moved = 2.0 * b.rows * b.length * kernels.itemsize * (1 if b.by_column else b.channels)
     cdef Py_ssize_t shares = shares_of(num_threads, b.items, moved), t
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # ChannelBoxes are disjoint, and so are their slots and their parts of the result.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             boxes_share(kernels, b, whole, b.items * t // shares, b.items * (t + 1) // shares)
     return 0
 

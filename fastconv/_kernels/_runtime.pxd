@@ -266,6 +266,14 @@ cdef extern from "window.h":
     fc_range fc_row_reach(const fc_windows *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 
+cdef extern from "openmp.h":
+    # A driver takes fc_this_thread() before its parallel region, and every share begins with fc_settle().
+    ctypedef struct fc_master:
+        int cpu
+    fc_master fc_this_thread() noexcept nogil
+    void fc_settle(const fc_master *) noexcept nogil
+
+
 cdef const fc_kernels *fc_current(bint f64) noexcept nogil
 
 cdef class Scratch:

@@ -6,8 +6,8 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_rows, give_scratch, shares_of,
-    take_scratch,
+    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_rows, fc_settle,
+    fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -46,13 +46,16 @@ cdef class PartialSums(Blocks):
         cdef char *private = scratch.data + sums + partial
         cdef char *dw_data = <char *>cnp.PyArray_DATA(dw) if dw is not None else NULL
         cdef char *db_data = <char *>cnp.PyArray_DATA(db) if db is not None else NULL
+        cdef fc_master master = fc_this_thread()
         with nogil:
             # Items are disjoint (part, group, column block, channel part) pieces of the partial sums.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+                fc_settle(&master)
                 self.share(kernels, &x, &dy, part, column_sums, private + t * share_bytes,
                            items * t // shares, items * (t + 1) // shares)
             # Joins are disjoint (group, column block) pieces of dw and db.
             for t in prange(joiners, num_threads=joiners, schedule="static", chunksize=1):
+                fc_settle(&master)
                 self.join(kernels, part, column_sums, dw_data, db_data, accumulate,
                           joins * t // joiners, joins * (t + 1) // joiners)
         give_scratch(scratch)

@@ -15,7 +15,8 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_lane_map,
-    fc_pack, fc_rows, fc_strip, fc_winograd, give_scratch, shares_of, take_scratch,
+    fc_master, fc_pack, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch, shares_of,
+    take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -171,9 +172,11 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t items = self.item_count * self.groups * self.k_groups, size = self.share_size()
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef Scratch scratch = take_scratch(shares * size)
+        cdef fc_master master = fc_this_thread()
         with nogil:
             # Items are disjoint units x column blocks of dst.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+                fc_settle(&master)
                 self.share(kernels, &x, &y, raw, taps, ready, b, <fc_activation>activation, scratch.data + t * size,
                            items * t // shares, items * (t + 1) // shares)
         give_scratch(scratch)
