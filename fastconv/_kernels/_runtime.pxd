@@ -153,6 +153,9 @@ cdef extern from "fastconv.h":
         ptrdiff_t hi[3]
         fc_image y
 
+    enum:
+        FC_GATHER_COLUMNS
+
     ctypedef struct fc_pool_gather:
         bint channels_last
         fc_windows windows[3]
@@ -161,6 +164,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t hi[3]
         fc_image dx
         ptrdiff_t first[3]
+        ptrdiff_t last[3]
         fc_image dy
         fc_image tap
 
@@ -229,7 +233,6 @@ cdef extern from "window.h":
 
     fc_window fc_window_at(const fc_windows *, ptrdiff_t) noexcept nogil
     fc_range fc_reach(const fc_windows *, ptrdiff_t) noexcept nogil
-    fc_range fc_row_reach(const fc_windows *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 
 cdef const fc_kernels *fc_current(bint f64) noexcept nogil
