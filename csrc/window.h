@@ -77,7 +77,9 @@ static inline fc_hit_steps fc_hit_steps_of(const fc_windows *w) {
 
 static inline fc_hits fc_hits_of(const fc_windows *w, fc_hit_steps step, ptrdiff_t i) {
     const fc_range reach = fc_reach(w, i);
-    if (w->size == 0) return (fc_hits){reach.lo, reach.hi - reach.lo, 0};
+    const ptrdiff_t count = fc_max(0, reach.hi - reach.lo);
+    if (w->size == 0) return (fc_hits){reach.lo, count, 0};
+    if (w->dilation == 1) return (fc_hits){reach.lo, count, i + w->before - reach.lo * w->stride};
     ptrdiff_t o = reach.lo;
     while (o < reach.hi && (i + w->before - o * w->stride) % w->dilation) o++;
     return (fc_hits){o, o < reach.hi ? (reach.hi - 1 - o) / step.output + 1 : 0,

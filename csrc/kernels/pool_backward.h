@@ -41,10 +41,10 @@ typedef struct sources {
     fc_hit_steps step[3];
 } sources;
 
-FC_INLINE ptrdiff_t offset_of(const fc_image *image, const fc_pool_gather *g, const sources *s) {
-    ptrdiff_t at = 0;
-    for (int i = 0; i < 3; i++) at += (s->hits[i].first - g->first[i]) * image->axis[i];
-    return at;
+/* The row of outputs from which the first source of a row of dx is, from column 0 of the outputs on. */
+FC_INLINE ptrdiff_t row_of(const fc_image *image, const fc_pool_gather *g, const sources *s) {
+    return (s->hits[0].first - g->first[0]) * image->axis[0] + (s->hits[1].first - g->first[1]) * image->axis[1]
+        - g->first[2] * image->axis[2];
 }
 
 /* nv vectors of channels, n of them in the last. */
@@ -86,10 +86,12 @@ FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
             T *dx = (T *)g->dx.data + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             s.hits[1] = fc_hits_of(&g->windows[1], s.step[1], h);
+            const T *dy_row = (const T *)g->dy.data + row_of(&g->dy, g, &s);
+            const uint8_t *tap_row = select ? (const uint8_t *)g->tap.data + row_of(&g->tap, g, &s) : NULL;
             for (ptrdiff_t w = 0; w < g->hi[2] - g->lo[2]; w++, dx += g->dx.axis[2]) {
                 s.hits[2] = column[w];
-                const T *dy = (const T *)g->dy.data + offset_of(&g->dy, g, &s);
-                const uint8_t *tap = select ? (const uint8_t *)g->tap.data + offset_of(&g->tap, g, &s) : NULL;
+                const T *dy = dy_row + s.hits[2].first * g->dy.axis[2];
+                const uint8_t *tap = select ? tap_row + s.hits[2].first * g->tap.axis[2] : NULL;
                 ptrdiff_t c = 0;
                 for (; c + 4 * VL <= g->channels; c += 4 * VL)
                     gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 4, select);

@@ -74,11 +74,14 @@ static int is_one_run(const fc_pool_stage *s, const fc_windows *w) {
 /* One row of outputs: those with whole windows along w at a time, the others one by one. */
 static const uint8_t *stage_row(const fc_pool_stage *s, const tap_table *table, const uint8_t *from, uint8_t *to,
                                 fc_range whole, fc_window d, fc_window h) {
+    const int joined = !s->channels_last
+        || (s->src.axis[2] == s->channels && s->dst.axis[2] == s->channels && s->src.c == 1);
     for (ptrdiff_t o = s->lo[2]; o < s->hi[2];) {
-        const ptrdiff_t alike = o == whole.lo && whole.hi > o && !s->channels_last ? whole.hi - o : 1;
+        const ptrdiff_t alike = o == whole.lo && whole.hi > o && joined ? whole.hi - o : 1;
         const fc_window w = fc_window_at(&s->windows[2], o);
         const uint8_t *bad = NULL;
-        if (s->channels_last) bad = stage_run(table, to, s->dst.c, from, s->src.c, s->channels, d, h, w);
+        if (s->channels_last)
+            bad = stage_run(table, to, s->dst.c, from, s->src.c, alike * s->channels, d, h, w);
         for (ptrdiff_t c = 0; c < s->channels && !bad && !s->channels_last; c++)
             bad = stage_run(table, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike, d, h, w);
         if (bad) return bad;

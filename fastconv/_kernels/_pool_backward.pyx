@@ -28,7 +28,7 @@ from fastconv._kernels._windows cimport length_of, read_divisor, read_windows
 cnp.import_array()
 
 cdef enum:
-    GRAIN = 16384          # positions of dx in a work item
+    GRAIN = 32768          # positions of dx in a work item: half of a second-level cache, few outputs twice
     CHUNK = 4096           # outputs whose places are found at a time
     CHANNELS = 32          # of channels-last planes in a work item: whole cache lines
     SEEN = 1 << 20         # bytes of scratch that remember stored positions
