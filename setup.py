@@ -32,7 +32,7 @@ KERNEL_FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contr
                 "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"]
 MODULE_FLAGS = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-ffp-contract=off", "-ffunction-sections",
                 "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
-MODULE_LINK_FLAGS = ["-Wl,--gc-sections"] if sys.platform.startswith("linux") else []
+MODULE_LINK_FLAGS = ["-Wl,--gc-sections", "-Wl,-s"] if sys.platform.startswith("linux") else []
 RELEASE_FLAGS = ["-g0"]
 
 HEADERS = sorted(str(p) for p in Path("csrc").rglob("*.h"))

@@ -11,6 +11,7 @@ import fastconv as fc
 from fastconv import checks, reference
 from fastconv._kernels import _pool
 
+
 @functools.cache
 def extreme_of_reference(op, name, dtype):
     """(x, y, plane indices, window indices, dy, dx) of a case."""

@@ -5,13 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from kernel_helpers import in_order, normal, small_integers
+from kernel_helpers import normal, small_integers
 from pool_cases import CASES, case, in_orders, of_rank, same
 
 import fastconv as fc
 from fastconv import checks, reference
 from fastconv._kernels import _runtime
-
 
 # ---------------------------------------------------------------- arrays
 
