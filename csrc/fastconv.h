@@ -178,17 +178,18 @@ typedef struct fc_pool_divide {
     fc_image y;            /* of output lo */
 } fc_pool_divide;
 
+enum { FC_GATHER_COLUMNS = 1024 };
+
 /* dx = the sum of dy over the outputs whose window holds the position; with tap (the uint8 window
  * indices of those outputs), over the outputs whose winner is that position. Sums run
- * in the order of the outputs. */
+ * in the order of the outputs. The box has at most FC_GATHER_COLUMNS positions along w. */
 typedef struct fc_pool_gather {
     int channels_last;
     fc_windows windows[3];
     ptrdiff_t channels, lo[3], hi[3];
     fc_image dx;           /* of position lo */
-    ptrdiff_t first[3];    /* the output at the start of dy and tap, not above any that reaches the box */
-    fc_image dy;           /* channels-first: whole vectors are read along a row, see fc_row_reach */
-    fc_image tap;          /* data may be NULL; channels-first: the strides of dy */
+    ptrdiff_t first[3], last[3];  /* outputs first <= o < last are those whose windows reach the box */
+    fc_image dy, tap;      /* of output first; tap.data may be NULL. 64 bytes around tap can be read */
 } fc_pool_gather;
 
 /* Copy the uint8 window indices of a box of outputs. Returns NULL, or the first one that is no real tap. */

@@ -223,8 +223,9 @@ FC_INLINE void vtranspose(vec r[VBYTES / sizeof(T)]) {
 
 /* ------------------------------------------------------------------ lane masks, winners, indices */
 
-/* Per lane: vpick takes a where the mask is set, else b; vkeep takes v, else 0. vabove and vbelow tell
- * where v replaces the winner of max or min: it is better, or it is NaN and the winner is not. */
+/* Per lane: vpick takes a where the mask is set, else b; vkeep takes v, else 0; vload_where reads, else 0.
+ * vrange is set in lanes lo <= i < hi, 0 <= lo, hi <= VL. vabove and vbelow tell where v replaces the
+ * winner of max or min: it is better, or it is NaN and the winner is not. */
 #if VBYTES == 64 && !defined(FC_F64)
 typedef __mmask16 vmask;
 FC_INLINE vec vpick(vmask m, vec a, vec b) { return _mm512_mask_mov_ps(b, m, a); }
@@ -232,7 +233,12 @@ FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) {
     return (ivec)_mm512_mask_mov_epi32((__m512i)b, m, (__m512i)a);
 }
 FC_INLINE vec vkeep(vmask m, vec v) { return _mm512_maskz_mov_ps(m, v); }
+FC_INLINE vec vload_where(vmask m, const T *p) { return _mm512_maskz_loadu_ps(m, p); }
+FC_INLINE vmask vrange(ptrdiff_t lo, ptrdiff_t hi) { return first_lanes(hi) & ~first_lanes(lo); }
 FC_INLINE vmask vsame_int(ivec a, ivec b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
+FC_INLINE vmask vgreater(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+FC_INLINE vmask visnan(vec v) { return _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q); }
+FC_INLINE int vany(vmask m) { return m != 0; }
 FC_INLINE vmask vabove(vec v, vec winner) {
     return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(winner, winner, _CMP_ORD_Q), v, winner, _CMP_NLE_UQ);
 }
@@ -246,7 +252,12 @@ FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) {
     return (ivec)_mm512_mask_mov_epi64((__m512i)b, m, (__m512i)a);
 }
 FC_INLINE vec vkeep(vmask m, vec v) { return _mm512_maskz_mov_pd(m, v); }
+FC_INLINE vec vload_where(vmask m, const T *p) { return _mm512_maskz_loadu_pd(m, p); }
+FC_INLINE vmask vrange(ptrdiff_t lo, ptrdiff_t hi) { return first_lanes(hi) & ~first_lanes(lo); }
 FC_INLINE vmask vsame_int(ivec a, ivec b) { return _mm512_cmpeq_epi64_mask((__m512i)a, (__m512i)b); }
+FC_INLINE vmask vgreater(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+FC_INLINE vmask visnan(vec v) { return _mm512_cmp_pd_mask(v, v, _CMP_UNORD_Q); }
+FC_INLINE int vany(vmask m) { return m != 0; }
 FC_INLINE vmask vabove(vec v, vec winner) {
     return _mm512_mask_cmp_pd_mask(_mm512_cmp_pd_mask(winner, winner, _CMP_ORD_Q), v, winner, _CMP_NLE_UQ);
 }
@@ -257,28 +268,114 @@ FC_INLINE vmask vbelow(vec v, vec winner) {
 typedef ivec vmask;
 #if VBYTES == 32 && !defined(FC_F64)
 FC_INLINE vec vpick(vmask m, vec a, vec b) { return _mm256_blendv_ps(b, a, (vec)m); }
+FC_INLINE vec vload_where(vmask m, const T *p) { return _mm256_maskload_ps(p, (__m256i)m); }
 #elif VBYTES == 32
 FC_INLINE vec vpick(vmask m, vec a, vec b) { return _mm256_blendv_pd(b, a, (vec)m); }
+FC_INLINE vec vload_where(vmask m, const T *p) { return _mm256_maskload_pd(p, (__m256i)m); }
 #else
 FC_INLINE vec vpick(vmask m, vec a, vec b) { return vselect(m, a, b); }
+FC_INLINE vec vload_where(vmask m, const T *p) {
+    vec v = {0};
+    for (ptrdiff_t i = 0; i < VL; i++)
+        if (m[i]) v[i] = p[i];
+    return v;
+}
 #endif
+FC_INLINE vmask vrange(ptrdiff_t lo, ptrdiff_t hi) {
+    vmask m = {0};
+    for (ptrdiff_t i = lo; i < hi; i++) m[i] = -1;
+    return m;
+}
 FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) { return (ivec)vpick(m, (vec)a, (vec)b); }
 FC_INLINE vec vkeep(vmask m, vec v) { return (vec)((ivec)v & m); }
 FC_INLINE vmask vsame_int(ivec a, ivec b) { return (ivec)(a == b); }
+FC_INLINE vmask vgreater(vec a, vec b) { return (ivec)(a > b); }
+FC_INLINE vmask visnan(vec v) { return (ivec)(v != v); }
+FC_INLINE int vany(vmask m) {
+    uint64_t words[VBYTES / 8], any = 0;
+    memcpy(words, &m, VBYTES);
+    for (int i = 0; i < VBYTES / 8; i++) any |= words[i];
+    return any != 0;
+}
 FC_INLINE vmask vabove(vec v, vec winner) { return ~(ivec)(v <= winner) & (ivec)(winner == winner); }
 FC_INLINE vmask vbelow(vec v, vec winner) { return ~(ivec)(v >= winner) & (ivec)(winner == winner); }
 #endif
 
 FC_INLINE ivec vset1_int(lane_int x) { return x - (ivec){0}; }
 
-/* Lanes to and from bytes. */
-typedef uint8_t lane_bytes __attribute__((vector_size(VBYTES / sizeof(T)), aligned(1), may_alias));
-FC_INLINE ivec vload_bytes(const uint8_t *p) { return __builtin_convertvector(*(const lane_bytes *)p, ivec); }
+/* Lanes from bytes, and the other way. gcc makes __builtin_convertvector element by element. */
+#if VBYTES == 64 && !defined(FC_F64)
+FC_INLINE ivec vload_bytes(const uint8_t *p) {
+    return (ivec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+FC_INLINE void vput_bytes(uint8_t *p, ivec v) {
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v));
+}
+#elif VBYTES == 64
+FC_INLINE ivec vload_bytes(const uint8_t *p) { return (ivec)_mm512_cvtepu8_epi64(_mm_loadu_si64(p)); }
+FC_INLINE void vput_bytes(uint8_t *p, ivec v) { _mm_storeu_si64(p, _mm512_cvtepi64_epi8((__m512i)v)); }
+#elif VBYTES == 32 && !defined(FC_F64)
+FC_INLINE ivec vload_bytes(const uint8_t *p) { return (ivec)_mm256_cvtepu8_epi32(_mm_loadu_si64(p)); }
+FC_INLINE void vput_bytes(uint8_t *p, ivec v) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)v, (__m256i)v), 8);
+    const __m128i low = _mm256_castsi256_si128(words);
+    _mm_storeu_si64(p, _mm_packus_epi16(low, low));
+}
+#else
+#if VBYTES == 32
+FC_INLINE ivec vload_bytes(const uint8_t *p) { return (ivec)_mm256_cvtepu8_epi64(_mm_loadu_si32(p)); }
+#else
+FC_INLINE ivec vload_bytes(const uint8_t *p) {
+    ivec v = {0};
+    for (ptrdiff_t i = 0; i < VL; i++) v[i] = p[i];
+    return v;
+}
+#endif
+FC_INLINE void vput_bytes(uint8_t *p, ivec v) {
+    for (ptrdiff_t i = 0; i < VL; i++) p[i] = (uint8_t)v[i];
+}
+#endif
+
+/* The low bytes of the first n lanes, all of them if n >= VL. */
 FC_INLINE void vstore_bytes(uint8_t *p, ivec v, ptrdiff_t n) {
-    const lane_bytes bytes = __builtin_convertvector(v, lane_bytes);
-    if (n >= VL) *(lane_bytes *)p = bytes;
-    else
-        for (ptrdiff_t i = 0; i < n; i++) p[i] = bytes[i];
+    uint8_t bytes[VBYTES / sizeof(T)];
+    if (n >= VL) {
+        vput_bytes(p, v);
+        return;
+    }
+    vput_bytes(bytes, v);
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = bytes[i];
+}
+
+/* Lanes as int64, `half` of them at a time (0 or 1; float64 has but one). */
+typedef int64_t wide_vec __attribute__((vector_size(VBYTES), may_alias));
+typedef int64_t wide_unaligned __attribute__((vector_size(VBYTES), aligned(8), may_alias));
+enum { WIDE = VBYTES / 8 };
+#ifdef FC_F64
+FC_INLINE wide_vec vwiden(ivec v, int half) { return (void)half, (wide_vec)v; }
+#elif VBYTES == 64
+FC_INLINE wide_vec vwiden(ivec v, int half) {
+    return (wide_vec)_mm512_cvtepi32_epi64(half ? _mm512_extracti64x4_epi64((__m512i)v, 1)
+                                                : _mm512_castsi512_si256((__m512i)v));
+}
+#elif VBYTES == 32
+FC_INLINE wide_vec vwiden(ivec v, int half) {
+    return (wide_vec)_mm256_cvtepi32_epi64(half ? _mm256_extracti128_si256((__m256i)v, 1)
+                                                : _mm256_castsi256_si128((__m256i)v));
+}
+#else
+FC_INLINE wide_vec vwiden(ivec v, int half) { return (wide_vec){v[2 * half], v[2 * half + 1]}; }
+#endif
+
+/* first + i * step + v[i] for the first n lanes i, all of them if n >= VL. */
+FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptrdiff_t n) {
+    int64_t part[VBYTES / sizeof(T)], *to = n >= VL ? p : part;
+    wide_vec lane = {0};
+    for (int i = 0; i < WIDE; i++) lane[i] = i;
+    lane = lane * step + first;
+    *(wide_unaligned *)to = vwiden(v, 0) + lane;
+    if (VL > WIDE) *(wide_unaligned *)(to + VL - WIDE) = vwiden(v, 1) + lane + WIDE * step;
+    for (ptrdiff_t i = 0; to == part && i < n; i++) p[i] = part[i];
 }
 
 /* ------------------------------------------------------------------ floating-point environment */

@@ -53,22 +53,37 @@ static inline fc_range fc_reach(const fc_windows *w, ptrdiff_t i) {
                       fc_min(w->out, (i + w->before) / w->stride + 1)};
 }
 
-/* The tap of output o, in reach of position i, that is i; -1 if a dilated window steps over it. Taps of
- * adaptive windows have no numbers. */
-static inline ptrdiff_t fc_tap_at(const fc_windows *w, ptrdiff_t o, ptrdiff_t i) {
-    if (w->size == 0) return 0;
-    const ptrdiff_t distance = i - (o * w->stride - w->before);
-    if (w->dilation == 1) return distance;
-    return distance % w->dilation ? -1 : distance / w->dilation;
+/* The outputs that have position i as a real tap: first + j * output_step for j < count, as tap
+ * tap - j * tap_step. Taps of adaptive windows have no numbers (0). */
+typedef struct fc_hits {
+    ptrdiff_t first, count, tap;
+} fc_hits;
+
+typedef struct fc_hit_steps {
+    ptrdiff_t output, tap;
+} fc_hit_steps;
+
+/* i + before = output * stride + tap * dilation: solutions are this far apart. */
+static inline fc_hit_steps fc_hit_steps_of(const fc_windows *w) {
+    if (w->size == 0) return (fc_hit_steps){1, 0};
+    ptrdiff_t a = w->stride, b = w->dilation;
+    while (b) {
+        const ptrdiff_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return (fc_hit_steps){w->dilation / a, w->stride / a};
 }
 
-/* Outputs of a row that pool_gather reads for positions [lo, hi), channels-first and strides 1 and 2: it
- * reads whole vectors, so the range may leave [0, out). The caller stores zeros there. */
-static inline fc_range fc_row_reach(const fc_windows *w, ptrdiff_t lo, ptrdiff_t hi, ptrdiff_t lanes) {
-    const ptrdiff_t steps = fc_ceil_div(hi - lo, w->stride);
-    const ptrdiff_t last = fc_floor_div(lo + w->stride - 1 + w->before, w->stride);
-    return (fc_range){fc_floor_div(lo + w->before - fc_span(w) + 1, w->stride),
-                      last + fc_ceil_div(steps, lanes) * lanes};
+static inline fc_hits fc_hits_of(const fc_windows *w, fc_hit_steps step, ptrdiff_t i) {
+    const fc_range reach = fc_reach(w, i);
+    const ptrdiff_t count = fc_max(0, reach.hi - reach.lo);
+    if (w->size == 0) return (fc_hits){reach.lo, count, 0};
+    if (w->dilation == 1) return (fc_hits){reach.lo, count, i + w->before - reach.lo * w->stride};
+    ptrdiff_t o = reach.lo;
+    while (o < reach.hi && (i + w->before - o * w->stride) % w->dilation) o++;
+    return (fc_hits){o, o < reach.hi ? (reach.hi - 1 - o) / step.output + 1 : 0,
+                     (i + w->before - o * w->stride) / w->dilation};
 }
 
 #endif

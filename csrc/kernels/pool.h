@@ -6,6 +6,8 @@
  *   windows   channels-first: one output at a time, a vector holds neighbouring taps of it
  * Each is compiled per operation (`op`) and with or without places (`track`). A lane keeps the place of
  * its winner as an offset from the window's first real tap. */
+#include <math.h>
+
 #include "../window.h"
 
 enum {
@@ -43,40 +45,50 @@ FC_INLINE void set_window(const fc_pool *p, taps *t, fc_window d, fc_window h, f
         : (d.start * p->windows[1].in + h.start) * p->windows[2].in + w.start;
 }
 
-/* The next tap of each lane. */
-FC_INLINE void take(vec *best, ivec *at, vec v, ptrdiff_t mark, const int op, const int track) {
+/* Sums or winners of the lanes of a vector. */
+typedef struct lanes {
+    vec best;
+    ivec at;       /* where the winner is */
+    vmask nan;     /* whether a NaN has come by */
+} lanes;
+
+/* The next tap of each lane. The winner is right as long as no NaN comes by; `exact` minds them too, but
+ * every step then waits for the one before. */
+FC_INLINE void take(lanes *l, vec v, ptrdiff_t mark, const int op, const int track, const int exact) {
     if (op == FC_POOL_SUM) {
-        *best += v;
+        l->best += v;
         return;
     }
-    const vmask wins = op == FC_POOL_MAX ? vabove(v, *best) : vbelow(v, *best);
-    *best = vpick(wins, v, *best);
-    if (track) *at = vpick_int(wins, vset1_int((lane_int)mark), *at);
+    if (exact) {
+        const vmask wins = op == FC_POOL_MAX ? vabove(v, l->best) : vbelow(v, l->best);
+        l->best = vpick(wins, v, l->best);
+        if (track) l->at = vpick_int(wins, vset1_int((lane_int)mark), l->at);
+        return;
+    }
+    const vmask wins = op == FC_POOL_MAX ? vgreater(v, l->best) : vgreater(l->best, v);
+    if (track) l->at = vpick_int(wins, vset1_int((lane_int)mark), l->at);
+    l->best = op == FC_POOL_MAX ? vmax_second(v, l->best) : vmin_second(v, l->best);
+    l->nan |= visnan(v);
 }
 
 /* Places of n lanes, from index element i on: first + lane * step + at. */
 FC_INLINE void put_places(const fc_pool *p, ptrdiff_t i, ivec at, int64_t first, ptrdiff_t step, ptrdiff_t n) {
-    if (p->indexing == FC_INDEX_WINDOW) {
-        vstore_bytes((uint8_t *)p->index.data + i, at + (lane_int)first, n);
-        return;
-    }
-    int64_t *to = (int64_t *)p->index.data + i;
-    for (ptrdiff_t lane = 0; lane < fc_min(n, VL); lane++) to[lane] = first + lane * step + at[lane];
+    if (p->indexing == FC_INDEX_WINDOW) vstore_bytes((uint8_t *)p->index.data + i, at + (lane_int)first, n);
+    else vstore_int64((int64_t *)p->index.data + i, at, first, step, n);
 }
 
 /* ------------------------------------------------------------------ pixels: channels-last */
 
 /* nv vectors of channels of one output, n channels in the last of them. */
-FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_t index, ptrdiff_t n,
-                     const int nv, const int op, const int track) {
+FC_INLINE void pixel_lanes(const taps *t, const T *x, lanes *l, ptrdiff_t n, const int nv, const int op,
+                           const int track, const int exact) {
     const ptrdiff_t last = nv - 1;
-    vec best[4], sum[4];
-    ivec at[4];
+    vec sum[4];
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
-        best[v] = op == FC_POOL_SUM ? (vec){0} : v == last ? vload_upto(x + v * VL, n) : vload(x + v * VL);
+        const vec first = v == last ? vload_upto(x + v * VL, n) : vload(x + v * VL);
+        l[v] = (lanes){op == FC_POOL_SUM ? (vec){0} : first, (ivec){0}, visnan((vec){0})};
         sum[v] = (vec){0};
-        at[v] = (ivec){0};
     }
     for (ptrdiff_t d = 0; d < t->count[0]; d++)
         for (ptrdiff_t h = 0; h < t->count[1]; h++)
@@ -87,20 +99,34 @@ FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_
                 for (ptrdiff_t w = w0; w < w1; w++, tap += t->step[2], mark += t->mark[2])
 #pragma GCC unroll 4
                     for (int v = 0; v < nv; v++)
-                        take(&best[v], &at[v], v == last ? vload_upto(tap + v * VL, n) : vload(tap + v * VL), mark,
-                             op, track);
+                        take(&l[v], v == last ? vload_upto(tap + v * VL, n) : vload(tap + v * VL), mark, op, track,
+                             exact);
                 if (op == FC_POOL_SUM)
 #pragma GCC unroll 4
                     for (int v = 0; v < nv; v++) {
-                        sum[v] += best[v];
-                        best[v] = (vec){0};
+                        sum[v] += l[v].best;
+                        l[v].best = (vec){0};
                     }
             }
 #pragma GCC unroll 4
+    for (int v = 0; v < nv && op == FC_POOL_SUM; v++) l[v].best = sum[v];
+}
+
+FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_t index, ptrdiff_t n,
+                     const int nv, const int op, const int track) {
+    lanes l[4];
+    pixel_lanes(t, x, l, n, nv, op, track, 0);
+    if (op != FC_POOL_SUM) {
+        vmask nan = l[0].nan;
+#pragma GCC unroll 4
+        for (int v = 1; v < nv; v++) nan |= l[v].nan;
+        if (vany(nan)) pixel_lanes(t, x, l, n, nv, op, track, 1);
+    }
+#pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
-        const ptrdiff_t lanes = v == last ? n : VL;
-        if (y) vstore_upto(y + v * VL, op == FC_POOL_SUM ? sum[v] : best[v], lanes);
-        if (track) put_places(p, index + v * VL, at[v], t->place, 0, lanes);
+        const ptrdiff_t count = v == nv - 1 ? n : VL;
+        if (y) vstore_upto(y + v * VL, l[v].best, count);
+        if (track) put_places(p, index + v * VL, l[v].at, t->place, 0, count);
     }
 }
 
@@ -183,7 +209,7 @@ FC_INLINE winner window_winner(const taps *t, const T *x, const int op) {
     const int wide = t->step[2] == 1 && t->count[2] >= VL;
     winner so_far = {x[0], 0};
     vec best = vset1(x[0]);
-    ivec at = {0}, lane;
+    ivec at = {0}, lane = {0};
     for (ptrdiff_t i = 0; i < VL; i++) lane[i] = (lane_int)(i * t->mark[2]);
     for (ptrdiff_t d = 0; d < t->count[0]; d++)
         for (ptrdiff_t h = 0; h < t->count[1]; h++) {
@@ -243,10 +269,56 @@ static __attribute__((noinline)) void row_of_windows(const fc_pool *p, taps *t, 
 
 /* ------------------------------------------------------------------ rows: channels-first */
 
-/* n outputs, `stride` elements apart; `full` promises VL outputs and, for stride 2, that 2 * VL elements
- * after each tap of even number can be read. */
-FC_INLINE void outputs(const taps *t, const T *x, ptrdiff_t stride, ptrdiff_t n, vec *best, ivec *at,
-                       const int known_stride, const int full, const int op, const int track) {
+enum { MOST_EDGE_TAPS = 64 };
+
+/* VL outputs from `o` on, some of which lie beyond the row or have taps on padding. Tap t is there in lanes
+ * lo <= lane < hi. For stride 2 a tap of even number and the next one are read together, as 2 * VL elements:
+ * those of the masks `low` and `high`. `at` is the first tap that is there, as a place. */
+typedef struct edge {
+    ptrdiff_t o;
+    ivec at;
+    struct edge_tap {
+        ptrdiff_t lo, hi;
+        vmask there, low, high;
+    } tap[MOST_EDGE_TAPS];
+} edge;
+
+FC_INLINE fc_range clip(ptrdiff_t lo, ptrdiff_t hi) {
+    return (fc_range){fc_min(VL, fc_max(0, lo)), fc_max(0, fc_min(VL, hi))};
+}
+
+static __attribute__((noinline)) void set_edge(edge *e, const fc_windows *w, ptrdiff_t o, ptrdiff_t n, ptrdiff_t mark) {
+    e->o = o;
+    e->at = (ivec){0};
+    for (ptrdiff_t t = w->size - 1; t >= 0; t--) {
+        const ptrdiff_t column = o * w->stride - w->before + t * w->dilation;
+        const fc_range lanes = clip(fc_ceil_div(-column, w->stride), fc_min(n, fc_ceil_div(w->in - column, w->stride)));
+        const fc_range low = clip(-column, w->in - column), high = clip(-column - VL, w->in - column - VL);
+        e->tap[t] = (struct edge_tap){lanes.lo, lanes.hi, vrange(lanes.lo, lanes.hi), vrange(low.lo, low.hi),
+                                      vrange(high.lo, high.hi)};
+        for (ptrdiff_t i = lanes.lo; i < lanes.hi; i++) e->at[i] = (lane_int)(t * mark);
+    }
+}
+
+/* Tap t of VL outputs, at row + w; without an edge it is there in all lanes. */
+FC_INLINE vec strided_tap(const T *x, ptrdiff_t stride, const edge *e, ptrdiff_t t, const int known_stride) {
+    vec v = {0};
+    if (known_stride == 1) return e ? vload_where(e->tap[t].there, x) : vload(x);
+    for (ptrdiff_t i = e ? e->tap[t].lo : 0; i < (e ? e->tap[t].hi : VL); i++) v[i] = x[i * stride];
+    return v;
+}
+
+/* The next tap, t, of the lanes where it is there. */
+FC_INLINE void take_there(lanes *l, vec v, const edge *e, ptrdiff_t t, ptrdiff_t mark, const int op, const int track,
+                          const int exact) {
+    take(l, e && op != FC_POOL_SUM ? vpick(e->tap[t].there, v, l->best) : v, mark, op, track, exact);
+}
+
+/* VL outputs, `stride` elements apart. */
+FC_INLINE lanes output_lanes(const taps *t, const T *x, ptrdiff_t stride, const edge *e, const int known_stride,
+                             const int op, const int track, const int exact) {
+    const T worst = op == FC_POOL_MAX ? (T)-INFINITY : (T)INFINITY;
+    lanes l = {op == FC_POOL_SUM ? (vec){0} : vset1(worst), e ? e->at : (ivec){0}, visnan((vec){0})};
     vec sum = {0};
     for (ptrdiff_t d = 0; d < t->count[0]; d++)
         for (ptrdiff_t h = 0; h < t->count[1]; h++) {
@@ -254,62 +326,50 @@ FC_INLINE void outputs(const taps *t, const T *x, ptrdiff_t stride, ptrdiff_t n,
             ptrdiff_t mark = d * t->mark[0] + h * t->mark[1];
             if (known_stride == 2) /* dilation 1: two taps from one pair of loads */
                 for (ptrdiff_t w = 0; w < t->count[2]; w += 2, mark += 2 * t->mark[2]) {
-                    const int both = w + 1 < t->count[2];
-                    const ptrdiff_t there = 2 * n - 1 + both;
-                    const vec a = full ? vload(row + w) : vload_upto(row + w, there);
-                    const vec b = full ? vload(row + w + VL) : there > VL ? vload_n(row + w + VL, there - VL) : (vec){0};
-                    take(best, at, vevens(a, b), mark, op, track);
-                    if (both) take(best, at, vodds(a, b), mark + t->mark[2], op, track);
+                    const vec a = e ? vload_where(e->tap[w].low, row + w) : vload(row + w);
+                    const vec b = e ? vload_where(e->tap[w].high, row + w + VL) : vload(row + w + VL);
+                    take_there(&l, vevens(a, b), e, w, mark, op, track, exact);
+                    if (w + 1 < t->count[2])
+                        take_there(&l, vodds(a, b), e, w + 1, mark + t->mark[2], op, track, exact);
                 }
             else
-                for (ptrdiff_t w = 0; w < t->count[2]; w++, mark += t->mark[2]) {
-                    const T *tap = row + w * t->step[2];
-                    vec v = {0};
-                    if (known_stride == 1) v = full ? vload(tap) : vload_n(tap, n);
-                    else
-                        for (ptrdiff_t i = 0; i < (full ? VL : n); i++) v[i] = tap[i * stride];
-                    take(best, at, v, mark, op, track);
-                }
+                for (ptrdiff_t w = 0; w < t->count[2]; w++, mark += t->mark[2])
+                    take_there(&l, strided_tap(row + w * t->step[2], stride, e, w, known_stride), e, w, mark, op, track,
+                               exact);
             if (op == FC_POOL_SUM) {
-                sum += *best;
-                *best = (vec){0};
+                sum += l.best;
+                l.best = (vec){0};
             }
         }
-    if (op == FC_POOL_SUM) *best = sum;
+    if (op == FC_POOL_SUM) l.best = sum;
+    return l;
 }
 
-/* Winners start from the first tap. */
-FC_INLINE vec first_tap(const T *x, ptrdiff_t stride, ptrdiff_t n) {
-    vec v = {0};
-    if (stride == 1) return vload_upto(x, n);
-    for (ptrdiff_t i = 0; i < n; i++) v[i] = x[i * stride];
-    return v;
+FC_INLINE lanes outputs(const taps *t, const T *x, ptrdiff_t stride, const edge *e, const int known_stride,
+                        const int op, const int track) {
+    const lanes l = output_lanes(t, x, stride, e, known_stride, op, track, 0);
+    if (op == FC_POOL_SUM || !vany(l.nan)) return l;
+    return output_lanes(t, x, stride, e, known_stride, op, track, 1);
 }
 
-/* Outputs of one row whose windows lie inside the input on the w axis. */
-FC_INLINE void whole_windows(const fc_pool *p, const taps *t, const T *row, ptrdiff_t y, ptrdiff_t index,
-                             fc_range q, const int known_stride, const int op, const int track) {
+/* Outputs [q.lo, q.hi) of one row; `row` is column 0 of the window's first row. Vectors that begin inside
+ * `full` have all of their elements. */
+FC_INLINE void row_of_outputs(const fc_pool *p, const taps *t, const T *row, ptrdiff_t y, ptrdiff_t index, fc_range q,
+                              fc_range full, edge edges[2], const int known_stride, const int op, const int track) {
     const ptrdiff_t stride = known_stride ? known_stride : p->windows[2].stride;
-    const ptrdiff_t even_taps = (t->count[2] - 1) / 2 * 2;
+    const int plane = p->indexing == FC_INDEX_PLANE;
     for (ptrdiff_t o = q.lo; o < q.hi; o += VL) {
         const ptrdiff_t n = fc_min(VL, q.hi - o), column = o * stride - p->windows[2].before;
-        const int full = n == VL && (known_stride != 2 || column + even_taps + 2 * VL <= p->windows[2].in);
-        vec best = {0};
-        ivec at = {0};
-        if (full) {
-            if (op != FC_POOL_SUM)
-                best = known_stride == 2 ? vevens(vload(row + column), vload(row + column + VL))
-                                         : first_tap(row + column, stride, VL);
-            outputs(t, row + column, stride, n, &best, &at, known_stride, 1, op, track);
-        } else {
-            if (op != FC_POOL_SUM) best = first_tap(row + column, stride, n);
-            outputs(t, row + column, stride, n, &best, &at, known_stride, 0, op, track);
+        lanes l;
+        if (n == VL && o >= full.lo && o < full.hi) l = outputs(t, row + column, stride, NULL, known_stride, op, track);
+        else {
+            edge *e = &edges[o != q.lo];
+            if (e->o != o) set_edge(e, &p->windows[2], o, n, t->mark[2]);
+            l = outputs(t, row + column, stride, e, known_stride, op, track);
         }
-        if (p->y.data) vstore_upto((T *)p->y.data + y + o - p->lo[2], best, n);
-        if (track) {
-            const int plane = p->indexing == FC_INDEX_PLANE;
-            put_places(p, index + o - p->lo[2], at, t->place + (plane ? column : 0), plane ? stride : 0, n);
-        }
+        if (p->y.data) vstore_upto((T *)p->y.data + y + o - p->lo[2], l.best, n);
+        if (track)
+            put_places(p, index + o - p->lo[2], l.at, t->place + (plane ? column : 0), plane ? stride : 0, n);
     }
 }
 
@@ -322,32 +382,14 @@ FC_INLINE void prefetch_rows(const fc_pool *p, const T *plane, fc_window wh) {
             __builtin_prefetch(plane + r * p->x.axis[1] + w);
 }
 
-/* Every output of the tile, channels first; known_stride 0 is any stride. Outputs before and after the
- * whole windows are taken one at a time. */
-FC_INLINE void rows(const fc_pool *p, const fc_range whole, const int known_stride, const int op, const int track) {
-    const fc_windows *windows = p->windows;
-    const fc_range all = {p->lo[2], p->hi[2]};
-    taps t = taps_of_tile(p);
-    for (ptrdiff_t c = 0; c < p->channels; c++)
-        for (ptrdiff_t d = p->lo[0]; d < p->hi[0]; d++)
-            for (ptrdiff_t h = p->lo[1]; h < p->hi[1]; h++) {
-                const fc_window wd = fc_window_at(&windows[0], d), wh = fc_window_at(&windows[1], h);
-                const T *plane = (const T *)p->x.data + c * p->x.c + wd.start * p->x.axis[0];
-                const ptrdiff_t od = d - p->lo[0], oh = h - p->lo[1];
-                const ptrdiff_t y = c * p->y.c + od * p->y.axis[0] + oh * p->y.axis[1];
-                const ptrdiff_t index = c * p->index.c + od * p->index.axis[0] + oh * p->index.axis[1];
-                const T *image = (const T *)p->x.data + c * p->x.c;
-                prefetch_rows(p, plane, wh);
-                row_of_windows(p, &t, wd, wh, image, y, index, (fc_range){all.lo, whole.lo});
-                if (whole.hi > whole.lo) {
-                    set_window(p, &t, wd, wh, (fc_window){0, windows[2].size, 0, 0});
-                    whole_windows(p, &t, plane + wh.start * p->x.axis[1], y, index, whole, known_stride, op, track);
-                }
-                row_of_windows(p, &t, wd, wh, image, y, index, (fc_range){whole.hi, all.hi});
-            }
+/* Where a vector of outputs may begin whose windows are whole; those of stride 2 read 2 * VL elements from
+ * each tap of even number on. */
+static fc_range full_vectors(const fc_windows *w, ptrdiff_t lo, ptrdiff_t hi, int known_stride) {
+    fc_range full = fc_whole_windows(w, lo, hi);
+    full.hi -= VL - 1;
+    if (known_stride == 2) full.hi = fc_min(full.hi, fc_floor_div(w->in + w->before - (w->size - 1) / 2 * 2 - 2 * VL, 2) + 1);
+    return full;
 }
-
-/* ------------------------------------------------------------------ which of them */
 
 /* One output at a time pays where a row has few outputs with wide windows: counted in vector steps a row
  * of taps, with about 8 steps to join the lanes. */
@@ -358,14 +400,49 @@ static int takes_windows(const fc_windows *w) {
     return w->out * one <= by_row;
 }
 
+/* The outputs of a row that are taken as vectors: with many taps, those of full vectors alone. */
+static fc_range vector_outputs(const fc_windows *w, fc_range all, fc_range full) {
+    if (takes_windows(w)) return (fc_range){all.hi, all.hi};
+    if (w->size <= MOST_EDGE_TAPS) return all;
+    return (fc_range){full.lo, full.hi > full.lo ? full.lo + (full.hi - full.lo + VL - 1) / VL * VL : full.lo};
+}
+
+/* Every output of the tile, channels first: vectors, and one at a time before and after them. */
+FC_INLINE void rows(const fc_pool *p, const int known_stride, const int op, const int track) {
+    const fc_windows *windows = p->windows;
+    const fc_range full = full_vectors(&windows[2], p->lo[2], p->hi[2], known_stride);
+    const fc_range q = vector_outputs(&windows[2], (fc_range){p->lo[2], p->hi[2]}, full);
+    const fc_range before = {p->lo[2], q.lo}, after = {q.hi, p->hi[2]};
+    edge edges[2];
+    edges[0].o = edges[1].o = -1;
+    taps t = taps_of_tile(p);
+    for (ptrdiff_t c = 0; c < p->channels; c++)
+        for (ptrdiff_t d = p->lo[0]; d < p->hi[0]; d++)
+            for (ptrdiff_t h = p->lo[1]; h < p->hi[1]; h++) {
+                const fc_window wd = fc_window_at(&windows[0], d), wh = fc_window_at(&windows[1], h);
+                const T *image = (const T *)p->x.data + c * p->x.c, *plane = image + wd.start * p->x.axis[0];
+                const ptrdiff_t od = d - p->lo[0], oh = h - p->lo[1];
+                const ptrdiff_t y = c * p->y.c + od * p->y.axis[0] + oh * p->y.axis[1];
+                const ptrdiff_t index = c * p->index.c + od * p->index.axis[0] + oh * p->index.axis[1];
+                prefetch_rows(p, plane, wh);
+                if (before.lo < before.hi) row_of_windows(p, &t, wd, wh, image, y, index, before);
+                if (q.lo < q.hi) {
+                    set_window(p, &t, wd, wh, (fc_window){0, windows[2].size, 0, 0});
+                    row_of_outputs(p, &t, plane + wh.start * p->x.axis[1], y, index, q, full, edges, known_stride, op,
+                                   track);
+                }
+                if (after.lo < after.hi) row_of_windows(p, &t, wd, wh, image, y, index, after);
+            }
+}
+
+/* ------------------------------------------------------------------ which of them */
+
 FC_INLINE void each_output(const fc_pool *p, const int op, const int track) {
     const fc_windows *w = &p->windows[2];
-    const fc_range none = {p->hi[2], p->hi[2]};
-    const fc_range whole = takes_windows(w) ? none : fc_whole_windows(w, p->lo[2], p->hi[2]);
     if (p->channels_last) pixels(p, op, track);
-    else if (w->stride == 1) rows(p, whole, 1, op, track);
-    else if (w->stride == 2 && w->dilation == 1) rows(p, whole, 2, op, track);
-    else rows(p, whole, 0, op, track);
+    else if (w->stride == 1) rows(p, 1, op, track);
+    else if (w->stride == 2 && w->dilation == 1) rows(p, 2, op, track);
+    else rows(p, 0, op, track);
 }
 
 static void pool_max(const fc_pool *p) { each_output(p, FC_POOL_MAX, 0); }

@@ -35,196 +35,251 @@ static void pool_divide(const fc_pool_divide *q) {
 
 /* ------------------------------------------------------------------ dx from dy, channels-last */
 
-/* Outputs that reach one position of dx, on every axis. */
+/* The outputs that one position of dx adds up, on every axis. */
 typedef struct sources {
-    fc_range range[3];
-    ptrdiff_t position[3];
+    fc_hits hits[3];
+    fc_hit_steps step[3];
 } sources;
 
+/* The row of outputs from which the first source of a row of dx is, from column 0 of the outputs on. */
+FC_INLINE ptrdiff_t row_of(const fc_image *image, const fc_pool_gather *g, const sources *s) {
+    return (s->hits[0].first - g->first[0]) * image->axis[0] + (s->hits[1].first - g->first[1]) * image->axis[1]
+        - g->first[2] * image->axis[2];
+}
+
 /* nv vectors of channels, n of them in the last. */
-FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, T *dx, ptrdiff_t c, ptrdiff_t n,
-                            const int nv, const int select) {
-    const fc_windows *w = g->windows;
-    const ptrdiff_t last = nv - 1;
+FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, const T *dy, const uint8_t *tap, T *dx,
+                            ptrdiff_t n, const int nv, const int select) {
+    const ptrdiff_t last = nv - 1, size_h = g->windows[1].size, size_w = g->windows[2].size;
     vec sum[4];
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) sum[v] = (vec){0};
-    for (ptrdiff_t od = s->range[0].lo; od < s->range[0].hi; od++) {
-        const ptrdiff_t td = fc_tap_at(&w[0], od, s->position[0]);
-        if (td < 0) continue;
-        for (ptrdiff_t oh = s->range[1].lo; oh < s->range[1].hi; oh++) {
-            const ptrdiff_t th = fc_tap_at(&w[1], oh, s->position[1]);
-            if (th < 0) continue;
-            for (ptrdiff_t ow = s->range[2].lo; ow < s->range[2].hi; ow++) {
-                const ptrdiff_t tw = fc_tap_at(&w[2], ow, s->position[2]);
-                if (tw < 0) continue;
-                const ptrdiff_t o[3] = {od - g->first[0], oh - g->first[1], ow - g->first[2]};
-                const T *dy = (const T *)g->dy.data + c + o[0] * g->dy.axis[0] + o[1] * g->dy.axis[1]
-                    + o[2] * g->dy.axis[2];
-                const uint8_t *taps = NULL;
-                if (select)
-                    taps = (const uint8_t *)g->tap.data + c + o[0] * g->tap.axis[0] + o[1] * g->tap.axis[1]
-                        + o[2] * g->tap.axis[2];
-                const ivec tap = vset1_int((lane_int)((td * w[1].size + th) * w[2].size + tw));
+    for (ptrdiff_t d = 0; d < s->hits[0].count; d++)
+        for (ptrdiff_t h = 0; h < s->hits[1].count; h++) {
+            const ptrdiff_t od = d * s->step[0].output, oh = h * s->step[1].output;
+            const T *from = dy + od * g->dy.axis[0] + oh * g->dy.axis[1];
+            const uint8_t *at = select ? tap + od * g->tap.axis[0] + oh * g->tap.axis[1] : NULL;
+            ptrdiff_t number = ((s->hits[0].tap - d * s->step[0].tap) * size_h + s->hits[1].tap - h * s->step[1].tap)
+                * size_w + s->hits[2].tap;
+            for (ptrdiff_t w = 0; w < s->hits[2].count; w++) {
 #pragma GCC unroll 4
                 for (int v = 0; v < nv; v++) {
-                    const vec one = v == last ? vload_upto(dy + v * VL, n) : vload(dy + v * VL);
-                    sum[v] += select ? vkeep(vsame_int(vload_bytes(taps + v * VL), tap), one) : one;
+                    const vec one = v == last ? vload_upto(from + v * VL, n) : vload(from + v * VL);
+                    sum[v] += select ? vkeep(vsame_int(vload_bytes(at + v * VL), vset1_int((lane_int)number)), one) : one;
                 }
+                from += s->step[2].output * g->dy.axis[2];
+                if (select) at += s->step[2].output * g->tap.axis[2];
+                number -= s->step[2].tap;
             }
         }
-    }
 #pragma GCC unroll 4
-    for (int v = 0; v < nv; v++) {
-        if (v == last) vstore_upto(dx + v * VL, sum[v], n);
-        else vstore(dx + v * VL, sum[v]);
-    }
+    for (int v = 0; v < nv; v++) vstore_upto(dx + v * VL, sum[v], v == last ? n : VL);
 }
 
 FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
+    fc_hits column[FC_GATHER_COLUMNS];
     sources s;
-    for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
-        for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++)
-            for (ptrdiff_t w = g->lo[2]; w < g->hi[2]; w++) {
-                const ptrdiff_t position[3] = {d, h, w};
-                T *dx = (T *)g->dx.data;
-                for (int i = 0; i < 3; i++) {
-                    s.position[i] = position[i];
-                    s.range[i] = fc_reach(&g->windows[i], position[i]);
-                    dx += (position[i] - g->lo[i]) * g->dx.axis[i];
-                }
+    for (int i = 0; i < 3; i++) s.step[i] = fc_hit_steps_of(&g->windows[i]);
+    for (ptrdiff_t w = g->lo[2]; w < g->hi[2]; w++) column[w - g->lo[2]] = fc_hits_of(&g->windows[2], s.step[2], w);
+    for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++) {
+        s.hits[0] = fc_hits_of(&g->windows[0], s.step[0], d);
+        for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
+            T *dx = (T *)g->dx.data + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
+            s.hits[1] = fc_hits_of(&g->windows[1], s.step[1], h);
+            const T *dy_row = (const T *)g->dy.data + row_of(&g->dy, g, &s);
+            const uint8_t *tap_row = select ? (const uint8_t *)g->tap.data + row_of(&g->tap, g, &s) : NULL;
+            for (ptrdiff_t w = 0; w < g->hi[2] - g->lo[2]; w++, dx += g->dx.axis[2]) {
+                s.hits[2] = column[w];
+                const T *dy = dy_row + s.hits[2].first * g->dy.axis[2];
+                const uint8_t *tap = select ? tap_row + s.hits[2].first * g->tap.axis[2] : NULL;
                 ptrdiff_t c = 0;
-                for (; c + 4 * VL <= g->channels; c += 4 * VL) gather_pixel(g, &s, dx + c, c, VL, 4, select);
+                for (; c + 4 * VL <= g->channels; c += 4 * VL)
+                    gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 4, select);
                 for (; c < g->channels; c += VL)
-                    gather_pixel(g, &s, dx + c, c, fc_min(VL, g->channels - c), 1, select);
+                    gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, fc_min(VL, g->channels - c), 1,
+                                 select);
             }
+        }
+    }
 }
 
 /* ------------------------------------------------------------------ dx from dy, channels-first */
 
-enum { MOST_SOURCES = 256 };
+enum { MOST_SOURCES = 256, MOST_TAPS = 32 };
 
-/* What positions of one row and one stride phase add up: element m + at of dy, where its index is tap. */
-typedef struct source {
-    ptrdiff_t at;
-    lane_int tap;
-} source;
+/* A vector of positions whose outputs aren't all there: the first of a row, the last, or another. */
+enum { FIRST, LAST, OTHER, EDGES, INSIDE = EDGES };
 
-/* The sources of positions lo[2] + phase + m * stride in row (d, h). */
-FC_INLINE ptrdiff_t sources_of(const fc_pool_gather *g, ptrdiff_t d, ptrdiff_t h, ptrdiff_t phase, source *s,
-                               const int stride) {
-    const fc_windows *w = g->windows;
-    const fc_range range_d = fc_reach(&w[0], d), range_h = fc_reach(&w[1], h);
-    ptrdiff_t n = 0;
-    for (ptrdiff_t od = range_d.lo; od < range_d.hi; od++) {
-        const ptrdiff_t td = fc_tap_at(&w[0], od, d);
-        if (td < 0) continue;
-        for (ptrdiff_t oh = range_h.lo; oh < range_h.hi; oh++) {
-            const ptrdiff_t th = fc_tap_at(&w[1], oh, h);
-            if (th < 0) continue;
-            const ptrdiff_t row = (od - g->first[0]) * g->dy.axis[0] + (oh - g->first[1]) * g->dy.axis[1];
-            for (ptrdiff_t tw = w[2].size - 1; tw >= 0; tw--) {
-                const ptrdiff_t distance = g->lo[2] + phase + w[2].before - tw * w[2].dilation;
-                if (distance % stride) continue;
-                s[n++] = (source){row + fc_floor_div(distance, stride) - g->first[2],
-                                  (lane_int)((td * w[1].size + th) * w[2].size + tw)};
-            }
-        }
+/* Phase p of a row has the positions lo + p + m * stride. By tap t, position m adds up output m + column[t],
+ * if that is there: in the lanes of mask[edge][t]. */
+typedef struct phase {
+    ptrdiff_t taps, sources;
+    ptrdiff_t tap[MOST_TAPS], column[MOST_TAPS];
+    vmask mask[EDGES][MOST_TAPS];
+    struct source {
+        ptrdiff_t dy, index;  /* what m is added to, in elements of dy and of index */
+        ptrdiff_t t;
+        lane_int number;      /* of the tap in the window */
+    } source[MOST_SOURCES];
+} phase;
+
+/* Vectors of positions m: at 0, VL, ..., and the last at `last`, which ends with the row if that is long
+ * enough. Vectors at inside.lo <= m < inside.hi have all of their outputs. */
+typedef struct vectors {
+    ptrdiff_t last;
+    fc_range inside;
+} vectors;
+
+/* Masks of the vector at m. */
+static void set_masks(phase *p, const fc_pool_gather *g, ptrdiff_t m, int edge) {
+    for (ptrdiff_t t = 0; t < p->taps; t++) {
+        const ptrdiff_t o = m + p->column[t];
+        p->mask[edge][t] = vrange(fc_min(VL, fc_max(0, g->first[2] - o)), fc_max(0, fc_min(VL, g->last[2] - o)));
     }
-    return n;
 }
 
-FC_INLINE vec gather_lanes(const T *dy, const uint8_t *tap, const source *s, ptrdiff_t n, const int select) {
+/* The taps of a phase, in the order of the outputs. */
+FC_INLINE void set_taps(phase *p, const fc_pool_gather *g, ptrdiff_t lo, vectors *v, const int stride) {
+    const fc_windows *w = &g->windows[2];
+    p->taps = 0;
+    for (ptrdiff_t t = w->size - 1; t >= 0; t--) {
+        const ptrdiff_t distance = lo + w->before - t * w->dilation;
+        if (distance % stride) continue;
+        const ptrdiff_t column = fc_floor_div(distance, stride);
+        p->tap[p->taps] = t;
+        p->column[p->taps++] = column;
+        v->inside.lo = fc_max(v->inside.lo, g->first[2] - column);
+        v->inside.hi = fc_min(v->inside.hi, g->last[2] - column - VL + 1);
+    }
+    set_masks(p, g, 0, FIRST);
+    set_masks(p, g, v->last, LAST);
+}
+
+/* The sources of one row, which `hits` belong to. */
+FC_INLINE void set_sources(phase *p, const fc_pool_gather *g, const fc_hits *hits, const fc_hit_steps *step) {
+    const ptrdiff_t size_h = g->windows[1].size, size_w = g->windows[2].size;
+    p->sources = 0;
+    for (ptrdiff_t d = 0; d < hits[0].count; d++)
+        for (ptrdiff_t h = 0; h < hits[1].count; h++) {
+            const ptrdiff_t od = hits[0].first + d * step[0].output - g->first[0];
+            const ptrdiff_t oh = hits[1].first + h * step[1].output - g->first[1];
+            const ptrdiff_t number = ((hits[0].tap - d * step[0].tap) * size_h + hits[1].tap - h * step[1].tap) * size_w;
+            for (ptrdiff_t t = 0; t < p->taps; t++) {
+                const ptrdiff_t ow = p->column[t] - g->first[2];
+                p->source[p->sources++] = (struct source){
+                    od * g->dy.axis[0] + oh * g->dy.axis[1] + ow, od * g->tap.axis[0] + oh * g->tap.axis[1] + ow, t,
+                    (lane_int)(number + p->tap[t])};
+            }
+        }
+}
+
+FC_INLINE vec gather_lanes(const phase *p, const vmask *mask, const T *dy, const uint8_t *index, const int select) {
     vec sum = {0};
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const vec one = vload(dy + s[i].at);
-        sum += select ? vkeep(vsame_int(vload_bytes(tap + s[i].at), vset1_int(s[i].tap)), one) : one;
+    for (const struct source *s = p->source, *end = s + p->sources; s < end; s++) {
+        const vec one = mask ? vload_where(mask[s->t], dy + s->dy) : vload(dy + s->dy);
+        sum += select ? vkeep(vsame_int(vload_bytes(index + s->index), vset1_int(s->number)), one) : one;
     }
     return sum;
 }
 
-/* Strides 1 and 2: vectors of dy, one phase of the stride each, zipped into a row of dx. */
+/* VL positions of each phase, side by side. */
+FC_INLINE void gather_vector(const phase p[2], int edge, const int inside, const T *dy, const uint8_t *index, T *dx,
+                             ptrdiff_t left, const int stride, const int select) {
+    vec sum[2];
+#pragma GCC unroll 2
+    for (int i = 0; i < stride; i++)
+        sum[i] = gather_lanes(&p[i], inside ? NULL : p[i].mask[edge], dy, index, select);
+    if (stride == 1) {
+        vstore_upto(dx, sum[0], left);
+        return;
+    }
+    vstore_upto(dx, vzip_lo(sum[0], sum[1]), left);
+    if (left > VL) vstore_upto(dx + VL, vzip_hi(sum[0], sum[1]), left - VL);
+}
+
+/* Strides 1 and 2: each phase of the stride has vectors of its own, which are zipped into a row of dx. */
 FC_INLINE void gather_rows(const fc_pool_gather *g, const int stride, const int select) {
     const ptrdiff_t columns = g->hi[2] - g->lo[2];
-    source s[2][MOST_SOURCES];
-    ptrdiff_t n[2] = {0, 0};
+    const fc_hit_steps step[2] = {fc_hit_steps_of(&g->windows[0]), fc_hit_steps_of(&g->windows[1])};
+    vectors v = {fc_max(0, (columns + stride - 1) / stride - VL), {0, PTRDIFF_MAX}};
+    phase p[2];
+    for (int i = 0; i < stride; i++) set_taps(&p[i], g, g->lo[2] + i, &v, stride);
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
-            for (int phase = 0; phase < stride; phase++) n[phase] = sources_of(g, d, h, phase, s[phase], stride);
+            const fc_hits hits[2] = {fc_hits_of(&g->windows[0], step[0], d), fc_hits_of(&g->windows[1], step[1], h)};
+            for (int i = 0; i < stride; i++) set_sources(&p[i], g, hits, step);
             for (ptrdiff_t c = 0; c < g->channels; c++) {
                 const T *dy = (const T *)g->dy.data + c * g->dy.c;
-                const uint8_t *tap = select ? (const uint8_t *)g->tap.data + c * g->dy.c : NULL;
+                const uint8_t *index = select ? (const uint8_t *)g->tap.data + c * g->tap.c : NULL;
                 T *dx = (T *)g->dx.data + c * g->dx.c + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
-                for (ptrdiff_t m = 0; m * stride < columns; m += VL, dy += VL, tap += select ? VL : 0) {
-                    const vec first = gather_lanes(dy, tap, s[0], n[0], select);
+                for (ptrdiff_t m = 0;;) {
                     const ptrdiff_t left = columns - m * stride;
-                    if (stride == 1) {
-                        vstore_upto(dx + m, first, left);
-                        continue;
+                    if (m >= v.inside.lo && m < v.inside.hi)
+                        gather_vector(p, INSIDE, 1, dy + m, index + m, dx + m * stride, left, stride, select);
+                    else {
+                        const int edge = m == 0 ? FIRST : m == v.last ? LAST : OTHER;
+                        for (int i = 0; i < stride && edge == OTHER; i++) set_masks(&p[i], g, m, OTHER);
+                        gather_vector(p, edge, 0, dy + m, index + m, dx + m * stride, left, stride, select);
                     }
-                    const vec second = gather_lanes(dy, tap, s[1], n[1], select);
-                    vstore_upto(dx + 2 * m, vzip_lo(first, second), left);
-                    if (left > VL) vstore_upto(dx + 2 * m + VL, vzip_hi(first, second), left - VL);
+                    if (m == v.last) break;
+                    m = fc_min(m + VL, v.last);
                 }
             }
         }
 }
 
-/* What one row of outputs adds to a row of dx by the taps (td, th, *), columns [lo, hi): the last tap
- * first, so that every position adds in the order of the outputs. */
-FC_INLINE void add_taps(const fc_pool_gather *g, const T *dy, const uint8_t *tap, T *dx, ptrdiff_t outer_tap,
-                        const int select) {
+/* What one row of outputs adds to a row of dx by the taps of number outer + t: the last tap first, so that
+ * every position adds in the order of the outputs. */
+FC_INLINE void add_taps(const fc_pool_gather *g, const T *dy, const uint8_t *tap, T *dx, ptrdiff_t outer) {
     const fc_windows *w = &g->windows[2];
     for (ptrdiff_t t = w->size - 1; t >= 0; t--) {
         const ptrdiff_t shift = t * w->dilation - w->before;
-        const ptrdiff_t o0 = fc_max(0, fc_ceil_div(g->lo[2] - shift, w->stride));
-        const ptrdiff_t o1 = fc_min(w->out, fc_floor_div(g->hi[2] - 1 - shift, w->stride) + 1);
-        const ptrdiff_t number = outer_tap * w->size + t;
+        const ptrdiff_t o0 = fc_max(g->first[2], fc_ceil_div(g->lo[2] - shift, w->stride));
+        const ptrdiff_t o1 = fc_min(g->last[2], fc_floor_div(g->hi[2] - 1 - shift, w->stride) + 1);
         for (ptrdiff_t o = o0; o < o1; o++)
-            if (!select || tap[o - g->first[2]] == number) dx[o * w->stride + shift - g->lo[2]] += dy[o - g->first[2]];
+            if (tap[o - g->first[2]] == outer + t) dx[o * w->stride + shift - g->lo[2]] += dy[o - g->first[2]];
     }
 }
 
-/* The same without indices, a window at a time: each adds its dy to a run of dx. */
+/* Without indices, a window at a time: each output adds its dy to a run of dx. */
 FC_INLINE void add_windows(const fc_pool_gather *g, const T *dy, T *dx) {
     const fc_windows *w = &g->windows[2];
     const ptrdiff_t step = w->size ? w->dilation : 1;
-    const ptrdiff_t o1 = fc_reach(w, g->hi[2] - 1).hi;
-    for (ptrdiff_t o = fc_reach(w, g->lo[2]).lo; o < o1; o++) {
-        fc_window at = fc_window_at(w, o);
-        const ptrdiff_t skip = at.start < g->lo[2] ? fc_ceil_div(g->lo[2] - at.start, step) : 0;
-        const ptrdiff_t fit = at.start < g->hi[2] ? fc_ceil_div(g->hi[2] - at.start, step) : 0;
+    for (ptrdiff_t o = g->first[2]; o < g->last[2]; o++) {
+        const fc_window at = fc_window_at(w, o);
+        const ptrdiff_t end = fc_min(at.count, fc_ceil_div(g->hi[2] - at.start, step));
+        ptrdiff_t i = fc_max(0, fc_ceil_div(g->lo[2] - at.start, step));
         T *run = dx + at.start - g->lo[2];
         const T one = dy[o - g->first[2]];
-        ptrdiff_t i = skip;
-        const ptrdiff_t end = fc_min(at.count, fit);
         if (step == 1)
             for (; i + VL <= end; i += VL) vstore(run + i, vload(run + i) + vset1(one));
         for (; i < end; i++) run[i * step] += one;
     }
 }
 
+/* All other strides, large and adaptive windows. */
 FC_INLINE void add_rows(const fc_pool_gather *g, const int select) {
-    const fc_windows *w = g->windows;
-    for (ptrdiff_t c = 0; c < g->channels; c++)
-        for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
-            for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
-                const fc_range range_d = fc_reach(&w[0], d), range_h = fc_reach(&w[1], h);
+    const ptrdiff_t size_h = g->windows[1].size, size_w = g->windows[2].size;
+    const fc_hit_steps step[2] = {fc_hit_steps_of(&g->windows[0]), fc_hit_steps_of(&g->windows[1])};
+    for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
+        for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
+            const fc_hits hd = fc_hits_of(&g->windows[0], step[0], d), hh = fc_hits_of(&g->windows[1], step[1], h);
+            for (ptrdiff_t c = 0; c < g->channels; c++) {
                 T *dx = (T *)g->dx.data + c * g->dx.c + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
                 zero(dx, g->hi[2] - g->lo[2]);
-                for (ptrdiff_t od = range_d.lo; od < range_d.hi; od++) {
-                    const ptrdiff_t td = fc_tap_at(&w[0], od, d);
-                    for (ptrdiff_t oh = range_h.lo; oh < range_h.hi && td >= 0; oh++) {
-                        const ptrdiff_t th = fc_tap_at(&w[1], oh, h);
-                        const ptrdiff_t at = c * g->dy.c + (od - g->first[0]) * g->dy.axis[0]
-                            + (oh - g->first[1]) * g->dy.axis[1];
-                        if (th < 0) continue;
+                for (ptrdiff_t i = 0; i < hd.count; i++)
+                    for (ptrdiff_t j = 0; j < hh.count; j++) {
+                        const ptrdiff_t od = hd.first + i * step[0].output - g->first[0];
+                        const ptrdiff_t oh = hh.first + j * step[1].output - g->first[1];
+                        const T *dy = (const T *)g->dy.data + c * g->dy.c + od * g->dy.axis[0] + oh * g->dy.axis[1];
                         if (select)
-                            add_taps(g, (const T *)g->dy.data + at, (const uint8_t *)g->tap.data + at, dx, td * w[1].size + th, 1);
-                        else add_windows(g, (const T *)g->dy.data + at, dx);
+                            add_taps(g, dy, (const uint8_t *)g->tap.data + c * g->tap.c + od * g->tap.axis[0]
+                                     + oh * g->tap.axis[1], dx,
+                                     ((hd.tap - i * step[0].tap) * size_h + hh.tap - j * step[1].tap) * size_w);
+                        else add_windows(g, dy, dx);
                     }
-                }
             }
+        }
 }
 
 static void gather_pixels_all(const fc_pool_gather *g) { gather_pixels(g, 0); }
@@ -238,7 +293,8 @@ static void add_rows_select(const fc_pool_gather *g) { add_rows(g, 1); }
 
 static void pool_gather(const fc_pool_gather *g) {
     const fc_windows *w = g->windows;
-    const int select = g->tap.data != NULL, few = w[0].size * w[1].size * w[2].size <= MOST_SOURCES;
+    const int select = g->tap.data != NULL;
+    const int few = w[2].size <= MOST_TAPS && w[0].size * w[1].size * w[2].size <= MOST_SOURCES;
     if (g->channels_last) (select ? gather_pixels_select : gather_pixels_all)(g);
     else if (few && w[2].size && w[2].stride == 1) (select ? gather_rows_1_select : gather_rows_1)(g);
     else if (few && w[2].size && w[2].stride == 2) (select ? gather_rows_2_select : gather_rows_2)(g);

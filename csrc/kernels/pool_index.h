@@ -2,41 +2,92 @@
 
 typedef uint8_t byte_run __attribute__((vector_size(16), aligned(1), may_alias));
 
+/* Copy 16 bytes; whether all of them are below a limit. */
+FC_INLINE int copy_run(uint8_t *to, const uint8_t *from, byte_run most) {
+    const byte_run run = *(const byte_run *)from, above = (byte_run)(run > most);
+    uint64_t any[2];
+    memcpy(any, &above, 16);
+    *(byte_run *)to = run;
+    return !(any[0] | any[1]);
+}
+
 /* Copy n bytes; returns the first that is `limit` or more, or NULL. limit is at most 256. */
 static const uint8_t *copy_below(uint8_t *to, const uint8_t *from, ptrdiff_t n, ptrdiff_t limit) {
     const byte_run most = (uint8_t)(limit - 1) - (byte_run){0};
-    ptrdiff_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const byte_run run = *(const byte_run *)(from + i);
-        const byte_run above = (byte_run)(run > most);
-        uint64_t any[2];
-        memcpy(any, &above, 16);
-        if (any[0] | any[1]) break;
-        *(byte_run *)(to + i) = run;
-    }
-    for (; i < n; i++) {
+    int below = n >= 16;
+    for (ptrdiff_t i = 0; below && i + 16 <= n; i += 16) below = copy_run(to + i, from + i, most);
+    if (below && copy_run(to + n - 16, from + n - 16, most)) return NULL;
+    for (ptrdiff_t i = 0; i < n; i++) { /* few bytes, or one of them is the one */
         if (from[i] >= limit) return from + i;
         to[i] = from[i];
     }
     return NULL;
 }
 
-static int is_real(uint8_t index, const fc_windows *w, const fc_window at[3]) {
-    const ptrdiff_t tap[3] = {index / (w[1].size * w[2].size), index / w[2].size % w[1].size, index % w[2].size};
-    for (int i = 0; i < 3; i++)
-        if (tap[i] < at[i].tap || tap[i] >= at[i].tap + at[i].count) return 0;
-    return 1;
+/* Which tap of each axis a byte means; none for those that mean no tap. */
+typedef struct tap_table {
+    struct { int16_t d, h, w; } tap[256];
+    ptrdiff_t taps;
+} tap_table;
+
+static void set_tap_table(tap_table *table, const fc_windows *w) {
+    ptrdiff_t n = 0;
+    for (ptrdiff_t d = 0; d < w[0].size; d++)
+        for (ptrdiff_t h = 0; h < w[1].size; h++)
+            for (ptrdiff_t i = 0; i < w[2].size; i++, n++) {
+                table->tap[n].d = (int16_t)d;
+                table->tap[n].h = (int16_t)h;
+                table->tap[n].w = (int16_t)i;
+            }
+    table->taps = n;
 }
 
-/* n bytes, `from_step` and `to_step` apart, that belong to windows with the real taps `at`. */
-static const uint8_t *stage_run(uint8_t *to, ptrdiff_t to_step, const uint8_t *from, ptrdiff_t from_step, ptrdiff_t n,
-                                const fc_windows *w, const fc_window at[3]) {
-    int whole = from_step == 1 && to_step == 1;
-    for (int i = 0; i < 3; i++) whole = whole && at[i].count == w[i].size;
-    if (whole) return copy_below(to, from, n, w[0].size * w[1].size * w[2].size);
+FC_INLINE int holds(fc_window at, ptrdiff_t tap) { return tap >= at.tap && tap < at.tap + at.count; }
+
+/* n bytes, `step` apart in both places, that belong to windows with the real taps of d, h and w. */
+static const uint8_t *stage_run(const tap_table *table, uint8_t *to, ptrdiff_t to_step, const uint8_t *from,
+                                ptrdiff_t from_step, ptrdiff_t n, fc_window d, fc_window h, fc_window w) {
+    if (from_step == 1 && to_step == 1 && d.count * h.count * w.count == table->taps)
+        return copy_below(to, from, n, table->taps);
     for (ptrdiff_t i = 0; i < n; i++) {
-        if (!is_real(from[i * from_step], w, at)) return from + i * from_step;
-        to[i * to_step] = from[i * from_step];
+        const uint8_t byte = from[i * from_step];
+        if (byte >= table->taps || !holds(d, table->tap[byte].d) || !holds(h, table->tap[byte].h)
+            || !holds(w, table->tap[byte].w))
+            return from + i * from_step;
+        to[i * to_step] = byte;
+    }
+    return NULL;
+}
+
+/* Whether the box has whole windows only, and lies without gaps in both places. */
+static int is_one_run(const fc_pool_stage *s, const fc_windows *w) {
+    ptrdiff_t step = s->channels_last ? s->channels : 1;
+    for (int i = 2; i >= 0; i--) {
+        const fc_range whole = fc_whole_windows(&w[i], s->lo[i], s->hi[i]);
+        if (whole.lo > s->lo[i] || whole.hi < s->hi[i]) return 0;
+        if (s->hi[i] - s->lo[i] > 1 && (s->src.axis[i] != step || s->dst.axis[i] != step)) return 0;
+        step *= s->hi[i] - s->lo[i];
+    }
+    return s->channels == 1 || (s->channels_last ? s->src.c == 1 : s->src.c == step && s->dst.c == step);
+}
+
+/* One row of outputs: those with whole windows along w at a time, the others one by one. */
+static const uint8_t *stage_row(const fc_pool_stage *s, const tap_table *table, const uint8_t *from, uint8_t *to,
+                                fc_range whole, fc_window d, fc_window h) {
+    const int joined = !s->channels_last
+        || (s->src.axis[2] == s->channels && s->dst.axis[2] == s->channels && s->src.c == 1);
+    for (ptrdiff_t o = s->lo[2]; o < s->hi[2];) {
+        const ptrdiff_t alike = o == whole.lo && whole.hi > o && joined ? whole.hi - o : 1;
+        const fc_window w = fc_window_at(&s->windows[2], o);
+        const uint8_t *bad = NULL;
+        if (s->channels_last)
+            bad = stage_run(table, to, s->dst.c, from, s->src.c, alike * s->channels, d, h, w);
+        for (ptrdiff_t c = 0; c < s->channels && !bad && !s->channels_last; c++)
+            bad = stage_run(table, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike, d, h, w);
+        if (bad) return bad;
+        o += alike;
+        from += alike * s->src.axis[2];
+        to += alike * s->dst.axis[2];
     }
     return NULL;
 }
@@ -44,27 +95,21 @@ static const uint8_t *stage_run(uint8_t *to, ptrdiff_t to_step, const uint8_t *f
 static const void *pool_stage(const fc_pool_stage *s) {
     const fc_windows *w = s->windows;
     const fc_range whole = fc_whole_windows(&w[2], s->lo[2], s->hi[2]);
+    const uint8_t *from = s->src.data;
+    uint8_t *to = s->dst.data;
+    tap_table table;
+    if (is_one_run(s, w))
+        return copy_below(to, from, s->channels * (s->hi[0] - s->lo[0]) * (s->hi[1] - s->lo[1]) * (s->hi[2] - s->lo[2]),
+                          w[0].size * w[1].size * w[2].size);
+    set_tap_table(&table, w);
     for (ptrdiff_t d = s->lo[0]; d < s->hi[0]; d++)
-        for (ptrdiff_t h = s->lo[1]; h < s->hi[1]; h++)
-            for (ptrdiff_t o = s->lo[2]; o < s->hi[2]; o++) {
-                const fc_window at[3] = {fc_window_at(&w[0], d), fc_window_at(&w[1], h), fc_window_at(&w[2], o)};
-                const uint8_t *from = (const uint8_t *)s->src.data + (d - s->lo[0]) * s->src.axis[0]
-                    + (h - s->lo[1]) * s->src.axis[1] + (o - s->lo[2]) * s->src.axis[2];
-                uint8_t *to = (uint8_t *)s->dst.data + (d - s->lo[0]) * s->dst.axis[0]
-                    + (h - s->lo[1]) * s->dst.axis[1] + (o - s->lo[2]) * s->dst.axis[2];
-                const uint8_t *bad = NULL;
-                if (s->channels_last) {
-                    bad = stage_run(to, s->dst.c, from, s->src.c, s->channels, w, at);
-                    if (bad) return bad;
-                    continue;
-                }
-                const ptrdiff_t alike = o == whole.lo && whole.hi > o ? whole.hi - o : 1;
-                for (ptrdiff_t c = 0; c < s->channels && !bad; c++)
-                    bad = stage_run(to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike, w,
-                                    at);
-                if (bad) return bad;
-                o += alike - 1;
-            }
+        for (ptrdiff_t h = s->lo[1]; h < s->hi[1]; h++) {
+            const ptrdiff_t od = d - s->lo[0], oh = h - s->lo[1];
+            const uint8_t *bad = stage_row(s, &table, from + od * s->src.axis[0] + oh * s->src.axis[1],
+                                           to + od * s->dst.axis[0] + oh * s->dst.axis[1], whole,
+                                           fc_window_at(&w[0], d), fc_window_at(&w[1], h));
+            if (bad) return bad;
+        }
     return NULL;
 }
 

@@ -26,7 +26,8 @@ OPERATIONS = {"max": FC_POOL_MAX, "min": FC_POOL_MIN, "sum": FC_POOL_SUM, "avg":
 
 cdef enum:
     GRAIN = 16384          # taps of a work item: about 5 us of work in the first-level cache
-    LANE_PLACES = 0x7fffffff
+
+cdef ptrdiff_t lane_places = 0x7fffffff  # the places that a lane of 32 bits can count
 
 
 cdef struct Pooling:
@@ -37,6 +38,13 @@ cdef struct Pooling:
     char kind              # of x: 'i', 'u' or 'f'
     Tensor x, y, index
     Boxes boxes
+
+
+def set_lane_places(ptrdiff_t places):
+    """Windows that span more elements take the portable tile where places are asked for; returns the limit before."""
+    global lane_places
+    before, lane_places = lane_places, places
+    return before
 
 
 def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint channels_last, average, num_threads):
@@ -56,7 +64,7 @@ def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint chan
     call.average = average is not None
     if call.average:
         read_divisor(&call.divide, call.tile.windows, channels_last, average)
-    call.portable = call.kind != b"f" or (index is not None and span_of(call.tile.windows) > LANE_PLACES)
+    call.portable = call.kind != b"f" or (index is not None and span_of(call.tile.windows) > lane_places)
     call.boxes = boxes_of(call.y.shape, channels_last, GRAIN // taps_of(call.tile.windows), GRAIN)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y))
     with nogil:

@@ -16,8 +16,8 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
 from fastconv._kernels._runtime cimport (
-    FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_ZEROS, Scratch, fc_current, fc_image, fc_kernels, fc_pool,
-    fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range, fc_reach, fc_row_reach, fc_scatter, fc_strip,
+    FC_GATHER_COLUMNS, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_ZEROS, Scratch, fc_current, fc_image, fc_kernels, fc_pool,
+    fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range, fc_reach, fc_scatter, fc_strip,
     fc_windows, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport (
@@ -28,11 +28,11 @@ from fastconv._kernels._windows cimport length_of, read_divisor, read_windows
 cnp.import_array()
 
 cdef enum:
-    GRAIN = 16384          # positions of dx in a work item
-    LONGEST = 1024         # of them along w, which bounds the scratch of tall windows
+    GRAIN = 32768          # positions of dx in a work item: half of a second-level cache, few outputs twice
     CHUNK = 4096           # outputs whose places are found at a time
     CHANNELS = 32          # of channels-last planes in a work item: whole cache lines
     SEEN = 1 << 20         # bytes of scratch that remember stored positions
+    AROUND = 64            # bytes before and after the taps that the kernel may read
 
 OPERATIONS = {"max": FC_POOL_MAX, "min": FC_POOL_MIN}
 
@@ -54,10 +54,9 @@ cdef struct Gather:
     fc_pool find
     fc_pool_stage stage
     fc_pool_divide divide
-    bint select, average, staged
-    bint whole_vectors     # the kernel reads dy by fc_row_reach
+    bint select, recompute, average
+    bint staged            # dy is copied: it is divided, or of the other order
     Tensor dx, dy, x, index
-    bint recompute
     Boxes boxes
     ptrdiff_t dy_bytes, tap_bytes
 
@@ -75,6 +74,7 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     cdef ptrdiff_t share_bytes, head
     cdef Scratch scratch
     cdef const void **bad
+    memset(&call, 0, sizeof(call))
     call.dx, call.dy = tensor_of(dx), tensor_of(dy)
     call.kernels = fc_current(call.dx.itemsize == 8)
     call.tile.channels_last = channels_last
@@ -91,9 +91,8 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
         call.index = tensor_of(index)
         call.stage.channels_last = channels_last
         read_windows(call.stage.windows, windows)
-    call.whole_vectors = not channels_last and w[2].size != 0 and w[2].stride <= 2
-    call.staged = not channels_last or call.average or call.dy.c != 1
-    call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, LONGEST)
+    call.staged = call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
+    call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
     set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(dx) + cnp.PyArray_NBYTES(dy))
     share_bytes, head = call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
@@ -112,17 +111,16 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
 cdef void set_scratch_sizes(Gather *call) noexcept nogil:
     """Bytes for dy and taps of the outputs that reach a box, at most."""
     cdef const fc_windows *w
-    cdef ptrdiff_t outputs = call.boxes.size[0], most, lanes = call.kernels.lanes
+    cdef ptrdiff_t outputs = call.boxes.size[0]
     cdef int i
     for i in range(3):
         w = &call.tile.windows[i]
         if w.size:
-            most = (call.boxes.size[i + 1] + length_of(w)) // w.stride + 2
+            outputs *= min(w.out, (call.boxes.size[i + 1] + length_of(w)) // w.stride + 1)
         else:
-            most = min(w.out, call.boxes.size[i + 1] * w.out // w.in_ + 3)
-        outputs *= most + lanes if i == 2 and call.whole_vectors else most
+            outputs *= min(w.out, call.boxes.size[i + 1] * w.out // w.in_ + 2)
     call.dy_bytes = line(outputs * call.dx.itemsize) if call.staged else 0
-    call.tap_bytes = line(outputs + lanes) if call.select else 0  # the kernel reads whole vectors of taps
+    call.tap_bytes = line(outputs + 2 * AROUND) if call.select else 0
 
 
 cdef const void *gather_share(const Gather *call, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
@@ -139,11 +137,9 @@ cdef const void *gather_share(const Gather *call, char *private, ptrdiff_t item0
 
 
 cdef const void *gather_item(const Gather *call, char *private, Box box) noexcept nogil:
-    """One box of dx. The outputs that reach it are [reach.lo, reach.hi), those staged [first, last)."""
     cdef const fc_kernels *kernels = call.kernels
     cdef fc_pool_gather tile = call.tile
-    cdef fc_range reach[3]
-    cdef ptrdiff_t count[3]
+    cdef fc_range reach
     cdef const void *bad = NULL
     cdef uint64_t state
     cdef int i
@@ -151,23 +147,19 @@ cdef const void *gather_item(const Gather *call, char *private, Box box) noexcep
     tile.dx = image_of(&call.dx, element(&call.dx, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
     for i in range(3):
         tile.lo[i], tile.hi[i] = box.lo[i + 1], box.hi[i + 1]
-        reach[i] = reach_of(&tile.windows[i], tile.lo[i], tile.hi[i])
-        tile.first[i], count[i] = reach[i].lo, reach[i].hi - reach[i].lo
-    if call.whole_vectors:
-        tile.first[2] = fc_row_reach(&tile.windows[2], tile.lo[2], tile.hi[2], kernels.lanes).lo
-        count[2] = fc_row_reach(&tile.windows[2], tile.lo[2], tile.hi[2], kernels.lanes).hi - tile.first[2]
+        reach = reach_of(&tile.windows[i], tile.lo[i], tile.hi[i])
+        tile.first[i], tile.last[i] = reach.lo, reach.hi
     tile.dy = image_of(&call.dy, element(&call.dy, box.n, box.lo[0], tile.first[0], tile.first[1], tile.first[2]))
-    tile.tap.data = NULL
     if call.staged:
-        set_layout(&tile.dy, private, tile.channels_last, tile.channels, count)
-        stage_dy(call, &tile, count, box.n, box.lo[0])
+        set_layout(&tile.dy, private, tile.channels_last, tile.channels, tile.first, tile.last)
+        stage_dy(call, &tile, box.n, box.lo[0])
     if call.select:
-        set_layout(&tile.tap, private + call.dy_bytes, tile.channels_last, tile.channels, count)
-        bad = stage_taps(call, &tile, reach, box.n, box.lo[0])
+        set_layout(&tile.tap, private + call.dy_bytes + AROUND, tile.channels_last, tile.channels, tile.first, tile.last)
+        bad = stage_taps(call, &tile, box.n, box.lo[0])
     if bad == NULL:
         state = kernels.enter()
         if call.average:
-            divide_dy(call, &tile, reach)
+            divide_dy(call, &tile)
         kernels.pool_gather(&tile)
         kernels.leave(state)
     return bad
@@ -181,18 +173,20 @@ cdef fc_range reach_of(const fc_windows *w, ptrdiff_t lo, ptrdiff_t hi) noexcept
     return r
 
 
-cdef void set_layout(fc_image *image, char *data, bint channels_last, ptrdiff_t channels,
-                     const ptrdiff_t *count) noexcept nogil:
+cdef void set_layout(fc_image *image, char *data, bint channels_last, ptrdiff_t channels, const ptrdiff_t *lo,
+                     const ptrdiff_t *hi) noexcept nogil:
     """Strides of a box without gaps."""
-    cdef ptrdiff_t pixel = channels if channels_last else 1
+    cdef ptrdiff_t step = channels if channels_last else 1
+    cdef int i
     image.data = data
-    image.axis[2], image.axis[1], image.axis[0] = pixel, pixel * count[2], pixel * count[2] * count[1]
-    image.c = 1 if channels_last else count[0] * count[1] * count[2]
+    for i in range(2, -1, -1):
+        image.axis[i] = step
+        step *= hi[i] - lo[i]
+    image.c = 1 if channels_last else step
 
 
-cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, const ptrdiff_t *count, ptrdiff_t n,
-                   ptrdiff_t channel) noexcept nogil:
-    """Copy dy from output `first` on, with zeros where there is none."""
+cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, ptrdiff_t n, ptrdiff_t channel) noexcept nogil:
+    """Copy the outputs in reach."""
     cdef fc_strip s
     cdef int i
     s.src, s.src_c = element(&call.dy, n, channel, 0, 0, 0), call.dy.c
@@ -200,39 +194,28 @@ cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, const ptrdiff
     s.dst, s.dst_c = tile.dy.data, tile.dy.c
     for i in range(3):
         s.src_axis[i], s.dst_axis[i] = call.dy.axis[i], tile.dy.axis[i]
-        s.extent[i], s.lo[i], s.count[i] = call.dy.shape[i + 2], tile.first[i], count[i]
+        s.extent[i], s.lo[i], s.count[i] = call.dy.shape[i + 2], tile.first[i], tile.last[i] - tile.first[i]
     call.kernels.load_strip(&s)
 
 
-cdef const void *stage_taps(const Gather *call, const fc_pool_gather *tile, const fc_range *reach, ptrdiff_t n,
+cdef const void *stage_taps(const Gather *call, fc_pool_gather *tile, ptrdiff_t n,
                             ptrdiff_t channel) noexcept nogil:
     """Find the winners of the outputs in reach, or copy and check the caller's."""
     cdef fc_pool find = call.find
     cdef fc_pool_stage stage = call.stage
-    cdef fc_image target = tile.tap
-    cdef int i
-    for i in range(3):
-        find.lo[i], find.hi[i] = reach[i].lo, reach[i].hi
-        stage.lo[i], stage.hi[i] = reach[i].lo, reach[i].hi
-        target.data = <char *>target.data + (reach[i].lo - tile.first[i]) * target.axis[i]
     if call.recompute:
-        find.channels, find.index = tile.channels, target
+        find.channels, find.lo, find.hi, find.index = tile.channels, tile.first, tile.last, tile.tap
         find.x = image_of(&call.x, element(&call.x, n, channel, 0, 0, 0))
         call.kernels.pool(&find)
         return NULL
-    stage.channels, stage.dst = tile.channels, target
-    stage.src = image_of(&call.index, element(&call.index, n, channel, reach[0].lo, reach[1].lo, reach[2].lo))
+    stage.channels, stage.lo, stage.hi, stage.dst = tile.channels, tile.first, tile.last, tile.tap
+    stage.src = image_of(&call.index, element(&call.index, n, channel, tile.first[0], tile.first[1], tile.first[2]))
     return call.kernels.pool_stage(&stage)
 
 
-cdef void divide_dy(const Gather *call, const fc_pool_gather *tile, const fc_range *reach) noexcept nogil:
+cdef void divide_dy(const Gather *call, fc_pool_gather *tile) noexcept nogil:
     cdef fc_pool_divide divide = call.divide
-    cdef int i
-    divide.channels, divide.y = tile.channels, tile.dy
-    for i in range(3):
-        divide.lo[i], divide.hi[i] = reach[i].lo, reach[i].hi
-        divide.y.data = (<char *>divide.y.data
-                         + (reach[i].lo - tile.first[i]) * divide.y.axis[i] * call.kernels.itemsize)
+    divide.channels, divide.lo, divide.hi, divide.y = tile.channels, tile.first, tile.last, tile.dy
     call.kernels.pool_divide(&divide)
 
 
@@ -399,7 +382,7 @@ cdef const void *scatter_found(const Scatter *call, const fc_scatter *planes, co
         for i in range(3):
             find.lo[i], find.hi[i] = outputs.lo[i + 1], outputs.hi[i + 1]
             tile.count[i] = find.hi[i] - find.lo[i]
-        set_layout(&tile.index, private, tile.channels_last, tile.channels, tile.count)
+        set_layout(&tile.index, private, tile.channels_last, tile.channels, find.lo, find.hi)
         find.index = tile.index
         tile.value = image_of(&call.value,
                               element(&call.value, box.n, box.lo[0], find.lo[0], find.lo[1], find.lo[2]))

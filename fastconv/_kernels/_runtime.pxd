@@ -179,6 +179,9 @@ cdef extern from "fastconv.h":
         ptrdiff_t hi[3]
         fc_image y
 
+    enum:
+        FC_GATHER_COLUMNS
+
     ctypedef struct fc_pool_gather:
         bint channels_last
         fc_windows windows[3]
@@ -187,6 +190,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t hi[3]
         fc_image dx
         ptrdiff_t first[3]
+        ptrdiff_t last[3]
         fc_image dy
         fc_image tap
 
@@ -263,7 +267,6 @@ cdef extern from "window.h":
 
     fc_window fc_window_at(const fc_windows *, ptrdiff_t) noexcept nogil
     fc_range fc_reach(const fc_windows *, ptrdiff_t) noexcept nogil
-    fc_range fc_row_reach(const fc_windows *, ptrdiff_t, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 
 cdef extern from "openmp.h":
