@@ -348,33 +348,33 @@ FC_INLINE void vstore_bytes(uint8_t *p, ivec v, ptrdiff_t n) {
 }
 
 /* Lanes as int64, `half` of them at a time (0 or 1; float64 has but one). */
-typedef int64_t wide_vec __attribute__((vector_size(VBYTES), may_alias));
-typedef int64_t wide_unaligned __attribute__((vector_size(VBYTES), aligned(8), may_alias));
-enum { WIDE = VBYTES / 8 };
+typedef int64_t lvec __attribute__((vector_size(VBYTES), may_alias));
+typedef int64_t lvec_unaligned __attribute__((vector_size(VBYTES), aligned(8), may_alias));
+enum { INT64_LANES = VBYTES / 8 };
 #ifdef FC_F64
-FC_INLINE wide_vec vwiden(ivec v, int half) { return (void)half, (wide_vec)v; }
+FC_INLINE lvec vint64(ivec v, int half) { return (void)half, (lvec)v; }
 #elif VBYTES == 64
-FC_INLINE wide_vec vwiden(ivec v, int half) {
-    return (wide_vec)_mm512_cvtepi32_epi64(half ? _mm512_extracti64x4_epi64((__m512i)v, 1)
+FC_INLINE lvec vint64(ivec v, int half) {
+    return (lvec)_mm512_cvtepi32_epi64(half ? _mm512_extracti64x4_epi64((__m512i)v, 1)
                                                 : _mm512_castsi512_si256((__m512i)v));
 }
 #elif VBYTES == 32
-FC_INLINE wide_vec vwiden(ivec v, int half) {
-    return (wide_vec)_mm256_cvtepi32_epi64(half ? _mm256_extracti128_si256((__m256i)v, 1)
+FC_INLINE lvec vint64(ivec v, int half) {
+    return (lvec)_mm256_cvtepi32_epi64(half ? _mm256_extracti128_si256((__m256i)v, 1)
                                                 : _mm256_castsi256_si128((__m256i)v));
 }
 #else
-FC_INLINE wide_vec vwiden(ivec v, int half) { return (wide_vec){v[2 * half], v[2 * half + 1]}; }
+FC_INLINE lvec vint64(ivec v, int half) { return (lvec){v[2 * half], v[2 * half + 1]}; }
 #endif
 
 /* first + i * step + v[i] for the first n lanes i, all of them if n >= VL. */
 FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptrdiff_t n) {
     int64_t part[VBYTES / sizeof(T)], *to = n >= VL ? p : part;
-    wide_vec lane = {0};
-    for (int i = 0; i < WIDE; i++) lane[i] = i;
+    lvec lane = {0};
+    for (int i = 0; i < INT64_LANES; i++) lane[i] = i;
     lane = lane * step + first;
-    *(wide_unaligned *)to = vwiden(v, 0) + lane;
-    if (VL > WIDE) *(wide_unaligned *)(to + VL - WIDE) = vwiden(v, 1) + lane + WIDE * step;
+    *(lvec_unaligned *)to = vint64(v, 0) + lane;
+    if (VL > INT64_LANES) *(lvec_unaligned *)(to + VL - INT64_LANES) = vint64(v, 1) + lane + INT64_LANES * step;
     for (ptrdiff_t i = 0; to == part && i < n; i++) p[i] = part[i];
 }
 
