@@ -90,6 +90,15 @@ typedef struct fc_lane_map {
     ptrdiff_t lanes, lane0, cols, red;
 } fc_lane_map;
 
+/* Columns of a block of cells of `step` results an axis: column0 + j is result channel % cols of phase / cols. */
+typedef struct fc_fold {
+    ptrdiff_t column0, cols;
+    ptrdiff_t row_cols;      /* columns of the phases that differ along w alone */
+    const ptrdiff_t *tap;    /* [phase][packed tap]: the tap of the weights, or -1 for zero */
+    const ptrdiff_t *first;  /* [phase][3]: the phase's position in the cell */
+    ptrdiff_t step[3];
+} fc_fold;
+
 /* Transforms of Winograd convolution F(m x m, 3 x 3), P = (m + 2)^2 points.
  * input:  from[row][column] vectors of a padded strip -> to[point][tile], a vector each; tiles are m columns apart.
  * weight: from[tap][i] -> to[point][i], for i < tiles * n (whole vectors).
@@ -232,6 +241,11 @@ typedef struct fc_kernels {
     int (*pack_lanes)(const fc_pack *, const fc_lane_map *);
     void (*lane_gemm)(const fc_gemm *);
     void (*join_lanes)(const fc_join *, const fc_lane_map *);
+
+    /* Packing to, and storing from, columns that are phases x channels (fc_pack.at isn't used). */
+    void (*pack_folded)(const fc_pack *, const fc_fold *);
+    void (*store_folded)(const fc_rows *, const fc_fold *);
+    int (*has_nan)(const void *, ptrdiff_t n);
 
     void (*winograd_input)(const fc_winograd *);
     void (*winograd_weight)(const fc_winograd *);

@@ -4,7 +4,7 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _correlation, _runtime, _weight_gradient, _winograd, _winograd_weight
+from ._kernels import _correlation, _folded, _runtime, _weight_gradient, _winograd, _winograd_weight
 from .dilated import ResidueCorrelation, ResidueWeightGradient, split_axes
 from .planning import (
     WINOGRAD,
@@ -13,6 +13,7 @@ from .planning import (
     best_correlation,
     best_weight_gradient,
     correlation_blocking,
+    fold_of,
     forward_axes,
     is_lanewise,
     lane_blocking,
@@ -22,7 +23,7 @@ from .planning import (
     winograd_weight_blocking,
 )
 
-ALGORITHMS = ("auto", "direct", "winograd2", "winograd4", "fft")
+ALGORITHMS = ("auto", "direct", "folded", "winograd2", "winograd4", "fft")
 OPERATIONS = ("forward", "backward_input", "backward_weight")
 
 
@@ -31,7 +32,7 @@ OPERATIONS = ("forward", "backward_input", "backward_weight")
 @lru_cache(maxsize=256)
 def plan(op, g, algorithm, dtype, src_last, isa):
     """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
-    if split_axes(g):
+    if algorithm == "direct" and split_axes(g):
         kind = ResidueWeightGradient if op == "backward_weight" else ResidueCorrelation
         return kind(g, op == "backward_input", lambda part: plan(op, part, algorithm, dtype, src_last, isa))
     f64 = dtype == np.float64
@@ -46,6 +47,11 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         if op == "backward_weight":
             return _winograd_weight.WinogradWeight(winograd_weight_blocking(*tiles), *common)
         return _winograd.Winograd(winograd_blocking(*tiles), *common)
+    if algorithm == "folded":
+        make = backward_axes if op == "backward_input" else forward_axes
+        axes = make(g, max(1, fold_of(g, op, lanes)))
+        strict = plan(op, g, "direct", dtype, src_last, isa)
+        return _folded.Folded(correlation_blocking(axes, *shape, itemsize, block, src_last, True), *common, strict)
     if is_lanewise(g.groups, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
@@ -62,9 +68,7 @@ def _plan_of(op, g, algorithm, src, order):
 
 def algorithms_for(op, g):
     """Names of the algorithms that can serve."""
-    if winograd_serves(g):
-        return ("direct", *WINOGRAD)
-    return ("direct",)
+    return ("direct", *(("folded",) if op != "backward_weight" else ()), *(WINOGRAD if winograd_serves(g) else ()))
 
 
 @lru_cache(maxsize=512)
@@ -162,12 +166,12 @@ class PackedWeight:
     nbytes : int
     """
 
-    __slots__ = ("_data", "_transformed", "algorithm", "dtype", "groups", "isa", "shape")
+    __slots__ = ("_data", "_plain", "_transformed", "algorithm", "dtype", "groups", "isa", "shape")
 
-    def __init__(self, data, transformed, shape, dtype, groups, isa, algorithm):
+    def __init__(self, data, transformed, plain, shape, dtype, groups, isa, algorithm):
         data.flags.writeable = False
-        for name, value in (("_data", data), ("_transformed", transformed), ("shape", shape), ("dtype", dtype),
-                            ("groups", groups), ("isa", isa), ("algorithm", algorithm)):
+        for name, value in (("_data", data), ("_transformed", transformed), ("_plain", plain), ("shape", shape),
+                            ("dtype", dtype), ("groups", groups), ("isa", isa), ("algorithm", algorithm)):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name, value):
@@ -183,7 +187,8 @@ class PackedWeight:
 
     def with_pixel_axis(self):
         """Weights (out, in) of a dense layer as those of a 1x1 convolution, (out, in, 1)."""
-        return PackedWeight(self._data, self._transformed, (*self.shape, 1), self.dtype, self.groups, self.isa,
+        plain = None if self._plain is None else self._plain[..., None]
+        return PackedWeight(self._data, self._transformed, plain, (*self.shape, 1), self.dtype, self.groups, self.isa,
                             self.algorithm)
 
     def __repr__(self):
@@ -209,12 +214,15 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     isa = _runtime.isa_in_use()
     # Without a size the untransformed taps serve whatever algorithm a call takes.
     serves_all = any_size and algorithm == "auto"
-    compiled = plan("forward", g, "direct" if serves_all else chosen, w.dtype, False, isa)
+    compiled = plan("forward", g, "direct" if serves_all or chosen == "folded" else chosen, w.dtype, False, isa)
     size = compiled.packed_bytes
     data = np.empty(size + 64, np.uint8)
     data = data[-data.__array_interface__["data"][0] % 64:][:size]
     transformed = compiled.pack(np.ascontiguousarray(w), data)
-    return PackedWeight(data, transformed, w.shape, w.dtype, g.groups, isa, "auto" if serves_all else chosen)
+    # How far few columns are folded depends on the size of x, so their plain weights are kept.
+    _, lanes, _ = _runtime.tile_constants(w.dtype == np.float64)
+    plain = np.array(w) if chosen == "folded" or serves_all and 2 * g.k <= lanes else None
+    return PackedWeight(data, transformed, plain, w.shape, w.dtype, g.groups, isa, "auto" if serves_all else chosen)
 
 
 def _check_packed(fn, w, groups, x, rank, algorithm):
@@ -254,7 +262,12 @@ def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, 
     y = _target(fn, "out", out, shape, x.dtype, order, {"x": x, "w": None if packed is not None else w, "b": b},
                 unbatched)
     if g.n:
-        weights = (w, None, False) if packed is None else (None, packed._data, packed._transformed)
+        if packed is None:
+            weights = w, None, False
+        elif algorithm == "folded":
+            weights = packed._plain, None, False
+        else:
+            weights = None, packed._data, packed._transformed
         _plan_of("forward", g, algorithm, x, order).run(_crop(source, g), *weights, b, y, act, num_threads)
     return _finish(y, out, unbatched)
 

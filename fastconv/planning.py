@@ -13,6 +13,8 @@ from typing import NamedTuple
 # A strip and the rows of results beside it share L2 (1 MiB and more) with a chunk of packed weights.
 STRIP_BYTES = 256 * 1024
 BOX_PIXELS = 1024
+# Many channels make long strips; fewer pixels than these would pass over the weights once a tile.
+FEWEST_PIXELS = 64
 # Small images are joined until a box has this many pixels: enough tiles for one pass over the weights.
 JOINED_PIXELS = 128
 # A work item should be worth its strip: about 2 MFLOP. More items than WANTED_ITEMS balance no better.
@@ -82,23 +84,27 @@ class Axis(NamedTuple):
         return min(self.dst, -(-cells // parts) * self.out_step)
 
 
-def forward_axes(g):
-    return tuple(
-        Axis(g.in_[i], g.out[i], g.stride[i], 1,
-             (tuple((r, r * g.dilation[i] - g.before[i]) for r in range(g.kernel[i])),))
-        for i in range(3))
-
-
-def backward_axes(g):
+def forward_axes(g, fold=1):
+    """The axes of forward; along w, `fold` neighbouring results are phases."""
     axes = []
-    for i in range(3):
+    for i, f in enumerate((1, 1, fold)):
+        phases = tuple(tuple((r, r * g.dilation[i] - g.before[i] + a * g.stride[i]) for r in range(g.kernel[i]))
+                       for a in range(f))
+        axes.append(Axis(g.in_[i], g.out[i], g.stride[i] * f, f, phases))
+    return tuple(axes)
+
+
+def backward_axes(g, fold=1):
+    """The axes of backward-input; along w, there are `fold` times the stride's phases."""
+    axes = []
+    for i, f in enumerate((1, 1, fold)):
         s, d = g.stride[i], g.dilation[i]
         phases = []
-        for a in range(min(s, g.in_[i])):
+        for a in range(min(s * f, g.in_[i])):
             taps = [(r, (a + g.before[i] - r * d) // s)
                     for r in range(g.kernel[i]) if (a + g.before[i] - r * d) % s == 0]
             phases.append(tuple(sorted(taps, key=lambda tap: tap[1])))
-        axes.append(Axis(g.out[i], g.in_[i], 1, s, tuple(phases)))
+        axes.append(Axis(g.out[i], g.in_[i], f, s * f, tuple(phases)))
     return tuple(axes)
 
 
@@ -145,8 +151,12 @@ def _largest_box(axes, pixel_limit, fits):
 
 
 @lru_cache(maxsize=512)
-def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
-    """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse)."""
+def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, folded=False):
+    """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse).
+
+    Folded: the rows of a tile are cells of ``out_step`` results an axis, not single results.
+    """
+    cell = prod(axis.out_step for axis in axes) if folded else 1
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
     in_place = taps == 1 and all(
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
@@ -156,10 +166,13 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
     def strip_bytes(box):
         return red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
 
-    box = _largest_box(axes, BOX_PIXELS, lambda b: in_place or strip_bytes(b) <= STRIP_BYTES)
+    def fits(box):
+        return in_place or strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
+
+    box = _largest_box(axes, BOX_PIXELS * cell, fits)
     images = 1
     if box == [axis.dst for axis in axes]:
-        images = max(1, min(n, JOINED_PIXELS // prod(box), STRIP_BYTES // strip_bytes(box)))
+        images = max(1, min(n, JOINED_PIXELS * cell // prod(box), STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
     wanted = min(WANTED_ITEMS, flops / ITEM_FLOPS)
@@ -176,7 +189,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
             images = (images + 1) // 2
         elif k_groups < col_blocks and (weights_dominate or not splittable):
             k_groups = min(2 * k_groups, col_blocks)
-        elif splittable and prod(box) > LEAST_PIXELS:
+        elif splittable and prod(box) > LEAST_PIXELS * cell:
             box[splittable[0]] = halves[splittable[0]]
         elif k_groups < col_blocks:
             k_groups = min(2 * k_groups, col_blocks)
@@ -363,12 +376,52 @@ def _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block):
             + WEIGHT_CYCLES[m] * red * vectors_cols * (2 if b.resident else items) + 6000)
 
 
+# ---------------------------------------------------------------- folded: phases and pixels as columns
+
+# The store of a folded row costs this many cycles an element, and the product has to win by the second number.
+UNFOLD_CYCLES = 2.0
+FOLD_GAIN = 1.25
+
+
+def _tile_cycles(axes, n, red, cols, lanes, folded):
+    """Cycles of the products of forward or backward-input, columns rounded up to whole vectors."""
+    if folded:
+        taps = prod(len({o for phase in axis.phases for _, o in phase}) for axis in axes)
+        cells = prod(-(-axis.dst // axis.out_step) for axis in axes)
+        vectors = -(-prod(len(axis.phases) for axis in axes) * cols // lanes)
+        pixels = prod(axis.dst for axis in axes)
+        return n * (cells * taps * red * vectors / 1.6 + UNFOLD_CYCLES * pixels * cols)
+    taps = prod(sum(len(phase) for phase in axis.phases) / axis.out_step for axis in axes)
+    return n * prod(axis.dst for axis in axes) * taps * red * -(-cols // lanes) / 1.6
+
+
+@lru_cache(maxsize=512)
+def fold_of(g, op, lanes):
+    """How many pixels along w to fold for few columns, 0 where folding doesn't pay (1: only the stride's phases)."""
+    make = forward_axes if op == "forward" else backward_axes
+    red, cols = (g.c, g.k) if op == "forward" else (g.k, g.c)
+    red, cols = red // g.groups, cols // g.groups
+    if g.groups > 1 or 2 * cols > lanes or not prod(g.in_) or not prod(g.out):
+        return 0
+    best, fold = _tile_cycles(make(g), g.n, red, cols, lanes, False) / FOLD_GAIN, 0
+    for f in (1, 2, 3, 4, 5, 6, 8, 16):
+        axes = make(g, f)
+        if axes[2].dst < 2 * axes[2].out_step:
+            break
+        cycles = _tile_cycles(axes, g.n, red, cols, lanes, True)
+        if cycles < best:
+            best, fold = cycles, f
+    return fold
+
+
 def best_correlation(g, op, itemsize, lanes, block):
-    """The algorithm that "auto" takes for forward or backward-input: the least of three cost models."""
+    """The algorithm that "auto" takes for forward or backward-input: the least of the cost models."""
     axes = forward_axes(g) if op == "forward" else backward_axes(g)
     red, cols = g.c // g.groups, g.k // g.groups
     if op == "backward_input":
         red, cols = cols, red
+    if fold_of(g, op, lanes):
+        return "folded"
     if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
         return "direct"
     pixels = g.n * prod(axis.dst for axis in axes)

@@ -82,6 +82,22 @@ def test_gradients_are_exact_on_small_integers(isa, threads, x_shape, w_shape, a
 
 
 @case
+@pytest.mark.parametrize("order", ORDERS)
+def test_folded_is_exact_on_small_integers(isa, threads, x_shape, w_shape, arguments, order):
+    x, w = small_integers(x_shape, np.float32, order=order), small_integers(w_shape, np.float32, 1)
+    b = small_integers(w_shape[:1], np.float32, 2)
+    expected = function("conv{}d", w_shape, reference)(x, w, b, activation="relu", **arguments)
+    out = Guarded(expected.shape, np.float32, order)
+    function("conv{}d", w_shape)(x, w, b, activation="relu", out=out.array, algorithm="folded", **arguments)
+    assert out.intact()
+    np.testing.assert_array_equal(out.array, expected)
+    dy = small_integers(expected.shape, np.float32, 3, order)
+    expected = function("conv{}d_backward_input", w_shape, reference)(dy, w, x_shape, **arguments)
+    got = function("conv{}d_backward_input", w_shape)(dy, w, x_shape, algorithm="folded", **arguments)
+    np.testing.assert_array_equal(got, expected)
+
+
+@case
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_random_values_within_tolerance(isa, x_shape, w_shape, arguments, dtype):
     x, w, b = normal(x_shape, dtype), normal(w_shape, dtype, 1), normal(w_shape[:1], dtype, 2)
@@ -137,8 +153,9 @@ def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order
 
 
 def test_named_algorithms_have_to_serve():
-    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3)) == ("direct", "winograd2", "winograd4")
-    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3), stride=2) == ("direct",)
+    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3)) == ("direct", "folded", "winograd2", "winograd4")
+    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3), stride=2) == ("direct", "folded")
+    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3), stride=2, op="backward_weight") == ("direct",)
     x, w = normal((1, 4, 9, 9), np.float32), normal((4, 4, 3, 3), np.float32)
     with pytest.raises(ValueError, match="winograd4.*can't serve"):
         fc.conv2d(x, w, stride=2, algorithm="winograd4")
@@ -268,8 +285,9 @@ def test_padding_contributes_nothing_to_infinite_weights(isa):
     w[3, :, 0, 0] = np.inf
     w[18, 1, 2, 2] = np.nan
     for order in ORDERS:
-        y = fc.conv2d(in_order(x, order), w, padding=1, activation="relu", algorithm="direct")
-        np.testing.assert_array_equal(y, reference.conv2d(x, w, padding=1, activation="relu"))
+        for algorithm in ("direct", "folded"):
+            y = fc.conv2d(in_order(x, order), w, padding=1, activation="relu", algorithm=algorithm)
+            np.testing.assert_array_equal(y, reference.conv2d(x, w, padding=1, activation="relu"))
         dy = in_order(np.ones((1, 20, 2, 3), np.float32), order)
         dx = fc.conv2d_backward_input(dy, w, x.shape, padding=1, stride=2)
         np.testing.assert_array_equal(dx, reference.conv2d_backward_input(dy, w, x.shape, padding=1, stride=2))
@@ -278,6 +296,8 @@ def test_padding_contributes_nothing_to_infinite_weights(isa):
 def test_non_finite_inputs_stay_where_they_are(isa):
     x, w = np.ones((1, 2, 9, 40), np.float32), np.ones((19, 2, 3, 3), np.float32)
     x[0, 1, 4, 33], x[0, 0, 2, 7] = np.nan, np.inf
+    for algorithm in ("direct", "folded"):
+        np.testing.assert_array_equal(fc.conv2d(x, w[:4], algorithm=algorithm), reference.conv2d(x, w[:4]))
     np.testing.assert_array_equal(fc.conv2d(x, w, algorithm="direct"), reference.conv2d(x, w))
 
 

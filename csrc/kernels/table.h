@@ -11,6 +11,7 @@
 #include "softmax.h"
 #include "strip.h"
 #include "lanes.h"
+#include "fold.h"
 #include "winograd.h"
 
 #include "pool.h"
@@ -64,6 +65,9 @@ const fc_kernels FC_TABLE = {
     .pack_lanes = pack_lanes,
     .lane_gemm = lane_gemm,
     .join_lanes = join_lanes,
+    .pack_folded = pack_folded,
+    .store_folded = store_folded,
+    .has_nan = has_nan,
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_output = winograd_output,

@@ -32,7 +32,7 @@ cdef class Blocks:
     """The C side of a planning.Blocking: extents, strides of the strip, tap tables, scratch sizes."""
 
     def __cinit__(self, blocking, ptrdiff_t n, ptrdiff_t groups, ptrdiff_t red, ptrdiff_t cols, kernel, int mode,
-                  bint f64, double flops, bint transposed=False):
+                  bint f64, double flops, bint transposed=False, strict=None):
         cdef const fc_kernels *kernels = fc_current(f64)
         cdef int i
         self.blocking, self.flops, self.transposed = blocking, flops, transposed
@@ -64,12 +64,14 @@ cdef class Blocks:
 
     cdef _fill_taps(self, axes, kernel):
         """Order the taps by phase; taps of no phase (no output in reach) come last."""
-        cdef ptrdiff_t position = 0, t
+        cdef ptrdiff_t position = 0, t, used = 1
         cdef Phase *phase
+        for axis in axes:
+            used *= sum(len(phase_taps) for phase_taps in axis.phases)
         self.phases = len(axes[0].phases) * len(axes[1].phases) * len(axes[2].phases)
         self.phase = <Phase *>malloc(self.phases * sizeof(Phase))
         self.at = <ptrdiff_t *>malloc(self.ntap * sizeof(ptrdiff_t))
-        self.offset = <ptrdiff_t *>malloc(3 * self.ntap * sizeof(ptrdiff_t))
+        self.offset = <ptrdiff_t *>malloc(3 * max(used, 1) * sizeof(ptrdiff_t))
         if self.phase == NULL or self.at == NULL or self.offset == NULL:
             raise MemoryError("fastconv: could not allocate the tables of a convolution plan")
         for t in range(self.ntap):

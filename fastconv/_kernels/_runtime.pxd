@@ -89,6 +89,14 @@ cdef extern from "fastconv.h":
         ptrdiff_t cols
         ptrdiff_t red
 
+    ctypedef struct fc_fold:
+        ptrdiff_t column0
+        ptrdiff_t cols
+        ptrdiff_t row_cols
+        const ptrdiff_t *tap
+        const ptrdiff_t *first
+        ptrdiff_t step[3]
+
     ctypedef struct fc_winograd:
         int m
         ptrdiff_t tiles
@@ -233,6 +241,9 @@ cdef extern from "fastconv.h":
         int (*pack_lanes)(const fc_pack *, const fc_lane_map *) noexcept nogil
         void (*lane_gemm)(const fc_gemm *) noexcept nogil
         void (*join_lanes)(const fc_join *, const fc_lane_map *) noexcept nogil
+        void (*pack_folded)(const fc_pack *, const fc_fold *) noexcept nogil
+        void (*store_folded)(const fc_rows *, const fc_fold *) noexcept nogil
+        int (*has_nan)(const void *, ptrdiff_t) noexcept nogil
         void (*winograd_input)(const fc_winograd *) noexcept nogil
         void (*winograd_weight)(const fc_winograd *) noexcept nogil
         void (*winograd_output)(const fc_winograd *) noexcept nogil
