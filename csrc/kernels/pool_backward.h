@@ -107,34 +107,34 @@ FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
 
 enum { MOST_SOURCES = 256, MOST_TAPS = 32 };
 
-/* A vector of positions whose outputs aren't all there: the first of a row, the last, or another. */
-enum { FIRST, LAST, OTHER, EDGES, INSIDE = EDGES };
+/* Kinds of vectors of positions: all outputs are there, or some aren't: in the first of a row, the last, others. */
+enum { INSIDE, FIRST, LAST, OTHER, KINDS };
 
 /* Phase p of a row has the positions lo + p + m * stride. By tap t, position m adds up output m + column[t],
- * if that is there: in the lanes of mask[edge][t]. */
+ * if that is there: in the lanes of mask[kind][t]. */
 typedef struct phase {
     ptrdiff_t taps, sources;
     ptrdiff_t tap[MOST_TAPS], column[MOST_TAPS];
-    vmask mask[EDGES][MOST_TAPS];
+    vmask mask[KINDS][MOST_TAPS];
     struct source {
-        ptrdiff_t dy, index;  /* what m is added to, in elements of dy and of index */
+        ptrdiff_t at;         /* what m is added to, in elements of dy and of its taps */
         ptrdiff_t t;
         lane_int number;      /* of the tap in the window */
     } source[MOST_SOURCES];
 } phase;
 
 /* Vectors of positions m: at 0, VL, ..., and the last at `last`, which ends with the row if that is long
- * enough. Vectors at inside.lo <= m < inside.hi have all of their outputs. */
+ * enough. Those at inside.lo <= m < inside.hi have all of their outputs. */
 typedef struct vectors {
     ptrdiff_t last;
     fc_range inside;
 } vectors;
 
 /* Masks of the vector at m. */
-static void set_masks(phase *p, const fc_pool_gather *g, ptrdiff_t m, int edge) {
+static void set_masks(phase *p, const fc_pool_gather *g, ptrdiff_t m, int kind) {
     for (ptrdiff_t t = 0; t < p->taps; t++) {
         const ptrdiff_t o = m + p->column[t];
-        p->mask[edge][t] = vrange(fc_min(VL, fc_max(0, g->first[2] - o)), fc_max(0, fc_min(VL, g->last[2] - o)));
+        p->mask[kind][t] = vrange(fc_min(VL, fc_max(0, g->first[2] - o)), fc_max(0, fc_min(VL, g->last[2] - o)));
     }
 }
 
@@ -147,6 +147,7 @@ FC_INLINE void set_taps(phase *p, const fc_pool_gather *g, ptrdiff_t lo, vectors
         if (distance % stride) continue;
         const ptrdiff_t column = fc_floor_div(distance, stride);
         p->tap[p->taps] = t;
+        p->mask[INSIDE][p->taps] = vrange(0, VL);
         p->column[p->taps++] = column;
         v->inside.lo = fc_max(v->inside.lo, g->first[2] - column);
         v->inside.hi = fc_min(v->inside.hi, g->last[2] - column - VL + 1);
@@ -163,38 +164,75 @@ FC_INLINE void set_sources(phase *p, const fc_pool_gather *g, const fc_hits *hit
         for (ptrdiff_t h = 0; h < hits[1].count; h++) {
             const ptrdiff_t od = hits[0].first + d * step[0].output - g->first[0];
             const ptrdiff_t oh = hits[1].first + h * step[1].output - g->first[1];
+            const ptrdiff_t at = od * g->dy.axis[0] + oh * g->dy.axis[1] - g->first[2];
             const ptrdiff_t number = ((hits[0].tap - d * step[0].tap) * size_h + hits[1].tap - h * step[1].tap) * size_w;
-            for (ptrdiff_t t = 0; t < p->taps; t++) {
-                const ptrdiff_t ow = p->column[t] - g->first[2];
-                p->source[p->sources++] = (struct source){
-                    od * g->dy.axis[0] + oh * g->dy.axis[1] + ow, od * g->tap.axis[0] + oh * g->tap.axis[1] + ow, t,
-                    (lane_int)(number + p->tap[t])};
-            }
+            for (ptrdiff_t t = 0; t < p->taps; t++)
+                p->source[p->sources++] = (struct source){at + p->column[t], t, (lane_int)(number + p->tap[t])};
         }
 }
 
-FC_INLINE vec gather_lanes(const phase *p, const vmask *mask, const T *dy, const uint8_t *index, const int select) {
-    vec sum = {0};
-    for (const struct source *s = p->source, *end = s + p->sources; s < end; s++) {
-        const vec one = mask ? vload_where(mask[s->t], dy + s->dy) : vload(dy + s->dy);
-        sum += select ? vkeep(vsame_int(vload_bytes(index + s->index), vset1_int(s->number)), one) : one;
-    }
-    return sum;
+/* One or two vectors (nv) of positions of a row, at m. */
+typedef struct run {
+    ptrdiff_t m[2];
+    int kind[2];
+} run;
+
+/* Their sums in one phase. */
+FC_INLINE void gather_lanes(vec sum[2], const phase *p, const run *r, const T *dy, const uint8_t *tap, const int nv,
+                            const int inside, const int select) {
+    for (int v = 0; v < nv; v++) sum[v] = (vec){0};
+    for (const struct source *s = p->source, *end = s + p->sources; s < end; s++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) {
+            const T *from = dy + s->at + r->m[v];
+            const vec one = inside ? vload(from) : vload_where(p->mask[r->kind[v]][s->t], from);
+            sum[v] += select ? vkeep(vsame_int(vload_bytes(tap + s->at + r->m[v]), vset1_int(s->number)), one) : one;
+        }
 }
 
-/* VL positions of each phase, side by side. */
-FC_INLINE void gather_vector(const phase p[2], int edge, const int inside, const T *dy, const uint8_t *index, T *dx,
-                             ptrdiff_t left, const int stride, const int select) {
-    vec sum[2];
+/* Both phases, side by side in dx, which is the row's first position. */
+FC_INLINE void gather_run(const phase p[2], const run *r, const T *dy, const uint8_t *tap, T *dx, ptrdiff_t columns,
+                          const int stride, const int nv, const int inside, const int select) {
+    vec first[2], second[2];
+    gather_lanes(first, &p[0], r, dy, tap, nv, inside, select);
+    if (stride == 2) gather_lanes(second, &p[1], r, dy, tap, nv, inside, select);
 #pragma GCC unroll 2
-    for (int i = 0; i < stride; i++)
-        sum[i] = gather_lanes(&p[i], inside ? NULL : p[i].mask[edge], dy, index, select);
-    if (stride == 1) {
-        vstore_upto(dx, sum[0], left);
-        return;
+    for (int v = 0; v < nv; v++) {
+        T *to = dx + r->m[v] * stride;
+        const ptrdiff_t left = columns - r->m[v] * stride;
+        vstore_upto(to, stride == 2 ? vzip_lo(first[v], second[v]) : first[v], left);
+        if (stride == 2 && left > VL) vstore_upto(to + VL, vzip_hi(first[v], second[v]), left - VL);
     }
-    vstore_upto(dx, vzip_lo(sum[0], sum[1]), left);
-    if (left > VL) vstore_upto(dx + VL, vzip_hi(sum[0], sum[1]), left - VL);
+}
+
+/* The next one or two vectors from m on; returns how many. */
+FC_INLINE int next_run(run *r, phase p[2], const fc_pool_gather *g, const vectors *v, ptrdiff_t m, const int stride) {
+    int n = 0;
+    do {
+        r->m[n] = m;
+        r->kind[n] = m >= v->inside.lo && m < v->inside.hi ? INSIDE : m == 0 ? FIRST : m == v->last ? LAST : OTHER;
+        if (r->kind[n] == OTHER) {
+            for (int i = 0; i < stride; i++) set_masks(&p[i], g, m, OTHER);
+            return n + 1; /* there is one such set of masks */
+        }
+        m = fc_min(m + VL, v->last);
+    } while (++n < 2 && r->m[n - 1] != v->last);
+    return n;
+}
+
+FC_INLINE void gather_row(const fc_pool_gather *g, phase p[2], const vectors *v, const T *dy, const uint8_t *tap, T *dx,
+                          const int stride, const int select) {
+    const ptrdiff_t columns = g->hi[2] - g->lo[2];
+    run r = {{0, 0}, {INSIDE, INSIDE}};
+    for (ptrdiff_t m = 0;; m = fc_min(m + VL, v->last)) {
+        const int n = next_run(&r, p, g, v, m, stride);
+        if (n == 1) gather_run(p, &r, dy, tap, dx, columns, stride, 1, 0, select);
+        else if (r.kind[0] == INSIDE && r.kind[1] == INSIDE)
+            gather_run(p, &r, dy, tap, dx, columns, stride, 2, 1, select);
+        else gather_run(p, &r, dy, tap, dx, columns, stride, 2, 0, select);
+        m = r.m[n - 1];
+        if (m == v->last) return;
+    }
 }
 
 /* Strides 1 and 2: each phase of the stride has vectors of its own, which are zipped into a row of dx. */
@@ -207,24 +245,12 @@ FC_INLINE void gather_rows(const fc_pool_gather *g, const int stride, const int 
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
             const fc_hits hits[2] = {fc_hits_of(&g->windows[0], step[0], d), fc_hits_of(&g->windows[1], step[1], h)};
+            const ptrdiff_t row = (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             for (int i = 0; i < stride; i++) set_sources(&p[i], g, hits, step);
-            for (ptrdiff_t c = 0; c < g->channels; c++) {
-                const T *dy = (const T *)g->dy.data + c * g->dy.c;
-                const uint8_t *index = select ? (const uint8_t *)g->tap.data + c * g->tap.c : NULL;
-                T *dx = (T *)g->dx.data + c * g->dx.c + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
-                for (ptrdiff_t m = 0;;) {
-                    const ptrdiff_t left = columns - m * stride;
-                    if (m >= v.inside.lo && m < v.inside.hi)
-                        gather_vector(p, INSIDE, 1, dy + m, index + m, dx + m * stride, left, stride, select);
-                    else {
-                        const int edge = m == 0 ? FIRST : m == v.last ? LAST : OTHER;
-                        for (int i = 0; i < stride && edge == OTHER; i++) set_masks(&p[i], g, m, OTHER);
-                        gather_vector(p, edge, 0, dy + m, index + m, dx + m * stride, left, stride, select);
-                    }
-                    if (m == v.last) break;
-                    m = fc_min(m + VL, v.last);
-                }
-            }
+            for (ptrdiff_t c = 0; c < g->channels; c++)
+                gather_row(g, p, &v, (const T *)g->dy.data + c * g->dy.c,
+                           select ? (const uint8_t *)g->tap.data + c * g->tap.c : NULL,
+                           (T *)g->dx.data + c * g->dx.c + row, stride, select);
         }
 }
 

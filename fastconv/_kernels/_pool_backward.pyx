@@ -55,7 +55,7 @@ cdef struct Gather:
     fc_pool_stage stage
     fc_pool_divide divide
     bint select, recompute, average
-    bint staged            # dy is copied: it is divided, or of the other order
+    bint staged            # dy is copied: it is divided, or of the other order, or its rows are long
     Tensor dx, dy, x, index
     Boxes boxes
     ptrdiff_t dy_bytes, tap_bytes
@@ -91,8 +91,9 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
         call.index = tensor_of(index)
         call.stage.channels_last = channels_last
         read_windows(call.stage.windows, windows)
-    call.staged = call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
     call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
+    call.staged = (call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
+                   or call.boxes.count[3] > 1)
     set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(dx) + cnp.PyArray_NBYTES(dy))
     share_bytes, head = call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
