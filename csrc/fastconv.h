@@ -21,6 +21,7 @@ typedef enum fc_pad_mode { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR, FC_S
 typedef enum fc_activation {
     FC_IDENTITY, FC_RELU, FC_RELU6, FC_LEAKY_RELU, FC_SIGMOID, FC_TANH, FC_SILU, FC_HARDSWISH
 } fc_activation;
+#define FC_LEAKY_SLOPE 0.01 /* where leaky_relu is fused into a store */
 
 /* Copy a box of one padded image into a strip: dst[c][d][h][w] = src at lo + (d, h, w), or padding. */
 typedef struct fc_strip {
@@ -92,6 +93,8 @@ typedef struct fc_lane_map {
 /* Transforms of Winograd convolution F(m x m, 3 x 3), P = (m + 2)^2 points.
  * input:  from[row][column] vectors of a padded strip -> to[point][tile], a vector each; tiles are m columns apart.
  * weight: from[tap][i] -> to[point][i], for i < tiles * n (whole vectors).
+ * gradient: as input, for results' gradients: m rows; their sum is added to the vector column_sum.
+ * taps:   from[point][i] -> to[tap][i], for i < tiles * n: the adjoint of weight.
  * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, clipped to
  *         `rows` and `columns` of results. */
 typedef struct fc_winograd {
@@ -104,7 +107,32 @@ typedef struct fc_winograd {
     ptrdiff_t rows, columns;
     const void *bias;
     fc_activation activation;
+    void *column_sum;
 } fc_winograd;
+
+/* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
+ * side: element l of vector i at i * len + l or at l * step + i. Backward: x is the output, y takes dx. */
+typedef struct fc_softmax {
+    const void *x, *dy;
+    void *y;
+    ptrdiff_t count, len, step;
+    int logarithm;             /* log_softmax */
+} fc_softmax;
+
+/* A box of `rows` rows, `row` apart, of `len` adjacent elements. by_column: every column is a channel, and
+ * the arrays below hold `len` of each; else the box belongs to one channel.
+ *   channel_sums:  sums[2 j], sums[2 j + 1] = mean and sum of (x - mean)^2; where dy is given, sums of dy
+ *                  and of dy (x - mean)
+ *   channel_scale: y = scale (x - mean) + shift; where dy is given, scale dy + slope (x - mean) + shift,
+ *                  or scale dy where x is not given */
+typedef struct fc_channels {
+    const void *x, *dy;
+    void *y;
+    ptrdiff_t rows, len, row;
+    int by_column;
+    const void *mean, *scale, *slope, *shift;
+    double *sums;
+} fc_channels;
 
 /* ---------------------------------------------------------------- pooling
  * Windows, the taps of one output, are the product of one window an axis (window.h). A box is
@@ -209,8 +237,18 @@ typedef struct fc_kernels {
     void (*winograd_input)(const fc_winograd *);
     void (*winograd_weight)(const fc_winograd *);
     void (*winograd_output)(const fc_winograd *);
+    void (*winograd_gradient)(const fc_winograd *);
+    void (*winograd_taps)(const fc_winograd *);
 
-    void (*activate)(fc_activation, const void *x, void *y, ptrdiff_t n);
+    /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
+     * these the result may be an operand. */
+    void (*activate)(fc_activation, double slope, const void *x, void *y, ptrdiff_t n);
+    void (*activate_backward)(fc_activation, double slope, const void *dy, const void *saved, void *dx, ptrdiff_t n);
+    void (*scale_kept)(const void *x, const uint8_t *mask, double scale, void *y, ptrdiff_t n);
+    void (*softmax)(const fc_softmax *);
+    void (*softmax_backward)(const fc_softmax *);
+    void (*channel_sums)(const fc_channels *);
+    void (*channel_scale)(const fc_channels *);
 
     void (*pool)(const fc_pool *);
     void (*pool_divide)(const fc_pool_divide *);

@@ -3,8 +3,12 @@
 #define FC_OPENMP_H
 
 #ifdef _OPENMP
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <omp.h>
 #include <pthread.h>
+#include <sched.h>
 
 static inline int fc_openmp_version(void) { return _OPENMP; }
 
@@ -21,7 +25,45 @@ static inline void fc_openmp_start(void) { pthread_atfork(fc_before_fork, NULL, 
 static inline void fc_openmp_start(void) {}
 #endif
 
+/* The thread that opens a parallel region, as its workers need to know it. */
+typedef struct fc_master {
+    pthread_t thread;
+    int cpu;
+} fc_master;
+
+#ifdef __linux__
+static inline fc_master fc_this_thread(void) {
+    const fc_master m = {pthread_self(), sched_getcpu()};
+    return m;
+}
+
+/* Called by every share. The kernel likes to wake a worker on the CPU of the thread that wakes it, and leaves
+ * the two there, in turns, for milliseconds or for good. A worker that finds itself there moves, and stays away
+ * until the master has moved, too. */
+static inline void fc_settle(const fc_master *m) {
+    cpu_set_t cpus;
+    if (sched_getcpu() != m->cpu || pthread_equal(pthread_self(), m->thread)) return;
+    if (pthread_getaffinity_np(m->thread, sizeof cpus, &cpus) != 0) return;
+    CPU_CLR(m->cpu, &cpus);
+    if (CPU_COUNT(&cpus) > 0) pthread_setaffinity_np(pthread_self(), sizeof cpus, &cpus);
+}
 #else
+static inline fc_master fc_this_thread(void) {
+    const fc_master m = {pthread_self(), -1};
+    return m;
+}
+static inline void fc_settle(const fc_master *m) { (void)m; }
+#endif
+
+#else
+typedef struct fc_master {
+    int cpu;
+} fc_master;
+static inline fc_master fc_this_thread(void) {
+    const fc_master m = {-1};
+    return m;
+}
+static inline void fc_settle(const fc_master *m) { (void)m; }
 static inline int fc_openmp_version(void) { return 0; }
 static inline void fc_openmp_start(void) {}
 static inline int omp_get_max_threads(void) { return 1; }

@@ -41,6 +41,11 @@ typedef T vec_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(T)), 
 typedef lane_int ivec __attribute__((vector_size(VBYTES), may_alias));
 typedef lane_int ivec_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
 
+/* Doubles: a vec holds as many of them as WIDE vectors of this type. */
+enum { WIDE = sizeof(double) / sizeof(T) };
+typedef double dvec __attribute__((vector_size(VBYTES), may_alias));
+typedef T vec_part __attribute__((vector_size(VBYTES / WIDE), may_alias));
+
 FC_INLINE vec vload(const T *p) { return *(const vec_unaligned *)p; }
 FC_INLINE void vstore(T *p, vec v) { *(vec_unaligned *)p = v; }
 
@@ -60,6 +65,9 @@ FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, fir
 /* Signed-less x86 rule: if either operand is NaN, or both are zero, the second operand is returned. */
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_ps(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_ps(a, b); }
+FC_INLINE dvec widen_part(vec_part a) { return _mm512_cvtps_pd(a); }
+FC_INLINE vec_part narrow_part(dvec a) { return _mm512_cvtpd_ps(a); }
+FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return _mm512_fmadd_pd(a, b, c); }
 
 #elif VBYTES == 64
 
@@ -69,6 +77,7 @@ FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm512_maskz_loadu_pd(fi
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_pd(p, first_lanes(n), v); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_pd(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_pd(a, b); }
+FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return vfma(a, b, c); }
 
 #elif VBYTES == 32
 
@@ -88,12 +97,16 @@ FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm256_maskload_pd(p, fi
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm256_maskstore_pd(p, first_lanes(n), v); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm256_max_pd(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm256_min_pd(a, b); }
+FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return vfma(a, b, c); }
 #else
 FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm256_maskload_ps(p, first_lanes(n)); }
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm256_maskstore_ps(p, first_lanes(n), v); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm256_max_ps(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm256_min_ps(a, b); }
+FC_INLINE dvec widen_part(vec_part a) { return _mm256_cvtps_pd(a); }
+FC_INLINE vec_part narrow_part(dvec a) { return _mm256_cvtpd_ps(a); }
+FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return _mm256_fmadd_pd(a, b, c); }
 #endif
 
 #else /* 128-bit compiler vectors: x86-64 baseline and aarch64 */
@@ -119,7 +132,17 @@ FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) {
 }
 FC_INLINE vec vmax_second(vec a, vec b) { return vselect((ivec)(a > b), a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return vselect((ivec)(a < b), a, b); }
+#ifndef FC_F64
+FC_INLINE dvec widen_part(vec_part a) { return __builtin_convertvector(a, dvec); }
+FC_INLINE vec_part narrow_part(dvec a) { return __builtin_convertvector(a, vec_part); }
+#endif
+FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return a * b + c; }
 
+#endif
+
+#ifdef FC_F64
+FC_INLINE dvec widen_part(vec_part a) { return a; }
+FC_INLINE vec_part narrow_part(dvec a) { return a; }
 #endif
 
 /* Load or store the whole vector, or its first n lanes where n < VL. */
@@ -325,33 +348,33 @@ FC_INLINE void vstore_bytes(uint8_t *p, ivec v, ptrdiff_t n) {
 }
 
 /* Lanes as int64, `half` of them at a time (0 or 1; float64 has but one). */
-typedef int64_t wide_vec __attribute__((vector_size(VBYTES), may_alias));
-typedef int64_t wide_unaligned __attribute__((vector_size(VBYTES), aligned(8), may_alias));
-enum { WIDE = VBYTES / 8 };
+typedef int64_t lvec __attribute__((vector_size(VBYTES), may_alias));
+typedef int64_t lvec_unaligned __attribute__((vector_size(VBYTES), aligned(8), may_alias));
+enum { INT64_LANES = VBYTES / 8 };
 #ifdef FC_F64
-FC_INLINE wide_vec vwiden(ivec v, int half) { return (void)half, (wide_vec)v; }
+FC_INLINE lvec vint64(ivec v, int half) { return (void)half, (lvec)v; }
 #elif VBYTES == 64
-FC_INLINE wide_vec vwiden(ivec v, int half) {
-    return (wide_vec)_mm512_cvtepi32_epi64(half ? _mm512_extracti64x4_epi64((__m512i)v, 1)
+FC_INLINE lvec vint64(ivec v, int half) {
+    return (lvec)_mm512_cvtepi32_epi64(half ? _mm512_extracti64x4_epi64((__m512i)v, 1)
                                                 : _mm512_castsi512_si256((__m512i)v));
 }
 #elif VBYTES == 32
-FC_INLINE wide_vec vwiden(ivec v, int half) {
-    return (wide_vec)_mm256_cvtepi32_epi64(half ? _mm256_extracti128_si256((__m256i)v, 1)
+FC_INLINE lvec vint64(ivec v, int half) {
+    return (lvec)_mm256_cvtepi32_epi64(half ? _mm256_extracti128_si256((__m256i)v, 1)
                                                 : _mm256_castsi256_si128((__m256i)v));
 }
 #else
-FC_INLINE wide_vec vwiden(ivec v, int half) { return (wide_vec){v[2 * half], v[2 * half + 1]}; }
+FC_INLINE lvec vint64(ivec v, int half) { return (lvec){v[2 * half], v[2 * half + 1]}; }
 #endif
 
 /* first + i * step + v[i] for the first n lanes i, all of them if n >= VL. */
 FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptrdiff_t n) {
     int64_t part[VBYTES / sizeof(T)], *to = n >= VL ? p : part;
-    wide_vec lane = {0};
-    for (int i = 0; i < WIDE; i++) lane[i] = i;
+    lvec lane = {0};
+    for (int i = 0; i < INT64_LANES; i++) lane[i] = i;
     lane = lane * step + first;
-    *(wide_unaligned *)to = vwiden(v, 0) + lane;
-    if (VL > WIDE) *(wide_unaligned *)(to + VL - WIDE) = vwiden(v, 1) + lane + WIDE * step;
+    *(lvec_unaligned *)to = vint64(v, 0) + lane;
+    if (VL > INT64_LANES) *(lvec_unaligned *)(to + VL - INT64_LANES) = vint64(v, 1) + lane + INT64_LANES * step;
     for (ptrdiff_t i = 0; to == part && i < n; i++) p[i] = part[i];
 }
 

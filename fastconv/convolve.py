@@ -4,12 +4,13 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _correlation, _runtime, _weight_gradient, _winograd
+from ._kernels import _correlation, _runtime, _weight_gradient, _winograd, _winograd_weight
 from .planning import (
     WINOGRAD,
     ConvPlan,
     backward_axes,
     best_correlation,
+    best_weight_gradient,
     correlation_blocking,
     forward_axes,
     is_lanewise,
@@ -17,6 +18,7 @@ from .planning import (
     weight_blocking,
     winograd_blocking,
     winograd_serves,
+    winograd_weight_blocking,
 )
 
 ALGORITHMS = ("auto", "direct", "winograd2", "winograd4", "fft")
@@ -36,8 +38,10 @@ def plan(op, g, algorithm, dtype, src_last, isa):
     shape = g.n, g.groups, red, cols
     common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
     if algorithm in WINOGRAD:
-        return _winograd.Winograd(
-            winograd_blocking(axes, *shape, itemsize, lanes, block, WINOGRAD[algorithm]), *common)
+        tiles = axes, *shape, itemsize, lanes, block, WINOGRAD[algorithm]
+        if op == "backward_weight":
+            return _winograd_weight.WinogradWeight(winograd_weight_blocking(*tiles), *common)
+        return _winograd.Winograd(winograd_blocking(*tiles), *common)
     if is_lanewise(g.groups, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
@@ -54,7 +58,7 @@ def _plan_of(op, g, algorithm, src, order):
 
 def algorithms_for(op, g):
     """Names of the algorithms that can serve."""
-    if op != "backward_weight" and winograd_serves(g):
+    if winograd_serves(g):
         return ("direct", *WINOGRAD)
     return ("direct",)
 
@@ -62,7 +66,7 @@ def algorithms_for(op, g):
 @lru_cache(maxsize=512)
 def _best(op, g, f64, isa):
     if op == "backward_weight":
-        return "direct"
+        return best_weight_gradient(g, *_runtime.tile_constants(f64))
     return best_correlation(g, op, *_runtime.tile_constants(f64))
 
 
@@ -172,6 +176,11 @@ class PackedWeight:
     @property
     def nbytes(self):
         return self._data.nbytes
+
+    def with_pixel_axis(self):
+        """Weights (out, in) of a dense layer as those of a 1x1 convolution, (out, in, 1)."""
+        return PackedWeight(self._data, self._transformed, (*self.shape, 1), self.dtype, self.groups, self.isa,
+                            self.algorithm)
 
     def __repr__(self):
         return (f"PackedWeight(shape={self.shape}, dtype={self.dtype}, groups={self.groups}, isa={self.isa!r}, "
@@ -353,7 +362,7 @@ def _gradient_and_input(fn, rank, dy, x):
     return dy, x, unbatched
 
 
-def _check_outputs(fn, need, out, shapes, dtype, inputs):
+def check_outputs(fn, need, out, shapes, dtype, inputs):
     """Check `need` and the caller's result arrays of a whole backward; returns both as plain tuples."""
     if len(need) != 3 or len(out) != 3:
         raise ValueError(f"{fn}: need and out: expected three entries each, for dx, dw and db")
@@ -364,10 +373,17 @@ def _check_outputs(fn, need, out, shapes, dtype, inputs):
     return tuple(bool(n) for n in need), tuple(out)
 
 
-def _select_both(fn, ops, g, algorithm, need, dtype):
-    """The algorithms of the input's and the weight's gradient; a named one has to serve all that is needed."""
-    wanted = need[0], need[1]
-    return tuple(select(fn, op, g, algorithm, dtype) if w else "direct" for op, w in zip(ops, wanted))
+def _select_both(fn, by_input, g, algorithm, need, dtype):
+    """The algorithms of dx (`by_input` is its operation) and of dw and db.
+
+    A named one has to serve dx and dw where they are needed. The bits of db depend on the algorithm, but not on
+    whether dw is needed.
+    """
+    for op, wanted in ((by_input, need[0]), ("backward_weight", need[1])):
+        if wanted:
+            select(fn, op, g, algorithm, dtype)
+    return tuple(select(fn, op, g, algorithm if algorithm in ("auto", *algorithms_for(op, g)) else "direct", dtype)
+                 for op in (by_input, "backward_weight"))
 
 
 def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
@@ -378,8 +394,8 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
-    need, out = _check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, ("backward_input", "backward_weight"), g, algorithm, need, x.dtype)
+    need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
+    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
         source, order = checks.in_an_order(dy)
@@ -400,8 +416,8 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
     checks.shape_of(fn, "dy", dy, (g.n, g.c, *_spatial(g.in_, rank)))
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
-    need, out = _check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, ("forward", "backward_weight"), g, algorithm, need, x.dtype)
+    need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
+    by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
         source, order = checks.in_an_order(dy)
@@ -450,6 +466,8 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
     channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else 1)
+    if blocking.winograd:
+        channels = lanes
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
     if blocking.lanewise:
         block, reason = lanes, "direct, with lanes of several groups in one vector"

@@ -119,7 +119,8 @@ class Blocking(NamedTuple):
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
     item_units: int = 0   # rows of tiles in one work item
     chunk: int = 0        # reduction channels whose weights are transformed at a time
-    resident: bool = False  # all transformed weights are kept, a copy a thread
+    resident: bool = False  # a thread keeps all transformed weights, else it transforms them chunk by chunk
+    pack_transformed: bool = False  # packed weights are transformed ones
 
 
 def _strip_strides(strip, channels, last, lane_line):
@@ -268,11 +269,21 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, weight_gradient):
 WINOGRAD = {"winograd2": 2, "winograd4": 4}
 # Transformed weights up to this size are made once a share and kept; larger ones chunk by chunk.
 RESIDENT_BYTES = 2_500_000
+# Packed weights are transformed up to this size; larger ones would come from memory, four times as many as taps.
+PACKED_BYTES = 12_000_000
+# Cycles to transform 16 channels of one tile, and to pack and transform the 9 taps of 16 columns: (F2, F4).
+INPUT_CYCLES = {2: 90, 4: 250}
+OUTPUT_CYCLES = {2: 45, 4: 130}
+WEIGHT_CYCLES = {2: 280, 4: 230}
+DIRECT_L3_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 640 * 1024
 # Tiles of one item: V and M of a resident U share L2; a chunked U has to be used by many tiles.
 RESIDENT_TILES = 28
 CHUNKED_V_BYTES = 4 * 1024 * 1024
 UNIT_TILES = 32
+# Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates.
+WEIGHT_TILES = 64
+WEIGHT_BYTES = 5 * 1024 * 1024
 
 
 def winograd_serves(g):
@@ -288,9 +299,12 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     box = (1, 1, m, m * unit_tiles)
     boxes = (n, axes[0].dst, -(-axes[1].dst // m), -(-across // unit_tiles))
     units = prod(boxes)
-    padded = -(-cols // lanes) * lanes
-    resident = groups * points * red * padded * itemsize <= RESIDENT_BYTES
+    vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
+    u_bytes = groups * points * red * vectors_cols * lanes * itemsize
     col_blocks = -(-cols // block)
+    # Either every thread transforms all weights, or all inputs of its column blocks: whatever costs less.
+    by_columns = col_blocks > 1 and WEIGHT_CYCLES[m] * red * vectors_cols > INPUT_CYCLES[m] * units * unit_tiles * vectors_red
+    resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
         item_units = max(1, RESIDENT_TILES // unit_tiles)
         chunk, k_groups = min(red, 64), 1
@@ -299,32 +313,54 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
         if -(-units // item_units) * groups < 4:
             k_groups = min(col_blocks, 4)
     else:
-        v_tile = points * -(-red // lanes) * lanes * itemsize
+        v_tile = points * vectors_red * lanes * itemsize
         item_units = max(1, min(units, CHUNKED_V_BYTES // v_tile // unit_tiles))
         item_units = -(-units // -(-units // item_units))
         chunk = min(red, max(lanes, CHUNK_BYTES // (points * block * itemsize) // lanes * lanes))
         k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, -(-units // item_units) * groups)))
     return Blocking(axes, box, boxes, (1, m + 2, box[3] + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
-                    winograd=m, item_units=item_units, chunk=chunk, resident=resident)
+                    winograd=m, item_units=item_units, chunk=chunk, resident=resident,
+                    pack_transformed=u_bytes <= PACKED_BYTES)
 
 
-def _cycles_direct(pixels, red, cols, lanes):
-    return 9 * pixels * red * cols / (2 * lanes * 0.9) + 110 * red * cols / lanes
+@lru_cache(maxsize=512)
+def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
+    points = (m + 2) ** 2
+    across = -(-axes[2].dst // m)
+    unit_tiles = -(-across // -(-across // UNIT_TILES))
+    box = (1, 1, m, m * unit_tiles)
+    boxes = (n, axes[0].dst, -(-axes[1].dst // m), -(-across // unit_tiles))
+    units = prod(boxes)
+    col_blocks = -(-cols // block)
+    item_units = max(1, min(units, WEIGHT_TILES // unit_tiles))
+    dw_bytes = groups * red * 9 * cols * itemsize
+    parts = max(1, min(-(-units // item_units), PARTS, 1 + PART_BYTES // dw_bytes))
+    kept = max(1, WEIGHT_BYTES // (points * red * block * itemsize))
+    k_groups = -(-col_blocks // kept)
+    while parts * groups * k_groups < WANTED_ITEMS // 2 and k_groups < col_blocks:
+        k_groups = min(2 * k_groups, col_blocks)
+    return Blocking(axes, box, boxes, (1, m + 2, box[3] + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
+                    winograd=m, item_units=item_units)
+
+
+def _cycles_direct(pixels, red, cols, itemsize, lanes):
+    """As below. Packing 9 taps of 16 columns takes three times as long where they go through L3."""
+    pack = 110 if 9 * red * cols * itemsize <= DIRECT_L3_BYTES else 320
+    return 9 * pixels * red * cols / (2 * lanes * 0.9) + pack * red * cols / lanes
 
 
 def _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block):
     """Cycles of all threads together; the constants were measured on 16-lane vectors."""
-    into, out, weight = ((90, 45, 150), (250, 130, 230))[m == 4]
     b = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, m)
     tiles = prod(b.boxes) * (b.box[3] // m)
     items = -(-prod(b.boxes) // b.item_units)
     rows = min(tiles, b.item_units * b.box[3] // m)
     fill = rows / (-(-rows // 6) * 6)
-    repeats = 2 if b.resident else items
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     return ((m + 2) ** 2 * tiles * red * cols / (2 * lanes * 0.9 * fill)
-            + into * tiles * vectors_red * (1 if b.resident else min(2, b.k_groups)) + out * tiles * vectors_cols
-            + weight * red * vectors_cols * repeats + 6000)
+            + INPUT_CYCLES[m] * tiles * vectors_red * (1 if b.resident else min(2, b.k_groups))
+            + OUTPUT_CYCLES[m] * tiles * vectors_cols
+            + WEIGHT_CYCLES[m] * red * vectors_cols * (2 if b.resident else items) + 6000)
 
 
 def best_correlation(g, op, itemsize, lanes, block):
@@ -336,7 +372,25 @@ def best_correlation(g, op, itemsize, lanes, block):
     if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
         return "direct"
     pixels = g.n * prod(axis.dst for axis in axes)
-    costs = {"direct": _cycles_direct(pixels, red, cols, lanes)}
+    costs = {"direct": _cycles_direct(pixels, red, cols, itemsize, lanes)}
     for name, m in WINOGRAD.items():
         costs[name] = _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block)
+    return min(costs, key=costs.get)
+
+
+def best_weight_gradient(g, itemsize, lanes, block):
+    """The algorithm that "auto" takes for backward-weight."""
+    red, cols = g.c // g.groups, g.k // g.groups
+    if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
+        return "direct"
+    pixels = g.n * prod(g.out)
+    costs = {"direct": _cycles_direct(pixels, red, cols, itemsize, lanes)}
+    for name, m in WINOGRAD.items():
+        b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
+        tiles = prod(b.boxes) * (b.box[3] // m)
+        steps = min(tiles, b.item_units * b.box[3] // m)
+        repeats = b.k_groups if prod(b.boxes) > b.item_units * b.parts else min(2, b.k_groups)
+        costs[name] = ((m + 2) ** 2 * tiles * red * cols / (2 * lanes * 0.9) * (1 + 8 / steps)
+                       + INPUT_CYCLES[m] * tiles * (repeats * -(-red // lanes) + -(-cols // lanes))
+                       + 1.5 * WEIGHT_CYCLES[m] * b.parts * red * -(-cols // lanes) + 6000)
     return min(costs, key=costs.get)

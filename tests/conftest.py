@@ -6,6 +6,9 @@ import pytest
 from fastconv import runtime
 from fastconv._kernels import _runtime
 
+# Subprocesses import the package that is installed, not the sources in the current directory.
+os.environ.setdefault("PYTHONSAFEPATH", "1")
+
 AVAILABLE = _runtime.isa_available()
 
 

@@ -49,7 +49,7 @@ def test_shared_objects_are_stripped(wheel, tmp_path):
                 assert b".debug_info" not in data and b".symtab" not in data, name
         names = archive.namelist()
     assert any(name.startswith("fastconv/digits/") and name.endswith(".gz") for name in names)
-    assert not any(name.endswith((".c", ".h", ".pyx")) for name in names)
+    assert not any(name.endswith((".c", ".h", ".pyx", ".pxd")) for name in names)
 
 
 def run_python(code):

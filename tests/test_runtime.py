@@ -91,6 +91,20 @@ def test_scratch_is_kept_and_released():
     assert _runtime.scratch_kept() == 0
 
 
+def test_no_spinning_after_a_call():
+    """CPU time of an idle process stays near zero, and the environment is left as it was."""
+    code = """
+import os, time, numpy as np, fastconv as fc
+fc.conv2d(np.ones((8, 32, 40, 40), "f"), np.ones((32, 32, 3, 3), "f"), num_threads=2)
+time.sleep(0.05)
+start = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - start, os.environ.get("GOMP_SPINCOUNT"))
+"""
+    seconds, spin = python(code).stdout.split()
+    assert float(seconds) < 0.05 and spin == "None"
+
+
 FORK = """
 import os, numpy as np, fastconv as fc
 from fastconv._kernels import _runtime

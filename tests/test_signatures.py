@@ -17,7 +17,7 @@ def test_same_signature(name):
 
 
 def test_every_public_function_has_a_reference_and_a_docstring():
-    public = {name for name in fc.__all__}
+    public = set(fc.__all__)
     assert public - WITHOUT_REFERENCE == set(reference.__all__)
     for name in public:
         assert inspect.getdoc(getattr(fc, name)), name

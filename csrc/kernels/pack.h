@@ -1,29 +1,37 @@
 /* Moving weights and pixels between the caller's order and rows of `width` columns. */
 
-/* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ...
- * Adds 0 x what it packs to `check`, which stays 0 as long as everything is finite. */
-static void pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l,
-                     vec *check) {
+/* x - x is 0 where x is finite, else NaN: bits that stay 0 as long as everything is finite. */
+FC_INLINE ivec not_finite(vec x) { return (ivec)(x - x); }
+
+/* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ... */
+FC_INLINE ivec pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l) {
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
     vec block[VBYTES / sizeof(T)];
+    ivec bad = {0};
     ptrdiff_t t = 0;
+    dst += l * width;
     for (ptrdiff_t i0 = 0; i0 < run; i0 += VL) {
         const ptrdiff_t valid = run - i0 < VL ? run - i0 : VL;
+        if (valid == VL && columns == VL) {
 #pragma GCC unroll 16
-        for (ptrdiff_t j = 0; j < VL; j++)
-            block[j] = j < columns ? vload_upto(src + j * p->col + i0, valid) : (vec){0};
+            for (ptrdiff_t j = 0; j < VL; j++) block[j] = vload(src + j * p->col + i0);
+        } else {
+            for (ptrdiff_t j = 0; j < VL; j++)
+                block[j] = j < columns ? vload_upto(src + j * p->col + i0, valid) : (vec){0};
+        }
         vtranspose(block);
         for (ptrdiff_t i = 0; i < valid; i++) {
-            vstore(dst + (p->at[t] * p->len + l) * width, block[i]);
-            *check += block[i] * 0;
-            if (++t == p->ntap) { t = 0; l++; }
+            vstore(dst + p->at[t] * p->len * width, block[i]);
+            bad |= not_finite(block[i]);
+            if (++t == p->ntap) { t = 0; dst += width; }
         }
     }
+    return bad;
 }
 
 static int pack_weight(const fc_pack *p) {
-    vec check = {0};
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
+    ivec bad = {0};
     for (ptrdiff_t j = 0; j < p->n; j += VL) {
         const T *src = (const T *)p->src + j * p->col;
         T *dst = (T *)p->dst + j;
@@ -32,15 +40,15 @@ static int pack_weight(const fc_pack *p) {
             for (ptrdiff_t l = 0; l < p->len; l++) {
                 const vec w = vload_upto(src + l * p->red, columns);
                 vstore(dst + l * width, w);
-                check += w * 0;
+                bad |= not_finite(w);
             }
         else if (p->red == p->ntap)
-            pack_run(p, src, dst, columns, p->len * p->ntap, 0, &check);
+            bad |= pack_run(p, src, dst, columns, p->len * p->ntap, 0);
         else
-            for (ptrdiff_t l = 0; l < p->len; l++) pack_run(p, src + l * p->red, dst, columns, p->ntap, l, &check);
+            for (ptrdiff_t l = 0; l < p->len; l++) bad |= pack_run(p, src + l * p->red, dst, columns, p->ntap, l);
     }
     int finite = 1;
-    for (ptrdiff_t i = 0; i < VL; i++) finite &= check[i] == 0;
+    for (ptrdiff_t i = 0; i < VL; i++) finite &= bad[i] == 0;
     return finite;
 }
 

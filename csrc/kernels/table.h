@@ -2,9 +2,13 @@
 #include "../fastconv.h"
 #include "../simd.h"
 
+#include "vmath.h"
+
 #include "activation.h"
 #include "gemm.h"
+#include "norm.h"
 #include "pack.h"
+#include "softmax.h"
 #include "strip.h"
 #include "lanes.h"
 #include "winograd.h"
@@ -63,7 +67,15 @@ const fc_kernels FC_TABLE = {
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_output = winograd_output,
+    .winograd_gradient = winograd_gradient,
+    .winograd_taps = winograd_taps,
     .activate = activate,
+    .activate_backward = activate_backward,
+    .scale_kept = scale_kept,
+    .softmax = softmax,
+    .softmax_backward = softmax_backward,
+    .channel_sums = channel_sums,
+    .channel_scale = channel_scale,
     .pool = pool,
     .pool_divide = pool_divide,
     .pool_gather = pool_gather,

@@ -70,6 +70,42 @@ FC_INLINE void weight_points(const int m, const vec g[3], vec u[WINOGRAD_POINTS]
     u[5] = g[2];
 }
 
+/* z = A y: m gradients of results to m + 2 points (the adjoint of output_points). */
+FC_INLINE void gradient_points(const int m, const vec y[4], vec z[WINOGRAD_POINTS]) {
+    if (m == 2) {
+        z[0] = y[0];
+        z[1] = y[0] + y[1];
+        z[2] = y[0] - y[1];
+        z[3] = -y[1];
+        return;
+    }
+    const vec even_a = plus(WA2, y[2], y[0]), odd_a = plus(WA2, y[3], y[1]);
+    const vec even_b = plus(WB2, y[2], y[0]), odd_b = plus(WB2, y[3], y[1]);
+    z[0] = y[0];
+    z[1] = plus(WA, odd_a, even_a);
+    z[2] = plus(-WA, odd_a, even_a);
+    z[3] = plus(WB, odd_b, even_b);
+    z[4] = plus(-WB, odd_b, even_b);
+    z[5] = y[3];
+}
+
+/* g = G^T u: m + 2 points to 3 weights (the adjoint of weight_points). */
+FC_INLINE void tap_points(const int m, const vec u[WINOGRAD_POINTS], vec g[3]) {
+    if (m == 2) {
+        const vec sum = scaled((T)0.5, u[1] + u[2]);
+        g[0] = u[0] + sum;
+        g[1] = scaled((T)0.5, u[1] - u[2]);
+        g[2] = u[3] + sum;
+        return;
+    }
+    const T fa = 1 / (2 * WA2 * (WA2 - WB2)), fb = 1 / (2 * WB2 * (WB2 - WA2));
+    const vec sum_a = scaled(fa, u[1] + u[2]), odd_a = scaled(fa * WA, u[1] - u[2]);
+    const vec sum_b = scaled(fb, u[3] + u[4]), odd_b = scaled(fb * WB, u[3] - u[4]);
+    g[0] = plus(1 / (WA2 * WB2), u[0], sum_a + sum_b);
+    g[1] = odd_a + odd_b;
+    g[2] = plus(WA2, sum_a, plus(WB2, sum_b, u[5]));
+}
+
 FC_INLINE void input_tile(const int m, const T *from, ptrdiff_t row, ptrdiff_t column, T *to, ptrdiff_t point) {
     vec t[WINOGRAD_POINTS][WINOGRAD_POINTS];
 #pragma GCC unroll 6
@@ -157,4 +193,66 @@ static void winograd_weight(const fc_winograd *w) {
     for (ptrdiff_t i = 0; i < w->tiles * w->n; i += VL)
         if (w->m == 4) weight_tile(4, from + i, w->from_point, to + i, w->to_point);
         else weight_tile(2, from + i, w->from_point, to + i, w->to_point);
+}
+
+FC_INLINE void gradient_tile(const int m, const T *from, ptrdiff_t row, ptrdiff_t column, T *to, ptrdiff_t point,
+                             vec *sum) {
+    vec t[WINOGRAD_POINTS][4];
+#pragma GCC unroll 4
+    for (int j = 0; j < m; j++) {
+        vec y[4], z[WINOGRAD_POINTS];
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++) {
+            y[i] = vload(from + i * row + j * column);
+            *sum += y[i];
+        }
+        gradient_points(m, y, z);
+#pragma GCC unroll 6
+        for (int i = 0; i < m + 2; i++) t[i][j] = z[i];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < m + 2; i++) {
+        vec z[WINOGRAD_POINTS];
+        gradient_points(m, t[i], z);
+#pragma GCC unroll 6
+        for (int j = 0; j < m + 2; j++) vstore(to + (i * (m + 2) + j) * point, z[j]);
+    }
+}
+
+static void winograd_gradient(const fc_winograd *w) {
+    const T *from = w->from;
+    T *to = w->to;
+    vec sum = {0};
+    for (ptrdiff_t t = 0; t < w->tiles; t++, to += w->to_tile)
+        if (w->m == 4) gradient_tile(4, from + 4 * t * w->from_column, w->from_row, w->from_column, to, w->to_point, &sum);
+        else gradient_tile(2, from + 2 * t * w->from_column, w->from_row, w->from_column, to, w->to_point, &sum);
+    vstore(w->column_sum, vload(w->column_sum) + sum);
+}
+
+FC_INLINE void tap_tile(const int m, const T *from, ptrdiff_t point, T *to, ptrdiff_t tap) {
+    vec t[3][WINOGRAD_POINTS];
+#pragma GCC unroll 6
+    for (int j = 0; j < m + 2; j++) {
+        vec u[WINOGRAD_POINTS], g[3];
+#pragma GCC unroll 6
+        for (int i = 0; i < m + 2; i++) u[i] = vload(from + (i * (m + 2) + j) * point);
+        tap_points(m, u, g);
+#pragma GCC unroll 3
+        for (int r = 0; r < 3; r++) t[r][j] = g[r];
+    }
+#pragma GCC unroll 3
+    for (int r = 0; r < 3; r++) {
+        vec g[3];
+        tap_points(m, t[r], g);
+#pragma GCC unroll 3
+        for (int q = 0; q < 3; q++) vstore(to + (r * 3 + q) * tap, g[q]);
+    }
+}
+
+static void winograd_taps(const fc_winograd *w) {
+    const T *from = w->from;
+    T *to = w->to;
+    for (ptrdiff_t i = 0; i < w->tiles * w->n; i += VL)
+        if (w->m == 4) tap_tile(4, from + i, w->from_point, to + i, w->to_point);
+        else tap_tile(2, from + i, w->from_point, to + i, w->to_point);
 }

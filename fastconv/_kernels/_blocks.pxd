@@ -44,6 +44,7 @@ cdef class Blocks:
     cdef ptrdiff_t *offset        # 3 source offsets of the tap at each packed position
 
     cdef _fill_taps(self, axes, kernel)
+    cdef ptrdiff_t share_size(self) noexcept nogil
     cdef ptrdiff_t padded_cols(self) noexcept nogil
     cdef ptrdiff_t block_width(self, ptrdiff_t kb) noexcept nogil
     cdef ptrdiff_t packed_size(self) noexcept nogil

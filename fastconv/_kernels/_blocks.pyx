@@ -98,6 +98,9 @@ cdef class Blocks:
     @property
     def share_bytes(self):
         """Scratch memory of one thread."""
+        return self.share_size()
+
+    cdef ptrdiff_t share_size(self) noexcept nogil:
         return self.strip_bytes + self.rows_bytes + self.table_bytes
 
     def __dealloc__(self):

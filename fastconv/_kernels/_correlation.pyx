@@ -6,8 +6,8 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_pad_mode, fc_rows,
-    fc_strip, give_scratch, shares_of, take_scratch,
+    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels,
+    fc_master, fc_pad_mode, fc_rows, fc_settle, fc_strip, fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -55,17 +55,20 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t packs = self.groups * self.col_blocks
         cdef Py_ssize_t packers = min(shares, packs)
         cdef ptrdiff_t packed_bytes = self.packed_bytes if packed is None else 0
-        cdef ptrdiff_t share_bytes = self.strip_bytes + self.rows_bytes + self.table_bytes
+        cdef ptrdiff_t share_bytes = self.share_size()
         cdef Scratch scratch = take_scratch(packed_bytes + shares * share_bytes)
         cdef char *weights = scratch.data if packed is None else <char *>cnp.PyArray_DATA(packed)
         cdef char *private = scratch.data + packed_bytes
+        cdef fc_master master = fc_this_thread()
         with nogil:
             if raw != NULL:
                 # Blocks of packed weights are disjoint.
                 for t in prange(packers, num_threads=packers, schedule="static", chunksize=1):
+                    fc_settle(&master)
                     self.pack_share(kernels, raw, weights, packs * t // packers, packs * (t + 1) // packers)
             # Items are disjoint boxes x column blocks of dst.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+                fc_settle(&master)
                 self.share(kernels, &x, &y, weights, b, activation, private + t * share_bytes,
                            items * t // shares, items * (t + 1) // shares)
         give_scratch(scratch)
@@ -132,7 +135,7 @@ cdef class Correlation(Blocks):
                     self.activate_pixels(kernels, y, b, block, t.n, activation)
             else:
                 if activation > FC_RELU6:
-                    kernels.activate(activation, rows, rows,
+                    kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows,
                                      b.count[0] * b.count[1] * b.count[2] * b.count[3] * width)
                 self.store(kernels, y, b, block, rows, t.n, width)
 
@@ -191,7 +194,7 @@ cdef class Correlation(Blocks):
                                 one.b = <const char *>t.b + tap * self.red * width * self.itemsize
                                 self.multiply(kernels, &one)
                         if t.activation != FC_IDENTITY:
-                            kernels.activate(t.activation, <char *>t.c + t.crow[m] * self.itemsize,
+                            kernels.activate(t.activation, FC_LEAKY_SLOPE, <char *>t.c + t.crow[m] * self.itemsize,
                                              <char *>t.c + t.crow[m] * self.itemsize, t.n)
                         m += 1
 
@@ -217,7 +220,7 @@ cdef class Correlation(Blocks):
                 for h in range(b.count[2]):
                     for w in range(b.count[3]):
                         pixel = block + (n * y.n + d * y.axis[0] + h * y.axis[1] + w * y.axis[2]) * self.itemsize
-                        kernels.activate(activation, pixel, pixel, columns)
+                        kernels.activate(activation, FC_LEAKY_SLOPE, pixel, pixel, columns)
 
 
 # ---------------------------------------------------------------- backward-weight
@@ -242,9 +245,11 @@ def fold(cnp.ndarray padded, cnp.ndarray target, before, int mode, num_threads):
     for i in range(spatial):
         s.extent[3 - spatial + i] = cnp.PyArray_DIM(target, 2 + i)
         s.count[3 - spatial + i] = cnp.PyArray_DIM(padded, 2 + i)
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint (image, channels) pieces of the target.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             fold_share(kernels, &s, &from_, &to, channels, n * chunks * t // shares, n * chunks * (t + 1) // shares)
 
 

@@ -15,7 +15,8 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 
 from fastconv._kernels._runtime cimport (
     FC_INDEX_NONE, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_POOL_SUM, fc_current, fc_kernels,
-    fc_pool, fc_pool_divide, fc_pool_op, fc_window, fc_window_at, fc_windows, shares_of,
+    fc_master, fc_pool, fc_pool_divide, fc_pool_op, fc_settle, fc_this_thread, fc_window, fc_window_at, fc_windows,
+    shares_of,
 )
 from fastconv._kernels._tensor cimport Box, Boxes, Tensor, box_at, boxes_of, element, image_of, tensor_of
 from fastconv._kernels._windows cimport read_divisor, read_windows, span_of, taps_of
@@ -67,9 +68,11 @@ def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint chan
     call.portable = call.kind != b"f" or (index is not None and span_of(call.tile.windows) > lane_places)
     call.boxes = boxes_of(call.y.shape, channels_last, GRAIN // taps_of(call.tile.windows), GRAIN)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y))
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint boxes of y and index.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             pool_share(&call, call.boxes.items * t // shares, call.boxes.items * (t + 1) // shares)
 
 

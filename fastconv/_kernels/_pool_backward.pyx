@@ -16,9 +16,9 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
 from fastconv._kernels._runtime cimport (
-    FC_GATHER_COLUMNS, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_ZEROS, Scratch, fc_current, fc_image, fc_kernels, fc_pool,
-    fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range, fc_reach, fc_scatter, fc_strip,
-    fc_windows, give_scratch, shares_of, take_scratch,
+    FC_GATHER_COLUMNS, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_ZEROS, Scratch, fc_current,
+    fc_image, fc_kernels, fc_master, fc_pool, fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range,
+    fc_reach, fc_scatter, fc_settle, fc_strip, fc_this_thread, fc_windows, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport (
     Box, Boxes, Tensor, box_at, boxes_of, ceil_div, element, image_of, line, tensor_of,
@@ -99,9 +99,11 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     share_bytes, head = call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
     scratch = take_scratch(head + shares * share_bytes)
     bad = <const void **>scratch.data
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint boxes of dx.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             bad[t] = gather_share(&call, scratch.data + head + t * share_bytes, call.boxes.items * t // shares,
                                   call.boxes.items * (t + 1) // shares)
     found = first_bad(bad, shares, False)
@@ -306,9 +308,11 @@ cdef object run_scatter(Scatter *call, num_threads):
     head = line(shares * sizeof(void *))
     scratch = take_scratch(head + shares * call.share_bytes)
     bad = <const void **>scratch.data
+    cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint groups of planes.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
             bad[t] = scatter_share(call, scratch.data + head + t * call.share_bytes, items * t // shares,
                                    items * (t + 1) // shares)
     found = first_bad(bad, shares, True)

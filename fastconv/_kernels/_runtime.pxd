@@ -21,6 +21,8 @@ cdef extern from "fastconv.h":
         FC_SILU
         FC_HARDSWISH
 
+    const double FC_LEAKY_SLOPE
+
     ctypedef struct fc_strip:
         const void *src
         ptrdiff_t src_c
@@ -105,6 +107,30 @@ cdef extern from "fastconv.h":
         ptrdiff_t columns
         const void *bias
         fc_activation activation
+        void *column_sum
+
+    ctypedef struct fc_softmax:
+        const void *x
+        const void *dy
+        void *y
+        ptrdiff_t count
+        ptrdiff_t len
+        ptrdiff_t step
+        int logarithm
+
+    ctypedef struct fc_channels:
+        const void *x
+        const void *dy
+        void *y
+        ptrdiff_t rows
+        ptrdiff_t len
+        ptrdiff_t row
+        int by_column
+        const void *mean
+        const void *scale
+        const void *slope
+        const void *shift
+        double *sums
 
     # pooling
     ctypedef struct fc_windows:
@@ -210,7 +236,15 @@ cdef extern from "fastconv.h":
         void (*winograd_input)(const fc_winograd *) noexcept nogil
         void (*winograd_weight)(const fc_winograd *) noexcept nogil
         void (*winograd_output)(const fc_winograd *) noexcept nogil
-        void (*activate)(fc_activation, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*winograd_gradient)(const fc_winograd *) noexcept nogil
+        void (*winograd_taps)(const fc_winograd *) noexcept nogil
+        void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil
+        void (*softmax)(const fc_softmax *) noexcept nogil
+        void (*softmax_backward)(const fc_softmax *) noexcept nogil
+        void (*channel_sums)(const fc_channels *) noexcept nogil
+        void (*channel_scale)(const fc_channels *) noexcept nogil
         void (*pool)(const fc_pool *) noexcept nogil
         void (*pool_divide)(const fc_pool_divide *) noexcept nogil
         void (*pool_gather)(const fc_pool_gather *) noexcept nogil
@@ -233,6 +267,14 @@ cdef extern from "window.h":
 
     fc_window fc_window_at(const fc_windows *, ptrdiff_t) noexcept nogil
     fc_range fc_reach(const fc_windows *, ptrdiff_t) noexcept nogil
+
+
+cdef extern from "openmp.h":
+    # A driver takes fc_this_thread() before its parallel region, and every share begins with fc_settle().
+    ctypedef struct fc_master:
+        int cpu
+    fc_master fc_this_thread() noexcept nogil
+    void fc_settle(const fc_master *) noexcept nogil
 
 
 cdef const fc_kernels *fc_current(bint f64) noexcept nogil

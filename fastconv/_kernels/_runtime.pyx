@@ -5,7 +5,9 @@ a. One kernel table per element type is in use, the best one that the CPU runs, 
 b. This module owns OpenMP: the other modules only open ``prange`` loops over shares.
 c. A share count never changes results. It is resolved per call: argument, context variable, process
    setting, then what OpenMP, the affinity mask and the quota allow at that moment.
-d. Scratch is taken before a parallel region and given back after it. At most SCRATCH_KEPT bytes are
+d. A parallel region begins with the master's CPU being noted and every worker leaving it (``fc_settle``): after
+   a pause, workers are woken on the CPU that wakes them, and two threads then share it for long.
+e. Scratch is taken before a parallel region and given back after it. At most SCRATCH_KEPT bytes are
    kept for later calls.
 """
 cimport cython

@@ -6,16 +6,97 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_rows, give_scratch, shares_of,
-    take_scratch,
+    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_rows, fc_settle,
+    fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
 cnp.import_array()
 
 
+cdef class PartialSums(Blocks):
+    """Runs work items that fill partial sums [part][group][block][tap][channel][column], then joins the parts."""
+
+    @property
+    def scratch_bytes(self):
+        """Bytes of all partial sums."""
+        return (line(self.parts * self.groups * self.padded_cols() * self.itemsize)
+                + line(self.parts * self.packed_size() * self.itemsize))
+
+    @property
+    def work_items(self):
+        return self.item_count()
+
+    cdef ptrdiff_t item_count(self) noexcept nogil:
+        return self.groups * self.parts * self.k_groups * self.c_parts
+
+    def run(self, cnp.ndarray src, cnp.ndarray grad, cnp.ndarray dw, cnp.ndarray db, bint accumulate, num_threads):
+        """dw (contiguous) and db from x and dy; either result may be None."""
+        cdef const fc_kernels *kernels = fc_current(self.f64)
+        cdef Tensor x = tensor_of(src), dy = tensor_of(grad)
+        cdef ptrdiff_t items = self.item_count(), joins = self.groups * self.col_blocks
+        cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
+        cdef Py_ssize_t joiners = min(shares, joins)
+        cdef ptrdiff_t sums = line(self.parts * self.groups * self.padded_cols() * self.itemsize)
+        cdef ptrdiff_t partial = line(self.parts * self.packed_size() * self.itemsize) if dw is not None else 0
+        cdef ptrdiff_t share_bytes = self.share_size()
+        cdef Scratch scratch = take_scratch(sums + partial + shares * share_bytes)
+        cdef char *column_sums = scratch.data
+        cdef char *part = scratch.data + sums if dw is not None else NULL
+        cdef char *private = scratch.data + sums + partial
+        cdef char *dw_data = <char *>cnp.PyArray_DATA(dw) if dw is not None else NULL
+        cdef char *db_data = <char *>cnp.PyArray_DATA(db) if db is not None else NULL
+        cdef fc_master master = fc_this_thread()
+        with nogil:
+            # Items are disjoint (part, group, column block, channel part) pieces of the partial sums.
+            for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+                fc_settle(&master)
+                self.share(kernels, &x, &dy, part, column_sums, private + t * share_bytes,
+                           items * t // shares, items * (t + 1) // shares)
+            # Joins are disjoint (group, column block) pieces of dw and db.
+            for t in prange(joiners, num_threads=joiners, schedule="static", chunksize=1):
+                fc_settle(&master)
+                self.join(kernels, part, column_sums, dw_data, db_data, accumulate,
+                          joins * t // joiners, joins * (t + 1) // joiners)
+        give_scratch(scratch)
+
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, char *part, char *column_sums,
+                    char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """Work items [item0, item1); each subclass has its own."""
+
+    cdef void join(self, const fc_kernels *kernels, const char *part, const char *column_sums, char *dw, char *db,
+                   bint accumulate, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """Add the parts up, in order, into (group, column block) pieces of dw and db."""
+        cdef uint64_t state = kernels.enter()
+        cdef fc_join j
+        cdef fc_lane_map m
+        cdef ptrdiff_t item, g, kb, column
+        j.parts, j.accumulate = self.parts, accumulate
+        for item in range(item0, item1):
+            g, kb = item // self.col_blocks, item % self.col_blocks
+            column = g * self.cols + kb * self.block
+            j.n = min(self.block, self.cols - kb * self.block)
+            if dw != NULL:
+                j.part, j.part_stride = part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
+                j.len, j.red, j.ntap, j.col = self.red, self.ntap, self.ntap, self.red * self.ntap
+                j.dst = dw + column * j.col * self.itemsize
+                if self.lane_cols:
+                    m = self.lane_map(kb)
+                    j.dst = dw
+                    kernels.join_lanes(&j, &m)
+                else:
+                    kernels.join_weight(&j)
+            if db != NULL:
+                j.part = column_sums + (g * self.padded_cols() + kb * self.block) * self.itemsize
+                j.part_stride = self.groups * self.padded_cols()
+                j.len, j.red, j.ntap, j.col = 1, 1, 1, 1
+                j.dst = db + column * self.itemsize
+                kernels.join_weight(&j)
+        kernels.leave(state)
+
+
 @cython.final
-cdef class WeightGradient(Blocks):
+cdef class WeightGradient(PartialSums):
     """dw and db of one shape, order and dtype.
 
     Work item = (group, part, column group, channel part). A part is a fixed run of boxes with partial
@@ -25,42 +106,6 @@ cdef class WeightGradient(Blocks):
     def __cinit__(self, *args, **kwargs):
         self.table_bytes = line(
             (2 * self.ntap * ceil_div(self.red, self.c_parts) + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
-
-    @property
-    def scratch_bytes(self):
-        """Bytes of all partial sums."""
-        return self.parts * (self.packed_size() + self.groups * self.padded_cols()) * self.itemsize
-
-    @property
-    def work_items(self):
-        return self.groups * self.parts * self.k_groups * self.c_parts
-
-    def run(self, cnp.ndarray src, cnp.ndarray grad, cnp.ndarray dw, cnp.ndarray db, bint accumulate, num_threads):
-        """dw (contiguous) and db from x and dy; either result may be None."""
-        cdef const fc_kernels *kernels = fc_current(self.f64)
-        cdef Tensor x = tensor_of(src), dy = tensor_of(grad)
-        cdef ptrdiff_t items = self.groups * self.parts * self.k_groups * self.c_parts, joins = self.groups * self.col_blocks
-        cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
-        cdef Py_ssize_t joiners = min(shares, joins)
-        cdef ptrdiff_t sums = line(self.parts * self.groups * self.padded_cols() * self.itemsize)
-        cdef ptrdiff_t partial = line(self.parts * self.packed_size() * self.itemsize) if dw is not None else 0
-        cdef ptrdiff_t share_bytes = self.strip_bytes + self.rows_bytes + self.table_bytes
-        cdef Scratch scratch = take_scratch(sums + partial + shares * share_bytes)
-        cdef char *column_sums = scratch.data
-        cdef char *part = scratch.data + sums if dw is not None else NULL
-        cdef char *private = scratch.data + sums + partial
-        cdef char *dw_data = <char *>cnp.PyArray_DATA(dw) if dw is not None else NULL
-        cdef char *db_data = <char *>cnp.PyArray_DATA(db) if db is not None else NULL
-        with nogil:
-            # Items are disjoint (part, group, column block, channel part) pieces of the partial sums.
-            for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
-                self.share(kernels, &x, &dy, part, column_sums, private + t * share_bytes,
-                           items * t // shares, items * (t + 1) // shares)
-            # Joins are disjoint (group, column block) pieces of dw and db.
-            for t in prange(joiners, num_threads=joiners, schedule="static", chunksize=1):
-                self.join(kernels, part, column_sums, dw_data, db_data, accumulate,
-                          joins * t // joiners, joins * (t + 1) // joiners)
-        give_scratch(scratch)
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, char *part, char *column_sums,
                     char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
@@ -155,33 +200,3 @@ cdef class WeightGradient(Blocks):
                     seg[s] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1]
                     s += 1
         return s
-
-    cdef void join(self, const fc_kernels *kernels, const char *part, const char *column_sums, char *dw, char *db,
-                   bint accumulate, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-        """Add the parts up, in order, into (group, column block) pieces of dw and db."""
-        cdef uint64_t state = kernels.enter()
-        cdef fc_join j
-        cdef fc_lane_map m
-        cdef ptrdiff_t item, g, kb, column
-        j.parts, j.accumulate = self.parts, accumulate
-        for item in range(item0, item1):
-            g, kb = item // self.col_blocks, item % self.col_blocks
-            column = g * self.cols + kb * self.block
-            j.n = min(self.block, self.cols - kb * self.block)
-            if dw != NULL:
-                j.part, j.part_stride = part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
-                j.len, j.red, j.ntap, j.col = self.red, self.ntap, self.ntap, self.red * self.ntap
-                j.dst = dw + column * j.col * self.itemsize
-                if self.lane_cols:
-                    m = self.lane_map(kb)
-                    j.dst = dw
-                    kernels.join_lanes(&j, &m)
-                else:
-                    kernels.join_weight(&j)
-            if db != NULL:
-                j.part = column_sums + (g * self.padded_cols() + kb * self.block) * self.itemsize
-                j.part_stride = self.groups * self.padded_cols()
-                j.len, j.red, j.ntap, j.col = 1, 1, 1, 1
-                j.dst = db + column * self.itemsize
-                kernels.join_weight(&j)
-        kernels.leave(state)

@@ -14,12 +14,71 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_RELU6, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_rows,
-    fc_strip, fc_winograd, give_scratch, shares_of, take_scratch,
+    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_lane_map,
+    fc_master, fc_pack, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch, shares_of,
+    take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
 cnp.import_array()
+
+
+cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t m, ptrdiff_t point) noexcept nogil:
+    """The padded input of a plan; channel0 is left to the caller."""
+    cdef Side s
+    cdef int i
+    s.tensor, s.mode, s.m, s.reach, s.point = x[0], p.mode, m, m + 2, point
+    s.channels, s.channel0 = p.red, 0
+    for i in range(3):
+        s.low[i], s.extent[i] = p.low[i], p.src[i]
+    return s
+
+
+cdef void transform_units(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t unit0, ptrdiff_t unit1,
+                          char *to, char *strip, char *column_sum) noexcept nogil:
+    """Transform the tiles of units [unit0, unit1) to to[point][tile][channel], channels rounded up to vectors.
+
+    Patches inside a channels-last image are read in place, the others from a strip.
+    """
+    cdef fc_winograd j
+    cdef fc_strip s
+    cdef fc_lane_map lanes
+    cdef const Tensor *x = &side.tensor
+    cdef ptrdiff_t unit, c, i, unit_tiles = p.box[3] // side.m
+    cdef bint inside
+    cdef Box b
+    j.m, j.tiles = side.m, unit_tiles  # tiles beyond the results, too: backward-weight adds all of them up
+    j.to_point, j.to_tile = side.point, ceil_div(side.channels, p.lanes) * p.lanes
+    s.mode = side.mode
+    lanes.cols = lanes.red = 1
+    s.src_c, s.dst_c = x.c, 1
+    for i in range(3):
+        s.src_axis[i], s.extent[i] = x.axis[i], side.extent[i]
+    for unit in range(unit0, unit1):
+        b = box_of(p.extent, p.box, p.boxes, unit)
+        for i in range(3):
+            s.lo[i] = b.origin[i + 1] + side.low[i]
+        s.count[0], s.count[1], s.count[2] = 1, side.reach, (j.tiles - 1) * side.m + side.reach
+        s.dst_axis[0], s.dst_axis[1], s.dst_axis[2] = 0, s.count[2] * p.lanes, p.lanes
+        inside = (x.c == 1 and s.lo[1] >= 0 and s.lo[2] >= 0 and s.lo[1] + s.count[1] <= side.extent[1]
+                  and s.lo[2] + s.count[2] <= side.extent[2])
+        for i in range(ceil_div(side.channels, p.lanes)):
+            c = i * p.lanes
+            j.to = to + ((unit - unit0) * unit_tiles * j.to_tile + c) * p.itemsize
+            if inside and c + p.lanes <= side.channels:
+                j.from_ = x.data + (b.origin[0] * x.n + (side.channel0 + c) * x.c + s.lo[0] * x.axis[0]
+                                    + s.lo[1] * x.axis[1] + s.lo[2] * x.axis[2]) * p.itemsize
+                j.from_row, j.from_column = x.axis[1], x.axis[2]
+            else:
+                lanes.lane0, lanes.lanes = side.channel0 + c, min(p.lanes, side.channels - c)
+                s.src, s.dst = x.data + b.origin[0] * x.n * p.itemsize, strip
+                kernels.load_lanes(&s, &lanes)
+                j.from_, j.from_row, j.from_column = strip, s.dst_axis[1], p.lanes
+            if column_sum != NULL:
+                j.column_sum = column_sum + c * p.itemsize
+                kernels.winograd_gradient(&j)
+            else:
+                kernels.winograd_input(&j)
 
 
 @cython.final
@@ -27,13 +86,15 @@ cdef class Winograd(Blocks):
     """Forward, or backward-input (``transposed``), of one shape, order and dtype."""
 
     cdef ptrdiff_t m, points, channels, unit_tiles, units, item_units, item_count, chunk
-    cdef bint resident                       # U of all blocks is kept, not transformed chunk by chunk
+    cdef bint resident                       # a thread keeps U of all blocks, not transformed chunk by chunk
+    cdef bint pack_transformed               # packed weights are U
     cdef ptrdiff_t v_point, m_point, u_point # strides between points
     cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, store_bytes, made_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
         cdef ptrdiff_t tiles, pad
         self.m, self.resident, self.chunk = blocking.winograd, blocking.resident, blocking.chunk
+        self.pack_transformed = blocking.pack_transformed
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         self.unit_tiles = self.box[3] // self.m
@@ -57,7 +118,7 @@ cdef class Winograd(Blocks):
     @property
     def packed_bytes(self):
         """Bytes of packed weights: transformed ones, or large ones as the direct tiles have them."""
-        if self.resident:
+        if self.pack_transformed:
             return line(self.transformed_size())
         return self.flag_offset() + line(self.groups * self.col_blocks)
 
@@ -65,10 +126,6 @@ cdef class Winograd(Blocks):
     def scratch_bytes(self):
         """Scratch that all threads share: none, weights are transformed by each."""
         return 0
-
-    @property
-    def share_bytes(self):
-        return self.share_size()
 
     @property
     def work_items(self):
@@ -93,14 +150,14 @@ cdef class Winograd(Blocks):
         cdef Scratch scratch = take_scratch(self.taps_bytes)
         cdef ptrdiff_t g, kb
         with nogil:
-            if not self.resident:
+            if not self.pack_transformed:
                 self.pack_share(kernels, source, target, 0, self.groups * self.col_blocks)
             else:
                 for g in range(self.groups):
                     for kb in range(self.col_blocks):
                         self.transform_block(kernels, source, NULL, g, kb, target, scratch.data)
         give_scratch(scratch)
-        return self.resident
+        return self.pack_transformed
 
     def run(self, cnp.ndarray src, cnp.ndarray w, cnp.ndarray packed, bint transformed, cnp.ndarray bias,
             cnp.ndarray dst, int activation, num_threads):
@@ -115,9 +172,11 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t items = self.item_count * self.groups * self.k_groups, size = self.share_size()
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef Scratch scratch = take_scratch(shares * size)
+        cdef fc_master master = fc_this_thread()
         with nogil:
             # Items are disjoint units x column blocks of dst.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+                fc_settle(&master)
                 self.share(kernels, &x, &y, raw, taps, ready, b, <fc_activation>activation, scratch.data + t * size,
                            items * t // shares, items * (t + 1) // shares)
         give_scratch(scratch)
@@ -133,6 +192,7 @@ cdef class Winograd(Blocks):
         cdef char *v = private
         cdef char *u = v + self.v_bytes + self.m_bytes
         cdef ptrdiff_t item, g, part, unit0, unit1, kb, loaded = -1
+        cdef Side side = input_side(self, x, self.m, self.v_point)
         cdef char *made = private + self.share_size() - self.made_bytes
         for kb in range(self.made_bytes):
             made[kb] = 0
@@ -143,7 +203,8 @@ cdef class Winograd(Blocks):
             part = item // self.item_count // self.groups
             if loaded != item % (self.item_count * self.groups):
                 loaded = item % (self.item_count * self.groups)
-                self.transform_input(kernels, x, g, unit0, unit1, v, u + self.u_bytes + self.taps_bytes)
+                side.channel0 = g * self.red
+                transform_units(kernels, self, &side, unit0, unit1, v, u + self.u_bytes + self.taps_bytes, NULL)
             for kb in range(self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups):
                 if self.resident and ready == NULL and not made[g * self.col_blocks + kb]:
                     made[g * self.col_blocks + kb] = 1
@@ -191,45 +252,6 @@ cdef class Winograd(Blocks):
                                  u + c0 * width * self.itemsize, self.red * width + 16, taps)
             c0 += self.chunk
 
-    # ------------------------------------------------------------ input
-
-    cdef void transform_input(self, const fc_kernels *kernels, const Tensor *x, ptrdiff_t g, ptrdiff_t unit0,
-                              ptrdiff_t unit1, char *v, char *strip) noexcept nogil:
-        """V of units [unit0, unit1) and all channels of group g."""
-        cdef fc_winograd j
-        cdef fc_strip s
-        cdef fc_lane_map lanes
-        cdef ptrdiff_t unit, c, i
-        cdef bint inside
-        cdef Box b
-        j.m, j.to_point, j.to_tile = self.m, self.v_point, self.channels
-        s.mode = self.mode
-        lanes.cols = lanes.red = 1
-        s.src_c, s.dst_c = x.c, 1
-        for i in range(3):
-            s.src_axis[i], s.extent[i] = x.axis[i], self.src[i]
-        for unit in range(unit0, unit1):
-            b = box_of(self.extent, self.box, self.boxes, unit)
-            j.tiles = ceil_div(b.count[3], self.m)
-            s.lo[0], s.lo[1], s.lo[2] = b.origin[1], b.origin[2] + self.low[1], b.origin[3] + self.low[2]
-            s.count[0], s.count[1], s.count[2] = 1, self.m + 2, j.tiles * self.m + 2
-            s.dst_axis[0], s.dst_axis[1], s.dst_axis[2] = 0, s.count[2] * self.lanes, self.lanes
-            inside = (x.c == 1 and s.lo[1] >= 0 and s.lo[2] >= 0 and s.lo[1] + s.count[1] <= self.src[1]
-                      and s.lo[2] + s.count[2] <= self.src[2])
-            for i in range(self.channels // self.lanes):
-                c = i * self.lanes
-                j.to = v + ((unit - unit0) * self.unit_tiles * self.channels + c) * self.itemsize
-                if inside and c + self.lanes <= self.red:
-                    j.from_ = x.data + (b.origin[0] * x.n + (g * self.red + c) * x.c + s.lo[0] * x.axis[0]
-                                        + s.lo[1] * x.axis[1] + s.lo[2] * x.axis[2]) * self.itemsize
-                    j.from_row, j.from_column = x.axis[1], x.axis[2]
-                else:
-                    lanes.lane0, lanes.lanes = g * self.red + c, min(self.lanes, self.red - c)
-                    s.src, s.dst = x.data + b.origin[0] * x.n * self.itemsize, strip
-                    kernels.load_lanes(&s, &lanes)
-                    j.from_, j.from_row, j.from_column = strip, s.dst_axis[1], self.lanes
-                kernels.winograd_input(&j)
-
     # ------------------------------------------------------------ products and output
 
     cdef void block_of_item(self, const fc_kernels *kernels, const Tensor *y, const char *raw, const char *packed,
@@ -245,7 +267,7 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t *crow = row + tiles
         for t in range(tiles):
             row[t], crow[t] = t * self.channels, t * width
-        if self.resident:
+        if self.resident or ready != NULL:
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
             self.products(kernels, v, u, self.red * width + 16, m, row, crow, tiles, 0, self.red, width)
         else:
@@ -297,7 +319,7 @@ cdef class Winograd(Blocks):
             j.to, j.to_row, j.to_column = rows, b.count[3] * width, width
             kernels.winograd_output(&j)
             if activation > FC_RELU6:
-                kernels.activate(activation, rows, rows, b.count[2] * b.count[3] * width)
+                kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows, b.count[2] * b.count[3] * width)
             r.x, r.count[0], r.count[1], r.count[2] = to, 1, b.count[2], b.count[3]
             r.x_axis[0], r.x_axis[1], r.x_axis[2] = y.axis[0], y.axis[1], y.axis[2]
             kernels.store_rows(&r)

@@ -1,0 +1,8 @@
+import pytest
+from rows import each_row
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@each_row("conv")
+def test_conv(time_row, case, op, order, dtype):
+    time_row(case, op, dtype, order)

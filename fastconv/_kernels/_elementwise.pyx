@@ -1,0 +1,168 @@
+"""Drivers of the elementwise functions and of softmax.
+
+a. Arrays come in one memory layout (fastconv/checks.py sees to that), so they are runs of elements here.
+b. Every parallel loop runs over shares: share t of T does the work items [n * t / T, n * (t + 1) / T). An
+   item is a fixed number of elements, or of whole softmax vectors: items don't depend on T, nor do the bits.
+c. Arithmetic flushes subnormals inside the region; functions that select (relu, relu6) pass them on.
+"""
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport uint8_t, uint64_t
+
+from fastconv._kernels._runtime cimport (
+    FC_RELU, FC_RELU6, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_current, fc_kernels, fc_master, fc_settle,
+    fc_softmax, fc_this_thread, shares_of,
+)
+
+cnp.import_array()
+
+cdef enum:
+    CHUNK = 16 * 1024       # elements of a work item: operands and result stay in L2
+    EXP_FLOPS = 40          # what an element of a function with an exponential costs
+
+cdef struct Flat:
+    # Operands and result of an elementwise function: bytes of element 0.
+    const char *x
+    const char *saved
+    const uint8_t *mask
+    char *y
+    fc_activation activation
+    double factor           # leaky_relu's slope, dropout's scale
+    bint flush
+
+
+ctypedef void (*run_item)(const fc_kernels *, const Flat *, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+
+cdef const fc_kernels *kernels_for(cnp.ndarray x) noexcept:
+    return fc_current(cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
+
+
+cdef void forward_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, ptrdiff_t n) noexcept nogil:
+    kernels.activate(f.activation, f.factor, f.x + at * kernels.itemsize, f.y + at * kernels.itemsize, n)
+
+
+cdef void backward_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, ptrdiff_t n) noexcept nogil:
+    kernels.activate_backward(f.activation, f.factor, f.x + at * kernels.itemsize, f.saved + at * kernels.itemsize,
+                              f.y + at * kernels.itemsize, n)
+
+
+cdef void masked_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, ptrdiff_t n) noexcept nogil:
+    kernels.scale_kept(f.x + at * kernels.itemsize, f.mask + at, f.factor, f.y + at * kernels.itemsize, n)
+
+
+cdef void flat_share(const fc_kernels *kernels, run_item run, const Flat *f, ptrdiff_t size, ptrdiff_t item0,
+                     ptrdiff_t item1) noexcept nogil:
+    cdef ptrdiff_t item
+    cdef uint64_t state = kernels.enter() if f.flush else 0
+    for item in range(item0, item1):
+        run(kernels, f, item * CHUNK, min(CHUNK, size - item * CHUNK))
+    if f.flush:
+        kernels.leave(state)
+
+
+cdef int run_flat(const fc_kernels *kernels, run_item run, const Flat *f, ptrdiff_t size, double cost,
+                  num_threads) except -1:
+    """`cost`: FLOPs, or bytes moved, of an element."""
+    cdef ptrdiff_t items = (size + CHUNK - 1) // CHUNK
+    cdef Py_ssize_t shares = shares_of(num_threads, items, cost * size), t
+    cdef fc_master master = fc_this_thread()
+    with nogil:
+        # Items are disjoint runs of the result.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
+            flat_share(kernels, run, f, size, items * t // shares, items * (t + 1) // shares)
+    return 0
+
+
+cdef double cost_of(fc_activation activation, ptrdiff_t itemsize) noexcept:
+    return EXP_FLOPS if activation in (FC_SIGMOID, FC_TANH, FC_SILU) else 2 * itemsize
+
+
+def activate(int activation, double slope, cnp.ndarray x, cnp.ndarray y, num_threads):
+    """y = activation(x); y may be x."""
+    cdef const fc_kernels *kernels = kernels_for(x)
+    cdef Flat f
+    f.x, f.y = <const char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(y)
+    f.activation, f.factor = <fc_activation>activation, slope
+    f.flush = f.activation != FC_RELU and f.activation != FC_RELU6
+    run_flat(kernels, forward_item, &f, cnp.PyArray_SIZE(x), cost_of(f.activation, kernels.itemsize), num_threads)
+
+
+def activate_backward(int activation, double slope, cnp.ndarray dy, cnp.ndarray saved, cnp.ndarray dx, num_threads):
+    """dx = dy * activation'; dx may be dy or saved."""
+    cdef const fc_kernels *kernels = kernels_for(dy)
+    cdef Flat f
+    f.x, f.saved = <const char *>cnp.PyArray_DATA(dy), <const char *>cnp.PyArray_DATA(saved)
+    f.y = <char *>cnp.PyArray_DATA(dx)
+    f.activation, f.factor = <fc_activation>activation, slope
+    f.flush = f.activation != FC_RELU and f.activation != FC_RELU6
+    run_flat(kernels, backward_item, &f, cnp.PyArray_SIZE(dy), cost_of(f.activation, kernels.itemsize), num_threads)
+
+
+def scale_kept(cnp.ndarray x, cnp.ndarray mask, double scale, cnp.ndarray y, num_threads):
+    """y = x * scale where the mask (bool) is set, else 0."""
+    cdef const fc_kernels *kernels = kernels_for(x)
+    cdef Flat f
+    f.x, f.y, f.mask = <const char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(y), <uint8_t *>cnp.PyArray_DATA(mask)
+    f.factor, f.flush = scale, True
+    run_flat(kernels, masked_item, &f, cnp.PyArray_SIZE(x), 2 * kernels.itemsize, num_threads)
+
+
+# ---------------------------------------------------------------- softmax
+
+cdef void softmax_share(const fc_kernels *kernels, const fc_softmax *shape, bint backward, ptrdiff_t per_item,
+                        ptrdiff_t items_across, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+    """Work items [item0, item1): `items_across` of them share one block of len * step elements."""
+    cdef fc_softmax s = shape[0]
+    cdef uint64_t state = kernels.enter()
+    cdef ptrdiff_t item, first, at
+    for item in range(item0, item1):
+        first = item % items_across * per_item
+        s.count = min(per_item, shape.count - first)
+        at = (item // items_across * shape.len * shape.step
+              + (first * shape.len if shape.step == 1 else first)) * kernels.itemsize
+        s.x, s.y = <const char *>shape.x + at, <char *>shape.y + at
+        if backward:
+            s.dy = <const char *>shape.dy + at
+            kernels.softmax_backward(&s)
+        else:
+            kernels.softmax(&s)
+    kernels.leave(state)
+
+
+cdef int run_softmax(const fc_kernels *kernels, fc_softmax *s, bint backward, ptrdiff_t outer, ptrdiff_t inner,
+                     num_threads) except -1:
+    """(outer, len, inner) elements: rows where inner is 1, else `inner` columns in each of `outer` blocks."""
+    cdef ptrdiff_t blocks = 1 if inner == 1 else outer
+    cdef ptrdiff_t line = 128 // kernels.itemsize   # columns of an item are whole pairs of cache lines
+    cdef ptrdiff_t per_item = max(1, CHUNK // s.len), across
+    s.step, s.count = inner, outer if inner == 1 else inner
+    if inner > 1:
+        per_item = max(line, per_item // line * line)
+    across = (s.count + per_item - 1) // per_item
+    cdef ptrdiff_t items = blocks * across
+    cdef Py_ssize_t shares = shares_of(num_threads, items, <double>EXP_FLOPS * outer * s.len * inner), t
+    cdef fc_master master = fc_this_thread()
+    with nogil:
+        # Items are disjoint sets of softmax vectors.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
+            softmax_share(kernels, s, backward, per_item, across, items * t // shares, items * (t + 1) // shares)
+    return 0
+
+
+def softmax(cnp.ndarray x, cnp.ndarray y, ptrdiff_t outer, ptrdiff_t length, ptrdiff_t inner, bint logarithm,
+            num_threads):
+    """Softmax of (outer, length, inner) elements along the middle axis; y may be x."""
+    cdef fc_softmax s
+    s.x, s.dy, s.y, s.len, s.logarithm = cnp.PyArray_DATA(x), NULL, cnp.PyArray_DATA(y), length, logarithm
+    run_softmax(kernels_for(x), &s, False, outer, inner, num_threads)
+
+
+def softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx, ptrdiff_t outer, ptrdiff_t length,
+                     ptrdiff_t inner, bint logarithm, num_threads):
+    """dx from dy and the output y; dx may be either."""
+    cdef fc_softmax s
+    s.x, s.dy, s.y, s.len, s.logarithm = cnp.PyArray_DATA(y), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), length, logarithm
+    run_softmax(kernels_for(dy), &s, True, outer, inner, num_threads)

@@ -1,0 +1,208 @@
+"""Drivers of batch normalisation: sums per channel, and scale and shift per channel.
+
+a. Arrays are channels-first or channels-last without gaps; all arrays of a call have one order.
+b. Work items are boxes of about CHUNK elements, fixed by the shape. Channels-first: one channel of some
+   images, or a piece of one image. Channels-last: some pixels of at most WIDEST channels.
+c. Each box stores the sums of its channels in slots of its own; the slots of a channel are joined in the
+   order of the boxes, so the bits don't depend on the threads. The slots take at most 1/4096 of x and
+   16 bytes a channel (channels-first), MOST_PARTS * 16 bytes a channel (channels-last).
+"""
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.stdint cimport uint64_t
+import numpy as np
+
+from fastconv._kernels._runtime cimport (
+    Scratch, fc_channels, fc_current, fc_kernels, fc_master, fc_settle, fc_this_thread, give_scratch, shares_of,
+    take_scratch,
+)
+from fastconv._kernels._tensor cimport ceil_div
+
+cnp.import_array()
+
+cdef enum:
+    CHUNK = 16 * 1024
+    WIDEST = 256
+    MOST_PARTS = 256
+
+
+cdef struct ChannelBoxes:
+    # How (n, channels, pixels) elements fall into boxes. A part holds some elements of every channel.
+    ptrdiff_t channels
+    ptrdiff_t rows, per_part    # rows (images, or pixels of all images) and how many of them a part holds
+    ptrdiff_t length, piece     # elements of a row, and how many of them a box takes
+    ptrdiff_t pieces            # boxes in a row
+    ptrdiff_t parts             # slots of a channel
+    ptrdiff_t items
+    bint by_column
+
+
+cdef ChannelBoxes channel_boxes(cnp.ndarray x, bint channels_last) noexcept:
+    cdef ChannelBoxes b
+    cdef ptrdiff_t n = cnp.PyArray_DIM(x, 0), pixels = 1
+    cdef int i
+    for i in range(2, cnp.PyArray_NDIM(x)):
+        pixels *= cnp.PyArray_DIM(x, i)
+    b.channels = cnp.PyArray_DIM(x, 1)
+    b.by_column = (channels_last or pixels == 1) and b.channels > 1
+    if b.by_column:
+        b.rows, b.length = n * pixels, b.channels
+        b.piece = min(b.length, WIDEST)
+        b.per_part = max(CHUNK // b.piece, ceil_div(b.rows, MOST_PARTS))
+        b.pieces = ceil_div(b.length, b.piece)
+        b.parts = ceil_div(b.rows, b.per_part)
+        b.items = b.parts * b.pieces
+    else:
+        b.rows, b.length = n, pixels
+        b.piece = ceil_div(pixels, ceil_div(pixels, CHUNK))
+        b.pieces = ceil_div(pixels, b.piece)
+        b.per_part = max(1, CHUNK // pixels)
+        b.parts = ceil_div(n, b.per_part) * b.pieces
+        b.items = b.parts * b.channels
+    return b
+
+
+cdef inline ptrdiff_t part_rows(const ChannelBoxes *b, ptrdiff_t part) noexcept nogil:
+    """Rows of a part, or of the images that a part has a piece of."""
+    if not b.by_column:
+        part //= b.pieces
+    return min(b.per_part, b.rows - part * b.per_part)
+
+
+cdef inline ptrdiff_t part_size(const ChannelBoxes *b, ptrdiff_t part) noexcept nogil:
+    """Elements of each channel in a part."""
+    if b.by_column:
+        return part_rows(b, part)
+    return part_rows(b, part) * min(b.piece, b.length - part % b.pieces * b.piece)
+
+
+cdef void boxes_share(const fc_kernels *kernels, const ChannelBoxes *b, const fc_channels *whole, ptrdiff_t item0,
+                      ptrdiff_t item1) noexcept nogil:
+    """Run channel_sums (where there are sums to store) or channel_scale on boxes [item0, item1)."""
+    cdef fc_channels c = whole[0]
+    cdef uint64_t state = kernels.enter()
+    cdef ptrdiff_t item, part, channel, at, size = kernels.itemsize
+    c.by_column = b.by_column
+    c.row = b.length if b.by_column else b.length * b.channels
+    for item in range(item0, item1):
+        if b.by_column:
+            part, channel = item // b.pieces, item % b.pieces * b.piece
+            at = part * b.per_part * b.length + channel
+            c.len = min(b.piece, b.length - channel)
+        else:
+            part, channel = item // b.channels, item % b.channels
+            at = (part // b.pieces * b.per_part * b.channels + channel) * b.length + part % b.pieces * b.piece
+            c.len = min(b.piece, b.length - part % b.pieces * b.piece)
+        c.rows = part_rows(b, part)
+        c.x = <const char *>whole.x + at * size if whole.x != NULL else NULL
+        c.dy = <const char *>whole.dy + at * size if whole.dy != NULL else NULL
+        c.mean = <const char *>whole.mean + channel * size if whole.mean != NULL else NULL
+        if whole.sums != NULL:
+            c.sums = whole.sums + 2 * (part * b.channels + channel)
+            kernels.channel_sums(&c)
+        else:
+            c.y = <char *>whole.y + at * size
+            c.scale = <const char *>whole.scale + channel * size
+            c.slope = <const char *>whole.slope + channel * size if whole.slope != NULL else NULL
+            c.shift = <const char *>whole.shift + channel * size if whole.shift != NULL else NULL
+            kernels.channel_scale(&c)
+    kernels.leave(state)
+
+
+cdef int run_boxes(const fc_kernels *kernels, const ChannelBoxes *b, const fc_channels *whole, num_threads) except -1:
+    cdef double moved = 2.0 * b.rows * b.length * kernels.itemsize * (1 if b.by_column else b.channels)
+    cdef Py_ssize_t shares = shares_of(num_threads, b.items, moved), t
+    cdef fc_master master = fc_this_thread()
+    with nogil:
+        # ChannelBoxes are disjoint, and so are their slots and their parts of the result.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
+            boxes_share(kernels, b, whole, b.items * t // shares, b.items * (t + 1) // shares)
+    return 0
+
+
+cdef void join_moments(const ChannelBoxes *b, const double *slots, double *mean, double *squares) noexcept nogil:
+    """Mean and sum of squares around it of each channel, from those of its parts (Chan et al. 1979)."""
+    cdef ptrdiff_t part, c
+    cdef double size, total = 0, weight, delta
+    for c in range(b.channels):
+        mean[c] = squares[c] = 0
+    for part in range(b.parts):
+        size = part_size(b, part)
+        weight = size / (total + size)
+        for c in range(b.channels):
+            delta = slots[2 * (part * b.channels + c)] - mean[c]
+            mean[c] = mean[c] + delta * weight
+            squares[c] = squares[c] + slots[2 * (part * b.channels + c) + 1] + delta * delta * total * weight
+        total = total + size
+
+
+cdef void join_sums(const ChannelBoxes *b, const double *slots, double *first, double *second) noexcept nogil:
+    cdef ptrdiff_t part, c
+    for c in range(b.channels):
+        first[c] = second[c] = 0
+    for part in range(b.parts):
+        for c in range(b.channels):
+            first[c] = first[c] + slots[2 * (part * b.channels + c)]
+            second[c] = second[c] + slots[2 * (part * b.channels + c) + 1]
+
+
+cdef tuple sums_of(cnp.ndarray x, fc_channels *whole, bint channels_last, num_threads):
+    """Two float64 arrays of sums per channel, as channel_sums describes them."""
+    cdef const fc_kernels *kernels = fc_current(cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
+    cdef ChannelBoxes b = channel_boxes(x, channels_last)
+    cdef cnp.ndarray first = np.empty(b.channels), second = np.empty(b.channels)
+    cdef double *first_data = <double *>cnp.PyArray_DATA(first)
+    cdef double *second_data = <double *>cnp.PyArray_DATA(second)
+    cdef Scratch slots = take_scratch(2 * b.parts * b.channels * sizeof(double))
+    whole.sums = <double *>slots.data
+    run_boxes(kernels, &b, whole, num_threads)
+    if whole.dy == NULL:
+        join_moments(&b, whole.sums, first_data, second_data)
+    else:
+        join_sums(&b, whole.sums, first_data, second_data)
+    give_scratch(slots)
+    return first, second
+
+
+cdef fc_channels no_channels() noexcept:
+    cdef fc_channels c
+    c.x, c.dy, c.y, c.mean, c.scale, c.slope, c.shift, c.sums = NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    c.rows = c.len = c.row = c.by_column = 0
+    return c
+
+
+def moments(cnp.ndarray x, bint channels_last, num_threads):
+    """(mean, sum of squares around it) of each channel, in float64."""
+    cdef fc_channels whole = no_channels()
+    whole.x = cnp.PyArray_DATA(x)
+    return sums_of(x, &whole, channels_last, num_threads)
+
+
+def gradient_sums(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, bint channels_last, num_threads):
+    """(sum of dy, sum of dy * (x - mean)) of each channel, in float64; mean has x's dtype."""
+    cdef fc_channels whole = no_channels()
+    whole.x, whole.dy, whole.mean = cnp.PyArray_DATA(x), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(mean)
+    return sums_of(x, &whole, channels_last, num_threads)
+
+
+def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift, bint channels_last,
+              num_threads):
+    """y = scale * (x - mean) + shift per channel."""
+    cdef ChannelBoxes b = channel_boxes(x, channels_last)
+    cdef fc_channels whole = no_channels()
+    whole.x, whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+    whole.mean, whole.scale, whole.shift = cnp.PyArray_DATA(mean), cnp.PyArray_DATA(scale), cnp.PyArray_DATA(shift)
+    run_boxes(fc_current(cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64), &b, &whole, num_threads)
+
+
+def normalise_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray mean, cnp.ndarray scale,
+                       cnp.ndarray slope, cnp.ndarray shift, bint channels_last, num_threads):
+    """dx = scale * dy + slope * (x - mean) + shift per channel; scale * dy alone where x is None."""
+    cdef ChannelBoxes b = channel_boxes(dy, channels_last)
+    cdef fc_channels whole = no_channels()
+    whole.dy, whole.y, whole.scale = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), cnp.PyArray_DATA(scale)
+    if x is not None:
+        whole.x, whole.mean = cnp.PyArray_DATA(x), cnp.PyArray_DATA(mean)
+        whole.slope, whole.shift = cnp.PyArray_DATA(slope), cnp.PyArray_DATA(shift)
+    run_boxes(fc_current(cnp.PyArray_TYPE(dy) == cnp.NPY_FLOAT64), &b, &whole, num_threads)

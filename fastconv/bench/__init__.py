@@ -1,0 +1,16 @@
+"""The benchmark suite: what `fastconv bench` runs.
+
+- `shapes`: the layers, as data; `problems`: a layer with op, dtype and memory order, and its arrays
+- `contenders`: this package and the NumPy baseline; `peers`: optional rivals
+- `naive`: the NumPy baseline; `loops`: plain Python
+- `verify`: is a result right, by sampled float64 dot products
+- `timing`: interleaved rounds, medians, intervals; `machine`: FMA peak and copy bandwidth, measured by the run
+- `suite` joins them row by row; `report` writes text and JSON; `command` is the command line
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `fastconv bench` with these arguments (default: those of the process) and return its exit code."""
+    from .command import main as run_command
+
+    return run_command(argv)

@@ -1,0 +1,163 @@
+"""`fastconv bench`: its options, and the run from the first measurement to the report."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from .. import get_num_threads, threads
+from ..console import Progress, table
+from . import machine
+from .contenders import Contender, ContenderUnavailable, Fastconv, FastconvGivenOut, VectorisedNumPy
+from .peers import PEERS
+from .problems import DTYPES, OPS, ORDERS
+from .report import Report
+from .shapes import SUITE, Case, select
+from .suite import Row, RowKey, row_keys, run
+from .timing import QUICK, Schedule
+
+BUSY = 0.05
+"""Of all CPUs: where others take more, figures can't be trusted. A BLAS thread that waits for its turn costs its rival
+threads whole time slices, and a baseline that is slowed down flatters us."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return 0, or 1 where a result was wrong, or 2 where nothing could be run."""
+    options = _parser().parse_args(argv)
+    if options.list:
+        print(_listing(options.rows))
+        return 0
+    keys = row_keys(options.rows, options.ops, options.dtype, options.order)
+    if not keys:
+        return _refuse("no row matches; see --list")
+    ours = Fastconv(options.algorithm)
+    rivals = (VectorisedNumPy(), *(PEERS[name]() for name in options.against))
+    contenders = (ours, FastconvGivenOut(options.algorithm), *rivals)
+    if options.json:
+        try:
+            options.json.open("a").close()  # better refused now than after the run
+        except OSError as error:
+            return _refuse(f"{options.json}: {error.strerror}")
+    count = options.threads or get_num_threads()
+    try:
+        for contender in contenders:
+            contender.start(count)
+    except ContenderUnavailable as missing:
+        return _refuse(str(missing))
+
+    schedule = QUICK if options.quick else Schedule()
+    with threads(count):
+        limits = machine.measure(count, options.dtype)
+        neighbours = machine.Neighbours()
+        rows, interrupted = _collect(keys, ours, contenders, schedule)
+    if not rows:
+        return _refuse(f"algorithm {options.algorithm!r} can serve none of the rows")
+    report = Report(
+        machine=limits,
+        disturbance=neighbours.cores(),
+        versions={contender.name: contender.version() for contender in (ours, *rivals)},
+        settings={"schedule": asdict(schedule), "quick": options.quick, "algorithm": options.algorithm},
+        rivals=rivals,
+        rows=tuple(rows),
+    )
+    print(report.text())
+    if options.json:
+        report.write_json(options.json)
+    if report.disturbance is not None and report.disturbance > BUSY * limits.cores:
+        taken = f"{report.disturbance:.2f} of {limits.cores} CPUs"
+        print(f"fastconv bench: other work took {taken} meanwhile; don't quote this run", file=sys.stderr)
+    if interrupted:
+        return 130
+    return int(any(row.wrong for row in rows))
+
+
+def _collect(
+    keys: Sequence[RowKey], ours: Fastconv, contenders: Sequence[Contender], schedule: Schedule
+) -> tuple[list[Row], bool]:
+    """The rows, and whether the user cut them short: what is done by then is still reported."""
+    rows: list[Row] = []
+    with Progress(len(keys), "bench") as progress:
+        try:
+            for row in run(keys, ours, contenders, schedule):
+                rows.append(row)
+                progress.advance(row.name)
+        except KeyboardInterrupt:
+            return rows, True
+    return rows, False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fastconv bench",
+        description="Verify and time convolution, pooling and ReLU on layers of published networks, in turns with "
+        "vectorised NumPy and, if asked, with other libraries.",
+        epilog="Leave the machine alone while it runs. A full run takes some minutes; --quick is for a first look.",
+    )
+    parser.add_argument(
+        "--rows", metavar="REGEX", type=_cases, default=SUITE, help="rows with this in their name, e.g. 'resnet.*3x3'"
+    )
+    parser.add_argument("--ops", type=_list_of(OPS), default=OPS, help=f"of {','.join(OPS)} (default: all)")
+    parser.add_argument(
+        "--dtype", type=_list_of(DTYPES), default=("float32",), help="float32 (default), float64 or both"
+    )
+    parser.add_argument(
+        "--order",
+        type=_list_of(ORDERS),
+        default=("channels_first",),
+        help="channels_first (default), channels_last or both",
+    )
+    parser.add_argument(
+        "--algorithm", default="auto", help="of the convolutions (default: auto); rows it can't serve are left out"
+    )
+    parser.add_argument("--threads", type=_threads, help="default: what the package would use")
+    parser.add_argument("--against", type=_list_of(tuple(PEERS)), default=(), help=f"of {','.join(PEERS)}")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE")
+    parser.add_argument("--quick", action="store_true", help="six short rounds a row: not for quoting")
+    parser.add_argument("--list", action="store_true", help="print the rows and stop")
+    return parser
+
+
+def _list_of(names: Sequence[str]):
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(names) if text in ("all", "both") else tuple(text.split(","))
+        unknown = [name for name in chosen if name not in names]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(names)}")
+        return tuple(dict.fromkeys(chosen))
+
+    return parse
+
+
+def _cases(pattern: str) -> tuple[Case, ...]:
+    try:
+        return select(pattern)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{pattern!r} is not a regular expression: {error}") from None
+
+
+def _threads(text: str) -> int:
+    count = int(text) if text.isdecimal() else 0
+    if not 1 <= count <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 1024")
+    return count
+
+
+def _refuse(message: str) -> int:
+    print(f"fastconv bench: {message}", file=sys.stderr)
+    return 2
+
+
+def _listing(cases: Sequence[Case]) -> str:
+    rows = [["row", "x", "w", "MFLOP", "ops"]]
+    for case in cases:
+        shapes = (case.x_shape, getattr(case, "w_shape", ()))
+        cells = ("x".join(map(str, shape)) or "-" for shape in shapes)
+        rows.append([case.name, *cells, f"{case.flops / 1e6:.4g}", ",".join(case.ops)])
+    return f"{table(rows)}\n{len(cases)} of {len(SUITE)} layers"

@@ -1,0 +1,164 @@
+"""Who takes part: this package, the NumPy baseline, and the base class of every rival (see `peers`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import fastconv
+
+from . import naive
+from .problems import Problem
+
+CONV_OPS = {"forward": "forward", "dx": "backward_input", "dw": "backward_weight"}
+
+
+class ContenderUnavailable(Exception):
+    """The contender can't take part here; the message is one sentence for the user."""
+
+
+class Contender:
+    """Somebody who can solve problems.
+
+    `prepare` does what a user does once, outside the clock: convert the operands, run the forward pass whose indices a
+    backward pass needs. The callable that it returns is what is timed and verified; its results are compared through
+    `to_numpy`.
+    """
+
+    name: str
+    rival_of = "fastconv"
+    """The contender of ours that meets it on the same terms: ratios are taken against this one."""
+
+    def start(self, threads: int) -> None:
+        """Load the library and give it `threads` threads; raise `ContenderUnavailable` where that is impossible."""
+
+    def version(self) -> str:
+        raise NotImplementedError
+
+    def prepare(self, problem: Problem) -> Callable[[], Any] | None:
+        """Return the call to be timed, None if this contender has nothing for the problem."""
+        raise NotImplementedError
+
+    def to_numpy(self, result: Any) -> np.ndarray:
+        return result
+
+
+class Fastconv(Contender):
+    """Plain calls of the public functions; every call returns a fresh array."""
+
+    name = "fastconv"
+
+    def __init__(self, algorithm: str = "auto"):
+        self.algorithm = algorithm
+
+    def version(self) -> str:
+        return fastconv.__version__
+
+    def prepare(self, problem: Problem) -> Callable[..., Any] | None:
+        """None where a named algorithm can't serve; the number of threads is that of the surrounding `threads`."""
+        case, operands = problem.case, problem.operands
+        rank = f"{len(case.x_shape) - 2}d"
+        if case.family == "conv":
+            return self._conv(problem, rank) if self._serves(problem) else None
+        if case.family == "max_pool":
+            return self._max_pool(problem, rank)
+        if case.family == "avg_pool":
+            return self._avg_pool(problem, rank)
+        forward = getattr(fastconv, case.family)
+        backward = getattr(fastconv, f"{case.family}_backward")
+        if problem.op == "forward":
+            return lambda **out: forward(operands["x"], **out)
+        return lambda **out: backward(operands["dy"], operands["x"], **out)
+
+    def plan(self, problem: Problem) -> str:
+        """The algorithm that the timed call takes, by the package's own account; empty where there is no choice."""
+        case = problem.case
+        if case.family != "conv":
+            return ""
+        plan = fastconv.explain_conv(
+            case.x_shape,
+            case.w_shape,
+            op=CONV_OPS[problem.op],
+            dtype=problem.dtype,
+            memory_order=problem.order,
+            algorithm=self.algorithm,
+            **self._geometry(problem),
+        )
+        return plan.algorithm
+
+    def _serves(self, problem: Problem) -> bool:
+        if self.algorithm in ("auto", "direct"):
+            return True
+        case, op = problem.case, CONV_OPS[problem.op]
+        return self.algorithm in fastconv.conv_algorithms(case.x_shape, case.w_shape, op=op, **self._geometry(problem))
+
+    @staticmethod
+    def _geometry(problem: Problem) -> dict[str, Any]:
+        return {name: getattr(problem.case, name) for name in ("stride", "padding", "dilation", "groups")}
+
+    def _conv(self, problem: Problem, rank: str) -> Callable[..., Any]:
+        operands = problem.operands
+        arguments = self._geometry(problem) | {"algorithm": self.algorithm}
+        if problem.op == "forward":
+            function, args = f"conv{rank}", (operands["x"], operands["w"])
+        elif problem.op == "dx":
+            function, args = f"conv{rank}_backward_input", (operands["dy"], operands["w"], problem.result_shape)
+        else:
+            function, args = f"conv{rank}_backward_weight", (operands["dy"], operands["x"], problem.result_shape)
+        call = getattr(fastconv, function)
+        return lambda **out: call(*args, **arguments, **out)
+
+    def _max_pool(self, problem: Problem, rank: str) -> Callable[..., Any]:
+        case, x = problem.case, problem.operands["x"]
+        window = (case.kernel, case.stride, case.padding)
+        forward = getattr(fastconv, f"max_pool{rank}")
+        if problem.op == "forward":
+            return lambda **out: forward(x, *window, **out)
+        backward = getattr(fastconv, f"max_pool{rank}_backward")
+        _, indices = forward(x, *window, return_indices=True)
+        return lambda **out: backward(problem.operands["dy"], x, *window, indices=indices, **out)
+
+    def _avg_pool(self, problem: Problem, rank: str) -> Callable[..., Any]:
+        case = problem.case
+        window = (case.kernel, case.stride, case.padding)
+        if problem.op == "forward":
+            forward = getattr(fastconv, f"avg_pool{rank}")
+            return lambda **out: forward(problem.operands["x"], *window, **out)
+        backward = getattr(fastconv, f"avg_pool{rank}_backward")
+        return lambda **out: backward(problem.operands["dy"], case.x_shape, *window, **out)
+
+
+class FastconvGivenOut(Fastconv):
+    """The same calls writing into one array again and again: what is left when no result costs page faults."""
+
+    name = "fastconv out="
+
+    def prepare(self, problem: Problem) -> Callable[[], Any] | None:
+        takes_out = problem.case.family == "conv" or problem.op == "forward"
+        call = super().prepare(problem) if takes_out else None
+        if call is None:
+            return None
+        out = problem.new_result()
+        return lambda: call(out=out)
+
+
+class VectorisedNumPy(Contender):
+    """The naive baseline that people write: `sliding_window_view` and `tensordot`, multi-threaded where the BLAS is."""
+
+    name = "numpy"
+
+    def start(self, threads: int) -> None:
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError:
+            self.blas_threads = "all"
+        else:
+            threadpool_limits(threads, user_api="blas")
+            self.blas_threads = str(threads)
+
+    def version(self) -> str:
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return f"{np.__version__} ({blas['name']} {blas.get('version', '')}, threads: {self.blas_threads})"
+
+    def prepare(self, problem: Problem) -> Callable[[], Any]:
+        return naive.vectorised(problem)

@@ -1,0 +1,261 @@
+"""The rows of the benchmark as data: layers of published networks, under the names that their papers give them.
+
+A *case* is one layer at one batch size. It knows its shapes and what it costs, and nothing about dtype, memory order,
+arrays or who computes it: `problems.make` adds those. A new row is one line in a table below.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a window; output `o` and tap `t` meet at input `o * stride + t * dilation - padding`."""
+
+    size: int
+    taps: int
+    stride: int
+    padding: int
+    dilation: int
+
+    @property
+    def reach(self) -> int:
+        """Input positions from the first tap to the last, both included."""
+        return self.dilation * (self.taps - 1) + 1
+
+    @property
+    def out(self) -> int:
+        return (self.size + 2 * self.padding - self.reach) // self.stride + 1
+
+
+@dataclass(frozen=True)
+class ConvCase:
+    """A convolution layer. Geometry is an int, or a tuple with one per spatial axis."""
+
+    name: str
+    source: str
+    x_shape: tuple[int, ...]  # n c *spatial
+    w_shape: tuple[int, ...]  # k c/groups *kernel
+    stride: int | tuple[int, ...] = 1
+    padding: int | tuple[int, ...] = 0
+    dilation: int | tuple[int, ...] = 1
+    groups: int = 1
+
+    family: ClassVar[str] = "conv"
+    ops: ClassVar[tuple[str, ...]] = ("forward", "dx", "dw")
+    memory_bound: ClassVar[bool] = False
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return _axes(self.x_shape[2:], self.w_shape[2:], self.stride, self.padding, self.dilation)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return (self.x_shape[0], self.w_shape[0], *(axis.out for axis in self.axes))
+
+    @property
+    def flops(self) -> int:
+        """Of the direct algorithm, padding taps counted, multiply and add apart; the same for all three ops."""
+        return 2 * math.prod(self.y_shape) * math.prod(self.w_shape[1:])
+
+
+@dataclass(frozen=True)
+class PoolCase:
+    """A max or average pooling layer."""
+
+    name: str
+    source: str
+    x_shape: tuple[int, ...]  # n c *spatial
+    kernel: int | tuple[int, ...]
+    stride: int | tuple[int, ...]
+    padding: int | tuple[int, ...] = 0
+    family: str = "max_pool"
+
+    ops: ClassVar[tuple[str, ...]] = ("forward", "dx")
+    memory_bound: ClassVar[bool] = True
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        spatial = self.x_shape[2:]
+        return _axes(spatial, per_axis(self.kernel, len(spatial)), self.stride, self.padding, 1)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return (*self.x_shape[:2], *(axis.out for axis in self.axes))
+
+    @property
+    def flops(self) -> int:
+        """One comparison or addition a tap."""
+        return math.prod(self.y_shape) * math.prod(axis.taps for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class ActivationCase:
+    """An elementwise layer."""
+
+    name: str
+    source: str
+    x_shape: tuple[int, ...]  # n c *spatial
+    family: str = "relu"
+
+    ops: ClassVar[tuple[str, ...]] = ("forward", "dx")
+    memory_bound: ClassVar[bool] = True
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return self.x_shape
+
+    @property
+    def flops(self) -> int:
+        return math.prod(self.x_shape)
+
+
+Case = ConvCase | PoolCase | ActivationCase
+
+
+def per_axis(value: int | tuple[int, ...], naxes: int) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,) * naxes
+
+
+def _axes(sizes, kernel, stride, padding, dilation) -> tuple[Axis, ...]:
+    spread = (per_axis(value, len(sizes)) for value in (stride, padding, dilation))
+    return tuple(Axis(*row) for row in zip(sizes, kernel, *spread, strict=True))
+
+
+def _network(name: str, source: str, batch: int, layers: Iterable[tuple]) -> tuple[ConvCase, ...]:
+    """Cases from lines `(layer, (c, *spatial), k, kernel, {geometry})`; an int kernel is square."""
+    cases = []
+    for layer, chw, k, kernel, geometry in layers:
+        c, *spatial = chw
+        taps = per_axis(kernel, len(spatial))
+        w_shape = (k, c // geometry.get("groups", 1), *taps)
+        cases.append(ConvCase(f"{name} {layer} b{batch}", source, (batch, *chw), w_shape, **geometry))
+    return tuple(cases)
+
+
+def _pad(padding: int, stride: int = 1, groups: int = 1) -> dict[str, int]:
+    return {"padding": padding, "stride": stride, "groups": groups}
+
+
+LENET5 = _network(
+    "LeNet-5",
+    "LeCun et al. 1998, figure 2 (C3 connected in full)",
+    64,
+    [
+        ("C1 5x5", (1, 32, 32), 6, 5, {}),
+        ("C3 5x5", (6, 14, 14), 16, 5, {}),
+        ("C5 5x5", (16, 5, 5), 120, 5, {}),
+    ],
+)
+
+RESNET50 = _network(
+    "ResNet-50",
+    "He et al. 2015, table 1 (the stride of a stage in its first 3x3, as in torchvision)",
+    1,
+    [
+        ("conv1 7x7 s2", (3, 224, 224), 64, 7, _pad(3, stride=2)),
+        ("conv2_1 1x1 64-64", (64, 56, 56), 64, 1, {}),
+        ("conv2_1 3x3", (64, 56, 56), 64, 3, _pad(1)),
+        ("conv2_1 1x1 64-256", (64, 56, 56), 256, 1, {}),
+        ("conv3_1 3x3 s2", (128, 56, 56), 128, 3, _pad(1, stride=2)),
+        ("conv3_1 shortcut 1x1 s2", (256, 56, 56), 512, 1, _pad(0, stride=2)),
+        ("conv3_2 1x1 512-128", (512, 28, 28), 128, 1, {}),
+        ("conv3_2 3x3", (128, 28, 28), 128, 3, _pad(1)),
+        ("conv4_2 1x1 1024-256", (1024, 14, 14), 256, 1, {}),
+        ("conv4_2 3x3", (256, 14, 14), 256, 3, _pad(1)),
+        ("conv5_2 3x3", (512, 7, 7), 512, 3, _pad(1)),
+        ("conv5_2 1x1 512-2048", (512, 7, 7), 2048, 1, {}),
+    ],
+)
+
+VGG16 = _network(
+    "VGG-16",
+    "Simonyan and Zisserman 2014, table 1, column D",
+    1,
+    [
+        ("conv1_1 3x3", (3, 224, 224), 64, 3, _pad(1)),
+        ("conv1_2 3x3", (64, 224, 224), 64, 3, _pad(1)),
+        ("conv2_1 3x3", (64, 112, 112), 128, 3, _pad(1)),
+        ("conv3_2 3x3", (256, 56, 56), 256, 3, _pad(1)),
+        ("conv4_2 3x3", (512, 28, 28), 512, 3, _pad(1)),
+        ("conv5_1 3x3", (512, 14, 14), 512, 3, _pad(1)),
+    ],
+)
+
+MOBILENET_V1 = _network(
+    "MobileNet-v1",
+    "Howard et al. 2017, table 1 (layer numbers as in Keras)",
+    1,
+    [
+        ("conv1 3x3 s2", (3, 224, 224), 32, 3, _pad(1, stride=2)),
+        ("dw1 3x3", (32, 112, 112), 32, 3, _pad(1, groups=32)),
+        ("pw1 1x1 32-64", (32, 112, 112), 64, 1, {}),
+        ("dw2 3x3 s2", (64, 112, 112), 64, 3, _pad(1, stride=2, groups=64)),
+        ("pw3 1x1 128-128", (128, 56, 56), 128, 1, {}),
+        ("dw5 3x3", (256, 28, 28), 256, 3, _pad(1, groups=256)),
+        ("dw7 3x3", (512, 14, 14), 512, 3, _pad(1, groups=512)),
+        ("pw7 1x1 512-512", (512, 14, 14), 512, 1, {}),
+    ],
+)
+
+M5_AUDIO = _network(
+    "M5 raw audio",
+    "Dai et al. 2016, table 1: four seconds at 8 kHz",
+    8,
+    [
+        ("conv1 80 s4", (1, 32000), 128, 80, _pad(38, stride=4)),
+        ("conv2 3", (128, 2000), 128, 3, _pad(1)),
+        ("conv3 3", (128, 500), 256, 3, _pad(1)),
+        ("conv4 3", (256, 125), 512, 3, _pad(1)),
+    ],
+)
+
+C3D = _network(
+    "C3D",
+    "Tran et al. 2014, figure 3: 16 frames of 112x112",
+    1,
+    [
+        ("conv1a 3x3x3", (3, 16, 112, 112), 64, 3, _pad(1)),
+        ("conv3a 3x3x3", (128, 8, 28, 28), 256, 3, _pad(1)),
+        ("conv4b 3x3x3", (512, 4, 14, 14), 512, 3, _pad(1)),
+    ],
+)
+
+POOLS = (
+    PoolCase("LeNet-5 S2 avg 2x2 b64", LENET5[0].source, (64, 6, 28, 28), 2, 2, family="avg_pool"),
+    PoolCase("ResNet-50 pool1 max 3x3 s2 b1", RESNET50[0].source, (1, 64, 112, 112), 3, 2, 1),
+    PoolCase("ResNet-50 pool1 max 3x3 s2 b32", RESNET50[0].source, (32, 64, 112, 112), 3, 2, 1),
+    PoolCase("VGG-16 pool1 max 2x2 b1", VGG16[0].source, (1, 64, 224, 224), 2, 2),
+    PoolCase("VGG-16 pool1 max 2x2 b8", VGG16[0].source, (8, 64, 224, 224), 2, 2),
+    PoolCase("M5 raw audio pool1 max 4 b8", M5_AUDIO[0].source, (8, 128, 8000), 4, 4),
+    PoolCase("C3D pool1 max 1x2x2 b1", C3D[0].source, (1, 64, 16, 112, 112), (1, 2, 2), (1, 2, 2)),
+)
+
+ACTIVATIONS = (
+    ActivationCase("ResNet-50 conv2_1 relu b1", RESNET50[0].source, (1, 64, 56, 56)),
+    ActivationCase("ResNet-50 conv1 relu b32", RESNET50[0].source, (32, 64, 112, 112)),
+    ActivationCase("VGG-16 conv3_2 relu b1", VGG16[0].source, (1, 256, 56, 56)),
+)
+
+SUITE: tuple[Case, ...] = (
+    *LENET5,
+    *RESNET50,
+    *VGG16,
+    *MOBILENET_V1,
+    *M5_AUDIO,
+    *C3D,
+    *POOLS,
+    *ACTIVATIONS,
+)
+
+
+def select(pattern: str = "") -> tuple[Case, ...]:
+    """The cases that have a word beginning with the regular expression, case ignored, in suite order.
+
+    At the beginning of a word, so that `lenet` isn't found in MobileNet.
+    """
+    wanted = re.compile(rf"\b(?:{pattern})", re.IGNORECASE)
+    return tuple(case for case in SUITE if wanted.search(case.name))

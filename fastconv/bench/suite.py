@@ -1,0 +1,111 @@
+"""Runs the rows: build the problem, verify every contender, time them all in turn."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import loops
+from .contenders import Contender, Fastconv
+from .problems import Problem, make
+from .shapes import Case
+from .timing import Interval, Schedule, interleave, median_interval, times_faster
+from .verify import WrongResult, check
+
+RowKey = tuple[Case, str, str, str]
+
+
+@dataclass
+class Row:
+    """What was found out about one problem. The arrays themselves are gone by now.
+
+    Attributes
+    ----------
+    algorithm
+        What our timed call used, by its own account; empty where there is no choice.
+    seconds
+        By contender, one entry a round; those whose result was right.
+    errors
+        By contender, max|e| / max|y| over the verified elements.
+    wrong
+        By contender, what is wrong with its result; such a contender isn't timed.
+    loops_seconds
+        Plain Python loops, timed on a cut-down layer and scaled.
+    """
+
+    case: Case
+    op: str
+    dtype: str
+    order: str
+    flops: int
+    nbytes: int
+    algorithm: str = ""
+    seconds: dict[str, np.ndarray] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    wrong: dict[str, str] = field(default_factory=dict)
+    loops_seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.name} {self.op}"
+
+    def time(self, contender: str = "fastconv") -> Interval:
+        return median_interval(self.seconds[contender])
+
+    def rate(self, contender: str = "fastconv") -> Interval:
+        """Bytes a second in memory-bound rows, FLOP/s in the others."""
+        work = self.nbytes if self.case.memory_bound else self.flops
+        low, median, high = self.time(contender)
+        return Interval(work / high, work / median, work / low)
+
+    def times_faster(self, rival: Contender) -> Interval | None:
+        """How many times faster we are, on the rival's terms; None where either has no time."""
+        if rival.name not in self.seconds or rival.rival_of not in self.seconds:
+            return None
+        return times_faster(self.seconds[rival.rival_of], self.seconds[rival.name])
+
+    def times_faster_than_loops(self) -> float:
+        return self.loops_seconds / self.time().median
+
+
+def row_keys(cases: Iterable[Case], ops: Sequence[str], dtypes: Sequence[str], orders: Sequence[str]) -> list[RowKey]:
+    """Every combination that exists, those of one dtype and order together."""
+    cases = tuple(cases)
+    return [
+        (case, op, dtype, order)
+        for dtype in dtypes
+        for order in orders
+        for case in cases
+        for op in ops
+        if op in case.ops
+    ]
+
+
+def run(keys: Iterable[RowKey], ours: Fastconv, contenders: Sequence[Contender], schedule: Schedule) -> Iterator[Row]:
+    """Yield row after row; a problem that `ours` has no call for (a named algorithm can't serve it) gives none."""
+    for key in keys:
+        problem = make(*key)
+        row = Row(*key, flops=problem.flops, nbytes=problem.nbytes)
+        calls = _verified_calls(problem, contenders, row)
+        if ours.name not in calls and ours.name not in row.wrong:
+            continue
+        row.algorithm = ours.plan(problem)
+        row.seconds = interleave(calls, schedule)
+        row.loops_seconds = loops.scaled_seconds(problem.case, problem.op)
+        yield row
+
+
+def _verified_calls(problem: Problem, contenders: Sequence[Contender], row: Row) -> dict:
+    """The calls to be timed: those of the contenders that can do the problem and do it right."""
+    calls = {}
+    for contender in contenders:
+        call = contender.prepare(problem)
+        if call is None:
+            continue
+        try:
+            row.errors[contender.name] = check(problem, contender.to_numpy(call()))
+        except WrongResult as wrong:
+            row.wrong[contender.name] = str(wrong)
+        else:
+            calls[contender.name] = call
+    return calls

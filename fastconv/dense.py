@@ -1,0 +1,357 @@
+"""Linear layers, flatten, dropout and batch normalisation, with their gradients."""
+import math
+
+import numpy as np
+
+from . import checks, convolve
+from ._kernels import _elementwise, _norm
+
+__all__ = [
+    "batch_norm", "batch_norm_backward", "dropout", "dropout_backward", "flatten", "flatten_backward", "linear",
+    "linear_backward",
+]
+
+# Random numbers of dropout are drawn in blocks of this many, so that they stay in cache.
+DROPOUT_BLOCK = 64 * 1024
+
+
+# ---------------------------------------------------------------- linear
+
+def _as_pixels(x):
+    """(..., features) as a channels-last image (1, features, rows): a view, through one copy where x has gaps."""
+    rows = math.prod(x.shape[:-1])
+    return x.reshape(-1).reshape(rows, x.shape[-1]).T[None]  # from one axis: canonical strides
+
+
+def _features(fn, name, x):
+    x = checks.operand(fn, name, x)
+    if x.ndim < 1 or x.shape[-1] == 0:
+        raise ValueError(f"{fn}: {name}: got shape {x.shape}; expected (..., features) with at least one feature")
+    return x
+
+
+def _rows_out(out):
+    """The image that an array of rows is to the engine, where it has no gaps; else None."""
+    return _as_pixels(out) if out is not None and out.flags.c_contiguous and out.flags.aligned else None
+
+
+def _delivered_rows(image, shape, out):
+    """What the caller gets for the engine's image: an array (..., features), or his own."""
+    if _rows_out(out) is not None:
+        return out
+    return checks.delivered(image[0].T.reshape(shape), out)
+
+
+def _linear_weight(fn, x, w):
+    """w as the weights (out, in, 1) of a 1x1 convolution of x (..., in)."""
+    packed = isinstance(w, convolve.PackedWeight)
+    if not packed:
+        w = checks.operand(fn, "w", w)
+        checks.same_dtype(fn, "x", x, "w", w)
+    if w.ndim != 2 or w.shape[0] == 0 or w.shape[1] != x.shape[-1]:
+        raise ValueError(f"{fn}: w: got shape {w.shape}; expected (out, {x.shape[-1]}) for x of shape {x.shape}")
+    return w.with_pixel_axis() if packed else w[:, :, None]
+
+
+def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
+    """``x @ w.T + b`` over the last axis, as a 1x1 convolution, with an activation in the same pass.
+
+    Parameters
+    ----------
+    x : array of float32 or float64, (..., in)
+    w : array, (out, in), or PackedWeight
+    b : array, (out,), optional
+    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
+    out : array of the result's shape and dtype, any strides, optional
+    num_threads : int, optional
+
+    Returns
+    -------
+    y : array, (..., out), C-contiguous
+        Its rows don't depend on the other rows of x, nor on the number of threads.
+
+    Raises
+    ------
+    TypeError
+        x is not float32 or float64, or another array differs from it.
+    ValueError
+        A shape or option doesn't fit; the message names it.
+    """
+    fn = "linear"
+    x = _features(fn, "x", x)
+    weight = _linear_weight(fn, x, w)
+    b = checks.bias(fn, b, w.shape[0], x)
+    checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
+    shape = (*x.shape[:-1], w.shape[0])
+    if out is not None:
+        plain = None if isinstance(w, convolve.PackedWeight) else weight
+        checks.output(fn, "out", out, shape, x.dtype, {"x": x, "w": plain, "b": b})
+    if not x.size:
+        return np.empty(shape, x.dtype) if out is None else out
+    y = convolve.forward(fn, 1, _as_pixels(x), weight, b, 1, 0, 1, 1, "zeros", activation, "auto", _rows_out(out),
+                         num_threads)
+    return _delivered_rows(y, shape, out)
+
+
+def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None), accumulate=False, num_threads=None):
+    """Gradients of :func:`linear` (without activation) with respect to x, w and b.
+
+    Parameters
+    ----------
+    dy : array, (..., out)
+    x : array, (..., in)
+    w : array, (out, in)
+    need : three bools
+        Which of dx, dw and db to compute.
+    out : three arrays or None
+    accumulate : bool
+        Add dw and db to the arrays in `out` instead of overwriting them.
+    num_threads : int, optional
+
+    Returns
+    -------
+    dx, dw, db : arrays of the shapes of x, w and (out,), or None where not needed
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`linear`.
+    """
+    fn = "linear_backward"
+    x = _features(fn, "x", x)
+    dy = checks.operand(fn, "dy", dy)
+    checks.same_dtype(fn, "x", x, "dy", dy)
+    weight = _linear_weight(fn, x, checks.operand(fn, "w", w))
+    k, c, _ = weight.shape
+    checks.shape_of(fn, "dy", dy, (*x.shape[:-1], k))
+    shapes = x.shape, (k, c), (k,)
+    need, out = convolve.check_outputs(fn, need, out, shapes, x.dtype, {"dy": dy, "x": x, "w": weight})
+    if not x.size:
+        return _gradients_without_rows(need, out, shapes, x.dtype, accumulate)
+    dw_out = None if out[1] is None else out[1][:, :, None]
+    dx, dw, db = convolve.backward(
+        fn, 1, _as_pixels(dy), _as_pixels(x), weight, 1, 0, 1, 1, "zeros", need, "auto",
+        (_rows_out(out[0]), dw_out, out[2]), accumulate, num_threads)
+    if need[0]:
+        dx = _delivered_rows(dx, x.shape, out[0])
+    if need[1]:
+        dw = dw[:, :, 0] if out[1] is None else out[1]
+    return dx, dw, db
+
+
+def _gradients_without_rows(need, out, shapes, dtype, accumulate):
+    gradients = []
+    for wanted, o, shape in zip(need, out, shapes):
+        if wanted and o is not None and not accumulate:
+            o[...] = 0
+        gradients.append(None if not wanted else np.zeros(shape, dtype) if o is None else o)
+    return tuple(gradients)
+
+
+# ---------------------------------------------------------------- flatten
+
+def flatten(x):
+    """(N, ...) as (N, features), in row-major order of the axes whatever the memory order.
+
+    A view where the elements of x lie in that order, else a copy.
+    """
+    x = checks.array("flatten", "x", x)
+    if x.ndim < 1:
+        raise ValueError("flatten: x: got an array without axes; expected (N, ...)")
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def flatten_backward(dy, input_shape):
+    """dy (N, features) in the shape that :func:`flatten` was given."""
+    dy = checks.array("flatten_backward", "dy", dy)
+    shape = checks.shape_tuple("flatten_backward", "input_shape", input_shape)
+    checks.shape_of("flatten_backward", "dy", dy, (*shape[:1], math.prod(shape[1:])))
+    return dy.reshape(shape)
+
+
+# ---------------------------------------------------------------- dropout
+
+def dropout(x, p, rng):
+    """Zero each element with probability p and divide the others by 1 - p (Srivastava et al. 2014).
+
+    Parameters
+    ----------
+    x : array of float32 or float64, any shape
+    p : float in [0, 1]
+    rng : numpy.random.Generator, int or None
+        A seed starts a new generator; None takes a seed from the system.
+
+    Returns
+    -------
+    y : array of x's shape, in its memory order
+    mask : array of bool, likewise
+        True where an element is kept: ``rng.random(x.shape, dtype=np.float32) >= p``, whatever the memory order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        x is not a float array, p no number in [0, 1], or rng nothing that gives random numbers.
+    """
+    x = checks.operand("dropout", "x", x)
+    p = checks.number("dropout", "p", p, 0, 1)
+    rng = checks.generator("dropout", rng)
+    y = checks.elementwise_result("dropout", None, {"x": x})
+    mask = np.empty(x.size, bool)
+    drawn = np.empty(min(x.size, DROPOUT_BLOCK), np.float32)
+    for at in range(0, x.size, DROPOUT_BLOCK):
+        part = mask[at:at + DROPOUT_BLOCK]
+        np.greater_equal(rng.random(out=drawn[:part.size], dtype=np.float32), p, out=part)
+    mask = checks.laid_out_as(mask.reshape(x.shape), y)
+    _elementwise.scale_kept(checks.laid_out_as(x, y), mask, _dropout_scale(p), y, None)
+    return y, mask
+
+
+def dropout_backward(dy, mask, p):
+    """Gradient of :func:`dropout`: ``dy / (1 - p)`` where `mask` is True, else 0.
+
+    Parameters
+    ----------
+    dy : array of float32 or float64
+    mask : array of bool, of dy's shape
+    p : float in [0, 1]
+
+    Returns
+    -------
+    dx : array of dy's shape, in the memory order of the mask
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`dropout`; also a mask of another shape or dtype.
+    """
+    fn = "dropout_backward"
+    dy, mask = checks.operand(fn, "dy", dy), checks.array(fn, "mask", mask)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"{fn}: mask: got dtype {mask.dtype}; expected bool")
+    checks.shape_of(fn, "mask", mask, dy.shape)
+    p = checks.number(fn, "p", p, 0, 1)
+    axes = checks.axes_in_memory(mask) or checks.AXES[:mask.ndim]
+    dx = checks.empty_along(dy.shape, dy.dtype, axes)
+    _elementwise.scale_kept(checks.laid_out_as(dy, dx), checks.laid_out_as(mask, dx), _dropout_scale(p), dx, None)
+    return dx
+
+
+def _dropout_scale(p):
+    return 1 / (1 - p) if p < 1 else 0.0
+
+
+# ---------------------------------------------------------------- batch normalisation
+
+def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=0.1, eps=1e-5, num_threads=None):
+    """``gamma * (x - mean) / sqrt(var + eps) + beta`` per channel (Ioffe and Szegedy 2015).
+
+    Parameters
+    ----------
+    x : array of float32 or float64, (N, C) or (N, C, *spatial)
+    gamma, beta : arrays, (C,)
+        Scale and shift.
+    running_mean, running_var : arrays, (C,)
+        In training they move in place by `momentum` towards the batch's mean and unbiased variance (divided by the
+        count - 1).
+    training : bool
+        Whether mean and variance (divided by the count) are those of the batch, or the running ones.
+    momentum : float in [0, 1]
+    eps : float
+    num_threads : int, optional
+
+    Returns
+    -------
+    y : array of x's shape, in its memory order
+    saved : tuple
+        What :func:`batch_norm_backward` needs: (mean, ``1 / sqrt(var + eps)``, training).
+
+    Raises
+    ------
+    TypeError
+        x is not float32 or float64, or another array differs from it.
+    ValueError
+        A shape doesn't fit, or in training there is no more than one element per channel.
+
+    Notes
+    -----
+    Means and variances are those of float64 arithmetic: the parts' means and squares around them are joined in a fixed
+    order (Chan, Golub and LeVeque 1979).
+    """
+    fn = "batch_norm"
+    x = checks.with_channels(fn, "x", x)
+    gamma, beta = (checks.per_channel(fn, name, value, x) for name, value in (("gamma", gamma), ("beta", beta)))
+    momentum, eps = checks.number(fn, "momentum", momentum, 0, 1), checks.number(fn, "eps", eps, 0)
+    source, order = checks.in_an_order(x)
+    last = order == checks.CHANNELS_LAST
+    if training:
+        inputs = {"x": x, "gamma": gamma, "beta": beta}
+        checks.output(fn, "running_mean", running_mean, gamma.shape, x.dtype, inputs)
+        checks.output(fn, "running_var", running_var, gamma.shape, x.dtype, inputs | {"running_mean": running_mean})
+        mean, var = _batch_statistics(fn, source, last, running_mean, running_var, momentum, num_threads)
+    else:
+        mean = checks.per_channel(fn, "running_mean", running_mean, x).astype(np.float64)
+        var = checks.per_channel(fn, "running_var", running_var, x).astype(np.float64)
+    with np.errstate(all="ignore"):
+        inv_std = 1 / np.sqrt(var + eps)
+        scale = gamma * inv_std
+        centre = mean.astype(x.dtype)
+        shift = beta - (mean - centre) * scale  # what rounding the mean has left out
+        scale, shift, saved_std = (a.astype(x.dtype) for a in (scale, shift, inv_std))
+    y = checks.empty(x.shape, x.dtype, order)
+    _norm.normalise(source, y, centre, scale, shift, last, num_threads)
+    return y, (centre, saved_std, bool(training))
+
+
+def _batch_statistics(fn, x, channels_last, running_mean, running_var, momentum, num_threads):
+    """(mean, variance) of each channel in float64; moves the running arrays."""
+    count = x.size // x.shape[1]
+    if count < 2:
+        raise ValueError(f"{fn}: x: got shape {x.shape}; expected more than one element per channel in training")
+    mean, squares = _norm.moments(x, channels_last, num_threads)
+    with np.errstate(all="ignore"):
+        running_mean[...] = (1 - momentum) * running_mean.astype(np.float64) + momentum * mean
+        running_var[...] = (1 - momentum) * running_var.astype(np.float64) + momentum * squares / (count - 1)
+    return mean, squares / count
+
+
+def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
+    """Gradients of :func:`batch_norm` with respect to x, gamma and beta.
+
+    Parameters
+    ----------
+    dy : array of x's shape and dtype
+    x, gamma : as given to the forward pass
+    saved : tuple
+        As returned by it. After inference the statistics count as constants.
+    num_threads : int, optional
+
+    Returns
+    -------
+    dx : array of x's shape, in its memory order
+    dgamma, dbeta : arrays, (C,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Dtypes or shapes don't fit.
+    """
+    fn = "batch_norm_backward"
+    x = checks.with_channels(fn, "x", x)
+    dy, x = checks.gradient_pair(fn, dy, "x", x)
+    gamma = checks.per_channel(fn, "gamma", gamma, x)
+    if not isinstance(saved, tuple) or len(saved) != 3:
+        raise ValueError(f"{fn}: saved: got {saved!r}; expected the tuple that batch_norm returns")
+    *statistics, training = saved
+    mean, inv_std = (checks.per_channel(fn, f"saved[{i}]", a, x) for i, a in enumerate(statistics))
+    x, order = checks.in_an_order(x)
+    dy, last = checks.to_order(dy, order), order == checks.CHANNELS_LAST
+    sum_dy, sum_product = _norm.gradient_sums(dy, x, mean, last, num_threads)
+    with np.errstate(all="ignore"):
+        inv_std = inv_std.astype(np.float64)
+        dgamma, dbeta, scale = sum_product * inv_std, sum_dy, gamma * inv_std
+        count = max(x.size // x.shape[1], 1)
+        slope, shift = -scale * inv_std * dgamma / count, -scale * dbeta / count
+        dgamma, dbeta, scale, slope, shift = (a.astype(x.dtype) for a in (dgamma, dbeta, scale, slope, shift))
+    dx = checks.empty(x.shape, x.dtype, order)
+    _norm.normalise_backward(dy, x if training else None, dx, mean, scale, slope, shift, last, num_threads)
+    return dx, dgamma, dbeta

@@ -1,0 +1,185 @@
+"""Modules made of modules: a chain, a sum and a concatenation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from .layers import ReLU
+from .module import Backward, Module
+from .weighted import WeightedLayer
+
+__all__ = ["Concat", "Residual", "Sequential"]
+
+
+class _Group(Module):
+    """A module whose children are numbered, as PyTorch numbers them in state dictionaries."""
+
+    def __init__(self, *modules: Module):
+        for module in modules:
+            _check_module(type(self).__name__, module)
+        self._modules = tuple(modules)
+
+    def children(self) -> Iterator[tuple[str, Module]]:
+        for index, module in enumerate(self._modules):
+            yield str(index), module
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules)
+
+    def __getitem__(self, index):
+        """A module, or for a slice a container that shares the modules."""
+        if isinstance(index, slice):
+            return type(self)(*self._modules[index])
+        return self._modules[index]
+
+    def config(self) -> dict:
+        return {"type": type(self).__name__, "modules": tuple(module.config() for module in self._modules)}
+
+    @classmethod
+    def from_config(cls, modules=()) -> _Group:
+        return cls(*modules)
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}) " + repr(module).replace("\n", "\n  ") for name, module in self.children()]
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"]) if lines else f"{type(self).__name__}()"
+
+
+class Sequential(_Group):
+    """Modules one after the other.
+
+    Parameters
+    ----------
+    *modules : Module
+        None at all gives the identity.
+
+    Notes
+    -----
+    A `ReLU` right behind a convolution or linear layer is fused into it: the same bits, one pass over memory less.
+    A backward pass without `need_input` stops at the first module that has something to train.
+    """
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        for module, activation in self._steps():
+            x = module(x) if activation is None else module.infer(x, activation)
+        return x
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
+        modules, backwards = [], []
+        for module, activation in self._steps():
+            x, module_backward = module.forward(x) if activation is None else module.forward(x, activation)
+            modules.append(module)
+            backwards.append(module_backward)
+
+        def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
+            first = 0 if need_input else _first_trainable(modules)
+            for index in reversed(range(first, len(modules))):
+                dy = backwards[index](dy, need_input=need_input or index > first)
+            return dy if need_input else None
+
+        return x, backward
+
+    def _steps(self) -> Iterator[tuple[Module, str | None]]:
+        """``(module, activation to fuse into it)``, in order."""
+        fused = False
+        for module, after in pairwise((*self._modules, None)):
+            if fused:
+                fused = False
+                continue
+            fused = isinstance(module, WeightedLayer) and type(after) is ReLU
+            yield module, "relu" if fused else None
+
+
+class Residual(Module):
+    """``body(x) + shortcut(x)``, or ``body(x) + x`` without a shortcut.
+
+    Parameters
+    ----------
+    body : Module
+    shortcut : Module or None
+        Brings `x` to the shape of the body's result where they differ.
+    """
+
+    def __init__(self, body, shortcut=None):
+        self.body = _check_module("Residual", body)
+        self.shortcut = None if shortcut is None else _check_module("Residual", shortcut)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self._sum(self.body(x), x if self.shortcut is None else self.shortcut(x))
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
+        y, body_backward = self.body.forward(x)
+        skipped, shortcut_backward = (x, _identity_backward) if self.shortcut is None else self.shortcut.forward(x)
+
+        def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
+            dx = body_backward(dy, need_input=need_input)
+            dskipped = shortcut_backward(dy, need_input=need_input)
+            return dx + dskipped if need_input else None
+
+        return self._sum(y, skipped), backward
+
+    @staticmethod
+    def _sum(y: np.ndarray, skipped: np.ndarray) -> np.ndarray:
+        if y.shape != skipped.shape:
+            raise ValueError(f"Residual: the body gives {y.shape}, the shortcut {skipped.shape}; expected the same")
+        return y + skipped
+
+
+class Concat(_Group):
+    """The results of several modules for the same input, joined along the channels (axis 1).
+
+    Parameters
+    ----------
+    *modules : Module
+        At least one. ``Sequential()`` passes the input itself on.
+    """
+
+    def __init__(self, *modules: Module):
+        if not modules:
+            raise ValueError("Concat: expected at least one module")
+        super().__init__(*modules)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self._join([module(x) for module in self])
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
+        parts, backwards = zip(*(module.forward(x) for module in self), strict=True)
+        ends = np.cumsum([part.shape[1] for part in parts[:-1]])
+
+        def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
+            dparts = np.split(dy, ends, axis=1)
+            gradients = [branch(dpart, need_input=need_input) for branch, dpart in zip(backwards, dparts, strict=True)]
+            return sum(gradients[1:], start=gradients[0]) if need_input else None
+
+        return self._join(parts), backward
+
+    @staticmethod
+    def _join(parts) -> np.ndarray:
+        shapes = {part.shape[:1] + part.shape[2:] for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(f"Concat: the modules give {[part.shape for part in parts]}, expected shapes that differ "
+                             "in axis 1 alone")
+        return np.concatenate(parts, axis=1)
+
+
+def _check_module(container: str, module) -> Module:
+    if not isinstance(module, Module):
+        raise TypeError(f"{container}: {module!r} is a {type(module).__name__}, expected a Module")
+    return module
+
+
+def _identity_backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
+    return dy if need_input else None
+
+
+def _first_trainable(modules: list[Module]) -> int:
+    """Index of the first module with a trainable parameter, or their number where there is none."""
+    for index, module in enumerate(modules):
+        if any(parameter.trainable for parameter in module.parameters()):
+            return index
+    return len(modules)

@@ -1,0 +1,169 @@
+"""Convolution and transposed convolution layers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import conv
+from . import arguments
+from .weighted import WeightedLayer
+
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
+
+class _Conv(WeightedLayer):
+    """Cross-correlation of ``(N, in_channels, *spatial)`` with ``weight`` and ``bias``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, dilation : int or sequence of int, one per axis
+    padding : int, sequence of int, sequence of (before, after) pairs, ``"same"``, ``"same_lower"`` or ``"valid"``
+        As the convolution function takes it.
+    groups : int
+        Divides both numbers of channels.
+    bias : bool
+    padding_mode : ``"zeros"``, ``"reflect"``, ``"replicate"``, ``"circular"`` or ``"symmetric"``
+    dtype : float32 or float64
+    rng : numpy.random.Generator, int or None
+        Source of the initial weights, which are uniform on +-1/sqrt(fan_in) as PyTorch's.
+
+    Attributes
+    ----------
+    weight : Parameter, ``(out_channels, in_channels // groups, *kernel_size)``
+    bias : Parameter, ``(out_channels,)``, or None
+    """
+
+    ndim: int
+    _function = _function_backward = None
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
+                 padding_mode="zeros", *, dtype=np.float32, rng=None):
+        self.in_channels = arguments.positive_int(in_channels, "in_channels")
+        self.out_channels = arguments.positive_int(out_channels, "out_channels")
+        self.kernel_size = arguments.per_axis(kernel_size, self.ndim, "kernel_size")
+        self.stride = arguments.per_axis(stride, self.ndim, "stride")
+        self.padding = arguments.plain(padding)
+        self.dilation = arguments.per_axis(dilation, self.ndim, "dilation")
+        self.groups = _groups(groups, self.in_channels, self.out_channels)
+        self.padding_mode = padding_mode
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        self._initialise(shape, self.out_channels, math.prod(shape[1:]), bias, rng, dtype)
+
+    def _pack(self, weight):
+        return conv.pack_weight(weight, stride=self.stride, dilation=self.dilation, groups=self.groups)
+
+    def _geometry(self) -> tuple:
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def _apply(self, x, weight, activation):
+        return self._function(x, weight, self._bias_value(), *self._geometry(), padding_mode=self.padding_mode,
+                              activation=activation)
+
+    def _gradients(self, dy, x, weight, **how):
+        return self._function_backward(dy, x, weight, *self._geometry(), padding_mode=self.padding_mode, **how)
+
+
+class Conv1d(_Conv):
+    __doc__ = _Conv.__doc__
+    ndim = 1
+    _function = staticmethod(conv.conv1d)
+    _function_backward = staticmethod(conv.conv1d_backward)
+
+
+class Conv2d(_Conv):
+    __doc__ = _Conv.__doc__
+    ndim = 2
+    _function = staticmethod(conv.conv2d)
+    _function_backward = staticmethod(conv.conv2d_backward)
+
+
+class Conv3d(_Conv):
+    __doc__ = _Conv.__doc__
+    ndim = 3
+    _function = staticmethod(conv.conv3d)
+    _function_backward = staticmethod(conv.conv3d_backward)
+
+
+class _ConvTranspose(WeightedLayer):
+    """Transposed convolution of ``(N, in_channels, *spatial)``: the gradient of a convolution, used as a layer.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, dilation : int or sequence of int, one per axis
+    padding : int, sequence of int or sequence of (before, after) pairs
+        What is cropped from the full result.
+    output_padding : int or sequence of int
+        Extra extent at the end of each axis, below ``max(stride, dilation)``.
+    groups : int
+        Divides both numbers of channels.
+    bias : bool
+    dtype : float32 or float64
+    rng : numpy.random.Generator, int or None
+
+    Attributes
+    ----------
+    weight : Parameter, ``(in_channels, out_channels // groups, *kernel_size)``
+    bias : Parameter, ``(out_channels,)``, or None
+
+    Notes
+    -----
+    The initial weights are PyTorch's, whose fan-in of this layer counts ``out_channels // groups``.
+    """
+
+    ndim: int
+    _function = _function_backward = None
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1,
+                 bias=True, dilation=1, *, dtype=np.float32, rng=None):
+        self.in_channels = arguments.positive_int(in_channels, "in_channels")
+        self.out_channels = arguments.positive_int(out_channels, "out_channels")
+        self.kernel_size = arguments.per_axis(kernel_size, self.ndim, "kernel_size")
+        self.stride = arguments.per_axis(stride, self.ndim, "stride")
+        self.padding = arguments.plain(padding)
+        self.output_padding = arguments.plain(output_padding)
+        self.groups = _groups(groups, self.in_channels, self.out_channels)
+        self.dilation = arguments.per_axis(dilation, self.ndim, "dilation")
+        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        self._initialise(shape, self.out_channels, math.prod(shape[1:]), bias, rng, dtype)
+
+    def _geometry(self) -> tuple:
+        return self.stride, self.padding, self.output_padding, self.groups, self.dilation
+
+    def _apply(self, x, weight, activation):
+        return self._function(x, weight, self._bias_value(), *self._geometry(), activation=activation)
+
+    def _gradients(self, dy, x, weight, **how):
+        return self._function_backward(dy, x, weight, *self._geometry(), **how)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    __doc__ = _ConvTranspose.__doc__
+    ndim = 1
+    _function = staticmethod(conv.conv_transpose1d)
+    _function_backward = staticmethod(conv.conv_transpose1d_backward)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    __doc__ = _ConvTranspose.__doc__
+    ndim = 2
+    _function = staticmethod(conv.conv_transpose2d)
+    _function_backward = staticmethod(conv.conv_transpose2d_backward)
+
+
+class ConvTranspose3d(_ConvTranspose):
+    __doc__ = _ConvTranspose.__doc__
+    ndim = 3
+    _function = staticmethod(conv.conv_transpose3d)
+    _function_backward = staticmethod(conv.conv_transpose3d_backward)
+
+
+def _groups(groups, in_channels: int, out_channels: int) -> int:
+    groups = arguments.positive_int(groups, "groups")
+    if in_channels % groups or out_channels % groups:
+        raise ValueError(f"groups is {groups}, which doesn't divide in_channels={in_channels} "
+                         f"and out_channels={out_channels}")
+    return groups

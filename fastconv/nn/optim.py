@@ -1,0 +1,220 @@
+"""Optimizers: SGD, Adam and AdamW, as in-place updates with one scratch array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from . import arguments
+from .module import Module
+from .parameter import Parameter
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+
+
+class Optimizer:
+    """What optimizers share: their parameters, one state array per parameter and name, state dictionaries.
+
+    Parameters
+    ----------
+    parameters : Module or iterable of Parameter
+    lr : float
+        Learning rate. The attribute may be changed between steps, which is what schedules do.
+
+    Notes
+    -----
+    A step passes over parameters that are frozen or that no backward pass has reached yet.
+    """
+
+    hyperparameters: tuple[str, ...] = ("lr",)  # attributes that belong to the state, all of them numbers
+    state_names: tuple[str, ...] = ()  # arrays of the parameter's shape, zero at first
+
+    def __init__(self, parameters: Module | Iterable[Parameter], lr: float):
+        self.parameters = parameters.parameters() if isinstance(parameters, Module) else list(parameters)
+        if not all(isinstance(parameter, Parameter) for parameter in self.parameters):
+            raise TypeError(f"{type(self).__name__}: parameters holds something else than Parameter objects")
+        if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
+            raise ValueError(f"{type(self).__name__}: a parameter is given twice")
+        self.lr = arguments.number(lr, "lr", 0.0)
+        self._steps = [0] * len(self.parameters)
+        self._state: list[dict[str, np.ndarray]] = [{} for _ in self.parameters]
+        self._scratch: dict[np.dtype, np.ndarray] = {}
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for parameter in self.parameters:
+            parameter.zero_grad()
+
+    def step(self) -> None:
+        """Change every trainable parameter by its gradient."""
+        for index, parameter in enumerate(self.parameters):
+            if not parameter.trainable or parameter.grad is None:
+                continue
+            self._steps[index] += 1
+            if not self._state[index]:
+                self._state[index] = {name: np.zeros(parameter.shape, parameter.dtype) for name in self.state_names}
+            with parameter.updating() as w:
+                self._update(w, parameter.grad, self._steps[index], self._scratch_for(w), **self._state[index])
+
+    def _update(self, w: np.ndarray, g: np.ndarray, step: int, scratch: np.ndarray, **state: np.ndarray) -> None:
+        """Update `w` and `state` in place; `step` counts from 1, `scratch` has the shape of `w` and no content."""
+        raise NotImplementedError
+
+    def _scratch_for(self, w: np.ndarray) -> np.ndarray:
+        flat = self._scratch.get(w.dtype)
+        if flat is None or flat.size < w.size:
+            size = max(parameter.size for parameter in self.parameters if parameter.dtype == w.dtype)
+            flat = self._scratch[w.dtype] = np.empty(size, w.dtype)
+        return flat[:w.size].reshape(w.shape)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of the hyperparameters by name and of each parameter's state as ``"<index>.<name>"``.
+
+        The names of the arrays are PyTorch's (``momentum_buffer``, ``exp_avg``, ``exp_avg_sq``, ``step``).
+        """
+        state = {name: np.array(getattr(self, name), np.float64) for name in self.hyperparameters}
+        for index, arrays in enumerate(self._state):
+            if self._steps[index]:
+                state[f"{index}.step"] = np.array(self._steps[index], np.int64)
+                state |= {f"{index}.{name}": array.copy() for name, array in arrays.items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take over what `state_dict` gave for an optimizer of the same kind over parameters of the same shapes.
+
+        Raises
+        ------
+        ValueError
+            A name is missing or unexpected, or a shape differs; nothing has changed then.
+        """
+        state = {name: np.asarray(value) for name, value in state.items()}
+        expected: dict[str, tuple[int, ...]] = dict.fromkeys(self.hyperparameters, ())
+        for index, parameter in enumerate(self.parameters):
+            if f"{index}.step" in state:
+                expected[f"{index}.step"] = ()
+                expected |= {f"{index}.{name}": parameter.shape for name in self.state_names}
+        given = {name: value.shape for name, value in state.items()}
+        wrong = sorted(name for name in given.keys() | expected.keys() if given.get(name) != expected.get(name))
+        if wrong:
+            raise ValueError(f"{type(self).__name__}.load_state_dict: missing, unexpected or of another shape: "
+                             f"{', '.join(wrong[:10])}{', ...' * (len(wrong) > 10)}")
+        for name in self.hyperparameters:
+            setattr(self, name, float(state[name]))
+        for index, parameter in enumerate(self.parameters):
+            self._steps[index] = int(state.get(f"{index}.step", 0))
+            names = self.state_names if self._steps[index] else ()
+            self._state[index] = {name: np.array(state[f"{index}.{name}"], parameter.dtype) for name in names}
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum and L2 weight decay, in PyTorch's form.
+
+    Parameters
+    ----------
+    parameters : Module or iterable of Parameter
+    lr : float
+    momentum : float
+        ``v = momentum * v + g``, and the step is ``lr * v``.
+    weight_decay : float
+        ``g = g + weight_decay * w``.
+    nesterov : bool
+        The step is ``lr * (g + momentum * v)`` (Sutskever et al., 2013).
+    """
+
+    hyperparameters = ("lr", "momentum", "weight_decay")
+
+    def __init__(self, parameters, lr=1e-3, momentum=0.0, weight_decay=0.0, nesterov=False):
+        super().__init__(parameters, lr)
+        self.momentum = arguments.number(momentum, "momentum", 0.0)
+        self.weight_decay = arguments.number(weight_decay, "weight_decay", 0.0)
+        self.nesterov = arguments.flag(nesterov, "nesterov")
+        if self.nesterov and not self.momentum:
+            raise ValueError("SGD: nesterov needs a momentum above 0")
+        self.state_names = ("momentum_buffer",) if self.momentum else ()
+
+    def _update(self, w, g, step, scratch, momentum_buffer=None):
+        g = _decayed(w, g, self.weight_decay, scratch)
+        if momentum_buffer is None:
+            w -= np.multiply(g, self.lr, out=scratch)
+            return
+        momentum_buffer *= self.momentum
+        momentum_buffer += g
+        if self.nesterov:
+            w -= np.multiply(g, self.lr, out=scratch)
+            w -= np.multiply(momentum_buffer, self.lr * self.momentum, out=scratch)
+        else:
+            w -= np.multiply(momentum_buffer, self.lr, out=scratch)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015), with weight decay as an L2 term of the loss, in PyTorch's form.
+
+    Parameters
+    ----------
+    parameters : Module or iterable of Parameter
+    lr : float
+    betas : (float, float)
+        Decay of the means of the gradient and of its square.
+    eps : float
+        Added to the root of the second mean after its bias correction.
+    weight_decay : float
+        ``g = g + weight_decay * w``.
+    """
+
+    hyperparameters = ("lr", "beta1", "beta2", "eps", "weight_decay")
+    state_names = ("exp_avg", "exp_avg_sq")
+    _decoupled = False
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(parameters, lr)
+        self.beta1, self.beta2 = (arguments.number(beta, "betas", 0.0, math.nextafter(1.0, 0.0)) for beta in betas)
+        self.eps = arguments.number(eps, "eps", 0.0)
+        self.weight_decay = arguments.number(weight_decay, "weight_decay", 0.0)
+
+    def _update(self, w, g, step, scratch, exp_avg, exp_avg_sq):
+        decay = 0.0 if self._decoupled else self.weight_decay
+        if self._decoupled and self.weight_decay:
+            w *= 1.0 - self.lr * self.weight_decay
+
+        exp_avg *= self.beta1
+        exp_avg += np.multiply(_decayed(w, g, decay, scratch), 1.0 - self.beta1, out=scratch)
+        exp_avg_sq *= self.beta2
+        np.square(_decayed(w, g, decay, scratch), out=scratch)
+        scratch *= 1.0 - self.beta2
+        exp_avg_sq += scratch
+
+        denominator = np.sqrt(exp_avg_sq, out=scratch)
+        denominator /= math.sqrt(1.0 - self.beta2**step)
+        denominator += self.eps
+        change = np.divide(exp_avg, denominator, out=scratch)
+        change *= self.lr / (1.0 - self.beta1**step)
+        w -= change
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019): ``w`` shrinks by ``lr * weight_decay * w``.
+
+    Parameters
+    ----------
+    parameters : Module or iterable of Parameter
+    lr : float
+    betas : (float, float)
+    eps : float
+    weight_decay : float
+    """
+
+    _decoupled = True
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
+        super().__init__(parameters, lr, betas, eps, weight_decay)
+
+
+def _decayed(w: np.ndarray, g: np.ndarray, weight_decay: float, scratch: np.ndarray) -> np.ndarray:
+    """``g + weight_decay * w``: `g` itself without decay, else in `scratch`."""
+    if not weight_decay:
+        return g
+    np.multiply(w, weight_decay, out=scratch)
+    scratch += g
+    return scratch
