@@ -65,7 +65,8 @@ FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, const T *
 #pragma GCC unroll 4
                 for (int v = 0; v < nv; v++) {
                     const vec one = v == last ? vload_upto(from + v * VL, n) : vload(from + v * VL);
-                    sum[v] += select ? vkeep(vsame_int(vload_bytes(at + v * VL), vset1_int((lane_int)number)), one) : one;
+                    const ivec wanted = vset1_int((lane_int)number);
+                    sum[v] += select ? vkeep(vsame_int(vload_bytes(at + v * VL), wanted), one) : one;
                 }
                 from += s->step[2].output * g->dy.axis[2];
                 if (select) at += s->step[2].output * g->tap.axis[2];
@@ -165,7 +166,8 @@ FC_INLINE void set_sources(phase *p, const fc_pool_gather *g, const fc_hits *hit
             const ptrdiff_t od = hits[0].first + d * step[0].output - g->first[0];
             const ptrdiff_t oh = hits[1].first + h * step[1].output - g->first[1];
             const ptrdiff_t at = od * g->dy.axis[0] + oh * g->dy.axis[1] - g->first[2];
-            const ptrdiff_t number = ((hits[0].tap - d * step[0].tap) * size_h + hits[1].tap - h * step[1].tap) * size_w;
+            const ptrdiff_t td = hits[0].tap - d * step[0].tap, th = hits[1].tap - h * step[1].tap;
+            const ptrdiff_t number = (td * size_h + th) * size_w;
             for (ptrdiff_t t = 0; t < p->taps; t++)
                 p->source[p->sources++] = (struct source){at + p->column[t], t, (lane_int)(number + p->tap[t])};
         }
