@@ -80,6 +80,8 @@ FC_INLINE void pixels(const fc_pool *p, const int op, const int track) {
                 ptrdiff_t c = 0;
                 for (; c + 4 * VL <= p->channels; c += 4 * VL)
                     pixel(p, &t, x + c, y ? y + c : NULL, index + c, VL, 4, op, track);
+                for (; c + 2 * VL <= p->channels; c += 2 * VL)
+                    pixel(p, &t, x + c, y ? y + c : NULL, index + c, VL, 2, op, track);
                 for (; c < p->channels; c += VL)
                     pixel(p, &t, x + c, y ? y + c : NULL, index + c, fc_min(VL, p->channels - c), 1, op, track);
             }

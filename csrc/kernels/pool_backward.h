@@ -96,6 +96,8 @@ FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
                 ptrdiff_t c = 0;
                 for (; c + 4 * VL <= g->channels; c += 4 * VL)
                     gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 4, select);
+                for (; c + 2 * VL <= g->channels; c += 2 * VL)
+                    gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 2, select);
                 for (; c < g->channels; c += VL)
                     gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, fc_min(VL, g->channels - c), 1,
                                  select);
@@ -108,13 +110,14 @@ FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
 
 enum { MOST_SOURCES = 256, MOST_TAPS = 32 };
 
-/* Kinds of vectors of positions: all outputs are there, or some aren't: in the first of a row, the last, others. */
-enum { INSIDE, FIRST, LAST, OTHER, KINDS };
+/* Vectors of positions that may miss outputs: the first of a row, the last, others. */
+enum { FIRST, LAST, OTHER, KINDS };
 
 /* Phase p of a row has the positions lo + p + m * stride. By tap t, position m adds up output m + column[t],
- * if that is there: in the lanes of mask[kind][t]. */
+ * if that is there: in the lanes of mask[kind][t]. Vectors at inside.lo <= m < inside.hi miss no output. */
 typedef struct phase {
     ptrdiff_t taps, sources;
+    fc_range inside;
     ptrdiff_t tap[MOST_TAPS], column[MOST_TAPS];
     vmask mask[KINDS][MOST_TAPS];
     struct source {
@@ -124,13 +127,6 @@ typedef struct phase {
     } source[MOST_SOURCES];
 } phase;
 
-/* Vectors of positions m: at 0, VL, ..., and the last at `last`, which ends with the row if that is long
- * enough. Those at inside.lo <= m < inside.hi have all of their outputs. */
-typedef struct vectors {
-    ptrdiff_t last;
-    fc_range inside;
-} vectors;
-
 /* Masks of the vector at m. */
 static void set_masks(phase *p, const fc_pool_gather *g, ptrdiff_t m, int kind) {
     for (ptrdiff_t t = 0; t < p->taps; t++) {
@@ -139,22 +135,22 @@ static void set_masks(phase *p, const fc_pool_gather *g, ptrdiff_t m, int kind) 
     }
 }
 
-/* The taps of a phase, in the order of the outputs. */
-FC_INLINE void set_taps(phase *p, const fc_pool_gather *g, ptrdiff_t lo, vectors *v, const int stride) {
+/* The taps of a phase, in the order of the outputs; the last vector of a row begins at `last`. */
+FC_INLINE void set_taps(phase *p, const fc_pool_gather *g, ptrdiff_t lo, ptrdiff_t last, const int stride) {
     const fc_windows *w = &g->windows[2];
     p->taps = 0;
+    p->inside = (fc_range){0, PTRDIFF_MAX};
     for (ptrdiff_t t = w->size - 1; t >= 0; t--) {
         const ptrdiff_t distance = lo + w->before - t * w->dilation;
         if (distance % stride) continue;
         const ptrdiff_t column = fc_floor_div(distance, stride);
         p->tap[p->taps] = t;
-        p->mask[INSIDE][p->taps] = vrange(0, VL);
         p->column[p->taps++] = column;
-        v->inside.lo = fc_max(v->inside.lo, g->first[2] - column);
-        v->inside.hi = fc_min(v->inside.hi, g->last[2] - column - VL + 1);
+        p->inside.lo = fc_max(p->inside.lo, g->first[2] - column);
+        p->inside.hi = fc_min(p->inside.hi, g->last[2] - column - VL + 1);
     }
     set_masks(p, g, 0, FIRST);
-    set_masks(p, g, v->last, LAST);
+    set_masks(p, g, last, LAST);
 }
 
 /* The sources of one row, which `hits` belong to. */
@@ -179,10 +175,8 @@ typedef struct run {
     int kind[2];
 } run;
 
-/* Their sums in one phase. */
-FC_INLINE void gather_lanes(vec sum[2], const phase *p, const run *r, const T *dy, const uint8_t *tap, const int nv,
-                            const int inside, const int select) {
-    for (int v = 0; v < nv; v++) sum[v] = (vec){0};
+FC_INLINE void add_sources(vec sum[2], const phase *p, const run *r, const T *dy, const uint8_t *tap, const int nv,
+                           const int inside, const int select) {
     for (const struct source *s = p->source, *end = s + p->sources; s < end; s++)
 #pragma GCC unroll 2
         for (int v = 0; v < nv; v++) {
@@ -192,12 +186,20 @@ FC_INLINE void gather_lanes(vec sum[2], const phase *p, const run *r, const T *d
         }
 }
 
-/* Both phases, side by side in dx, which is the row's first position. */
+/* The sums of a run in one phase. */
+FC_INLINE void gather_phase(vec sum[2], const phase *p, const run *r, const T *dy, const uint8_t *tap, const int nv,
+                            const int select) {
+    for (int v = 0; v < nv; v++) sum[v] = (vec){0};
+    if (r->m[0] >= p->inside.lo && r->m[nv - 1] < p->inside.hi) add_sources(sum, p, r, dy, tap, nv, 1, select);
+    else add_sources(sum, p, r, dy, tap, nv, 0, select);
+}
+
+/* The phases side by side, in the row of dx that begins at dx. */
 FC_INLINE void gather_run(const phase p[2], const run *r, const T *dy, const uint8_t *tap, T *dx, ptrdiff_t columns,
-                          const int stride, const int nv, const int inside, const int select) {
+                          const int stride, const int nv, const int select) {
     vec first[2], second[2];
-    gather_lanes(first, &p[0], r, dy, tap, nv, inside, select);
-    if (stride == 2) gather_lanes(second, &p[1], r, dy, tap, nv, inside, select);
+    gather_phase(first, &p[0], r, dy, tap, nv, select);
+    if (stride == 2) gather_phase(second, &p[1], r, dy, tap, nv, select);
 #pragma GCC unroll 2
     for (int v = 0; v < nv; v++) {
         T *to = dx + r->m[v] * stride;
@@ -207,50 +209,42 @@ FC_INLINE void gather_run(const phase p[2], const run *r, const T *dy, const uin
     }
 }
 
-/* The next one or two vectors from m on; returns how many. */
-FC_INLINE int next_run(run *r, phase p[2], const fc_pool_gather *g, const vectors *v, ptrdiff_t m, const int stride) {
-    int n = 0;
-    do {
-        r->m[n] = m;
-        r->kind[n] = m >= v->inside.lo && m < v->inside.hi ? INSIDE : m == 0 ? FIRST : m == v->last ? LAST : OTHER;
-        if (r->kind[n] == OTHER) {
-            for (int i = 0; i < stride; i++) set_masks(&p[i], g, m, OTHER);
-            return n + 1; /* there is one such set of masks */
-        }
-        m = fc_min(m + VL, v->last);
-    } while (++n < 2 && r->m[n - 1] != v->last);
-    return n;
-}
-
-FC_INLINE void gather_row(const fc_pool_gather *g, phase p[2], const vectors *v, const T *dy, const uint8_t *tap, T *dx,
+/* A row of dx: vectors at 0, VL, ..., and at `last`, which ends with the row if that is long enough. */
+FC_INLINE void gather_row(const fc_pool_gather *g, phase p[2], ptrdiff_t last, const T *dy, const uint8_t *tap, T *dx,
                           const int stride, const int select) {
     const ptrdiff_t columns = g->hi[2] - g->lo[2];
-    run r = {{0, 0}, {INSIDE, INSIDE}};
-    for (ptrdiff_t m = 0;; m = fc_min(m + VL, v->last)) {
-        const int n = next_run(&r, p, g, v, m, stride);
-        if (n == 1) gather_run(p, &r, dy, tap, dx, columns, stride, 1, 0, select);
-        else if (r.kind[0] == INSIDE && r.kind[1] == INSIDE)
-            gather_run(p, &r, dy, tap, dx, columns, stride, 2, 1, select);
-        else gather_run(p, &r, dy, tap, dx, columns, stride, 2, 0, select);
-        m = r.m[n - 1];
-        if (m == v->last) return;
+    const fc_range inside = stride == 1 ? p[0].inside : (fc_range){fc_max(p[0].inside.lo, p[1].inside.lo),
+                                                                   fc_min(p[0].inside.hi, p[1].inside.hi)};
+    run r = {{0, fc_min(VL, last)}, {FIRST, last <= VL ? LAST : OTHER}};
+    for (;;) {
+        const int other = r.kind[0] == OTHER || r.kind[1] == OTHER;
+        if (other && !(r.m[0] >= inside.lo && r.m[1] < inside.hi)) { /* its masks are made for it alone */
+            r.m[1] = r.m[0];
+            for (int i = 0; i < stride && r.kind[0] == OTHER; i++) set_masks(&p[i], g, r.m[0], OTHER);
+        }
+        if (r.m[1] == r.m[0]) gather_run(p, &r, dy, tap, dx, columns, stride, 1, select);
+        else gather_run(p, &r, dy, tap, dx, columns, stride, 2, select);
+        if (r.m[1] == last) return;
+        r.m[0] = fc_min(r.m[1] + VL, last);
+        r.m[1] = fc_min(r.m[0] + VL, last);
+        r.kind[0] = r.m[0] == last ? LAST : OTHER;
+        r.kind[1] = r.m[1] == last ? LAST : OTHER;
     }
 }
 
 /* Strides 1 and 2: each phase of the stride has vectors of its own, which are zipped into a row of dx. */
 FC_INLINE void gather_rows(const fc_pool_gather *g, const int stride, const int select) {
-    const ptrdiff_t columns = g->hi[2] - g->lo[2];
+    const ptrdiff_t last = fc_max(0, (g->hi[2] - g->lo[2] + stride - 1) / stride - VL);
     const fc_hit_steps step[2] = {fc_hit_steps_of(&g->windows[0]), fc_hit_steps_of(&g->windows[1])};
-    vectors v = {fc_max(0, (columns + stride - 1) / stride - VL), {0, PTRDIFF_MAX}};
     phase p[2];
-    for (int i = 0; i < stride; i++) set_taps(&p[i], g, g->lo[2] + i, &v, stride);
+    for (int i = 0; i < stride; i++) set_taps(&p[i], g, g->lo[2] + i, last, stride);
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
             const fc_hits hits[2] = {fc_hits_of(&g->windows[0], step[0], d), fc_hits_of(&g->windows[1], step[1], h)};
             const ptrdiff_t row = (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             for (int i = 0; i < stride; i++) set_sources(&p[i], g, hits, step);
             for (ptrdiff_t c = 0; c < g->channels; c++)
-                gather_row(g, p, &v, (const T *)g->dy.data + c * g->dy.c,
+                gather_row(g, p, last, (const T *)g->dy.data + c * g->dy.c,
                            select ? (const uint8_t *)g->tap.data + c * g->tap.c : NULL,
                            (T *)g->dx.data + c * g->dx.c + row, stride, select);
         }
