@@ -5,6 +5,7 @@ import numpy as np
 
 from . import checks, runtime
 from ._kernels import _correlation, _runtime, _weight_gradient, _winograd, _winograd_weight
+from .dilated import ResidueCorrelation, ResidueWeightGradient, split_axes
 from .planning import (
     WINOGRAD,
     ConvPlan,
@@ -30,6 +31,9 @@ OPERATIONS = ("forward", "backward_input", "backward_weight")
 @lru_cache(maxsize=256)
 def plan(op, g, algorithm, dtype, src_last, isa):
     """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
+    if split_axes(g):
+        kind = ResidueWeightGradient if op == "backward_weight" else ResidueCorrelation
+        return kind(g, op == "backward_input", lambda part: plan(op, part, algorithm, dtype, src_last, isa))
     f64 = dtype == np.float64
     itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)

@@ -19,19 +19,23 @@ def python(code, **environment):
                           env=os.environ | environment)
 
 
+def threads_in_a_new_thread():
+    seen = []
+    worker = threading.Thread(target=lambda: seen.append(fc.get_num_threads()))
+    worker.start()
+    worker.join()
+    return seen[0]
+
+
 def test_threads_argument_context_and_process():
-    default = fc.get_num_threads()
+    here, elsewhere = fc.get_num_threads(), threads_in_a_new_thread()
     with fc.threads(5):
         assert fc.get_num_threads() == 5
         with fc.threads(2):
             assert fc.get_num_threads() == 2
         assert _runtime.threads_for_call(7) == 7
-        seen = []
-        worker = threading.Thread(target=lambda: seen.append(fc.get_num_threads()))
-        worker.start()
-        worker.join()
-        assert seen == [default]
-    assert fc.get_num_threads() == default
+        assert threads_in_a_new_thread() == elsewhere
+    assert fc.get_num_threads() == here
     code = "import fastconv as fc; fc.set_num_threads(3); print(fc.get_num_threads())"
     assert python(code).stdout.strip() == "3"
 
