@@ -83,7 +83,8 @@ static const uint8_t *stage_row(const fc_pool_stage *s, const tap_table *table, 
         if (s->channels_last) bad = stage_run(table, to, s->dst.c, from, s->src.c, alike * s->channels, at);
         else
             for (ptrdiff_t c = 0; c < s->channels && !bad; c++)
-                bad = stage_run(table, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike, at);
+                bad = stage_run(table, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike,
+                                at);
         if (bad) return bad;
         o += alike;
         from += alike * s->src.axis[2];
