@@ -198,7 +198,8 @@ typedef struct fc_pool_gather {
     ptrdiff_t channels, lo[3], hi[3];
     fc_image dx;           /* of position lo */
     ptrdiff_t first[3], last[3];  /* outputs first <= o < last are those whose windows reach the box */
-    fc_image dy, tap;      /* of output first; tap.data may be NULL. 64 bytes around tap can be read */
+    fc_image dy, tap;      /* of output first; tap.data may be NULL, has 64 bytes around it that can be read,
+                            * and channels-first the strides of dy along the axes */
 } fc_pool_gather;
 
 /* Copy the uint8 window indices of a box of outputs. Returns NULL, or the first one that is no real tap. */

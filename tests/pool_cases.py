@@ -30,6 +30,7 @@ CASES = {
     "1d-long-row": ((1, 1, 2500), {"kernel_size": 4, "stride": 2}),
     "3d": ((1, 5, 6, 7, 18), {"kernel_size": 2}),
     "3d-overlapping": ((2, 3, 5, 6, 9), {"kernel_size": 3, "stride": (1, 2, 2), "padding": 1}),
+    "3d-large-planes": ((1, 1, 3, 182, 190), {"kernel_size": 3, "stride": (1, 2, 2), "padding": 1}),
     "3d-one-plane": ((1, 33, 1, 6, 5), {"kernel_size": (1, 2, 3), "stride": (1, 2, 1)}),
 }
 

@@ -65,7 +65,8 @@ FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, const T *
 #pragma GCC unroll 4
                 for (int v = 0; v < nv; v++) {
                     const vec one = v == last ? vload_upto(from + v * VL, n) : vload(from + v * VL);
-                    sum[v] += select ? vkeep(vsame_int(vload_bytes(at + v * VL), vset1_int((lane_int)number)), one) : one;
+                    const ivec wanted = vset1_int((lane_int)number);
+                    sum[v] += select ? vkeep(vsame_int(vload_bytes(at + v * VL), wanted), one) : one;
                 }
                 from += s->step[2].output * g->dy.axis[2];
                 if (select) at += s->step[2].output * g->tap.axis[2];
@@ -95,6 +96,8 @@ FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
                 ptrdiff_t c = 0;
                 for (; c + 4 * VL <= g->channels; c += 4 * VL)
                     gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 4, select);
+                for (; c + 2 * VL <= g->channels; c += 2 * VL)
+                    gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 2, select);
                 for (; c < g->channels; c += VL)
                     gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, fc_min(VL, g->channels - c), 1,
                                  select);
@@ -107,52 +110,47 @@ FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
 
 enum { MOST_SOURCES = 256, MOST_TAPS = 32 };
 
-/* A vector of positions whose outputs aren't all there: the first of a row, the last, or another. */
-enum { FIRST, LAST, OTHER, EDGES, INSIDE = EDGES };
+/* Vectors of positions that may miss outputs: the first of a row, the last, others. */
+enum { FIRST, LAST, OTHER, KINDS };
 
 /* Phase p of a row has the positions lo + p + m * stride. By tap t, position m adds up output m + column[t],
- * if that is there: in the lanes of mask[edge][t]. */
+ * if that is there: in the lanes of mask[kind][t]. Vectors at inside.lo <= m < inside.hi miss no output. */
 typedef struct phase {
     ptrdiff_t taps, sources;
+    fc_range inside;
     ptrdiff_t tap[MOST_TAPS], column[MOST_TAPS];
-    vmask mask[EDGES][MOST_TAPS];
+    vmask mask[KINDS][MOST_TAPS];
     struct source {
-        ptrdiff_t dy, index;  /* what m is added to, in elements of dy and of index */
+        ptrdiff_t at;         /* what m is added to, in elements of dy and of its taps */
         ptrdiff_t t;
         lane_int number;      /* of the tap in the window */
     } source[MOST_SOURCES];
 } phase;
 
-/* Vectors of positions m: at 0, VL, ..., and the last at `last`, which ends with the row if that is long
- * enough. Vectors at inside.lo <= m < inside.hi have all of their outputs. */
-typedef struct vectors {
-    ptrdiff_t last;
-    fc_range inside;
-} vectors;
-
 /* Masks of the vector at m. */
-static void set_masks(phase *p, const fc_pool_gather *g, ptrdiff_t m, int edge) {
+static void set_masks(phase *p, const fc_pool_gather *g, ptrdiff_t m, int kind) {
     for (ptrdiff_t t = 0; t < p->taps; t++) {
         const ptrdiff_t o = m + p->column[t];
-        p->mask[edge][t] = vrange(fc_min(VL, fc_max(0, g->first[2] - o)), fc_max(0, fc_min(VL, g->last[2] - o)));
+        p->mask[kind][t] = vrange(fc_min(VL, fc_max(0, g->first[2] - o)), fc_max(0, fc_min(VL, g->last[2] - o)));
     }
 }
 
-/* The taps of a phase, in the order of the outputs. */
-FC_INLINE void set_taps(phase *p, const fc_pool_gather *g, ptrdiff_t lo, vectors *v, const int stride) {
+/* The taps of a phase, in the order of the outputs; the last vector of a row begins at `last`. */
+FC_INLINE void set_taps(phase *p, const fc_pool_gather *g, ptrdiff_t lo, ptrdiff_t last, const int stride) {
     const fc_windows *w = &g->windows[2];
     p->taps = 0;
+    p->inside = (fc_range){0, PTRDIFF_MAX};
     for (ptrdiff_t t = w->size - 1; t >= 0; t--) {
         const ptrdiff_t distance = lo + w->before - t * w->dilation;
         if (distance % stride) continue;
         const ptrdiff_t column = fc_floor_div(distance, stride);
         p->tap[p->taps] = t;
         p->column[p->taps++] = column;
-        v->inside.lo = fc_max(v->inside.lo, g->first[2] - column);
-        v->inside.hi = fc_min(v->inside.hi, g->last[2] - column - VL + 1);
+        p->inside.lo = fc_max(p->inside.lo, g->first[2] - column);
+        p->inside.hi = fc_min(p->inside.hi, g->last[2] - column - VL + 1);
     }
     set_masks(p, g, 0, FIRST);
-    set_masks(p, g, v->last, LAST);
+    set_masks(p, g, last, LAST);
 }
 
 /* The sources of one row, which `hits` belong to. */
@@ -163,68 +161,92 @@ FC_INLINE void set_sources(phase *p, const fc_pool_gather *g, const fc_hits *hit
         for (ptrdiff_t h = 0; h < hits[1].count; h++) {
             const ptrdiff_t od = hits[0].first + d * step[0].output - g->first[0];
             const ptrdiff_t oh = hits[1].first + h * step[1].output - g->first[1];
-            const ptrdiff_t number = ((hits[0].tap - d * step[0].tap) * size_h + hits[1].tap - h * step[1].tap) * size_w;
-            for (ptrdiff_t t = 0; t < p->taps; t++) {
-                const ptrdiff_t ow = p->column[t] - g->first[2];
-                p->source[p->sources++] = (struct source){
-                    od * g->dy.axis[0] + oh * g->dy.axis[1] + ow, od * g->tap.axis[0] + oh * g->tap.axis[1] + ow, t,
-                    (lane_int)(number + p->tap[t])};
-            }
+            const ptrdiff_t at = od * g->dy.axis[0] + oh * g->dy.axis[1] - g->first[2];
+            const ptrdiff_t td = hits[0].tap - d * step[0].tap, th = hits[1].tap - h * step[1].tap;
+            const ptrdiff_t number = (td * size_h + th) * size_w;
+            for (ptrdiff_t t = 0; t < p->taps; t++)
+                p->source[p->sources++] = (struct source){at + p->column[t], t, (lane_int)(number + p->tap[t])};
         }
 }
 
-FC_INLINE vec gather_lanes(const phase *p, const vmask *mask, const T *dy, const uint8_t *index, const int select) {
-    vec sum = {0};
-    for (const struct source *s = p->source, *end = s + p->sources; s < end; s++) {
-        const vec one = mask ? vload_where(mask[s->t], dy + s->dy) : vload(dy + s->dy);
-        sum += select ? vkeep(vsame_int(vload_bytes(index + s->index), vset1_int(s->number)), one) : one;
-    }
-    return sum;
+/* One or two vectors (nv) of positions of a row, at m. */
+typedef struct run {
+    ptrdiff_t m[2];
+    int kind[2];
+} run;
+
+FC_INLINE void add_sources(vec sum[2], const phase *p, const run *r, const T *dy, const uint8_t *tap, const int nv,
+                           const int inside, const int select) {
+    for (const struct source *s = p->source, *end = s + p->sources; s < end; s++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) {
+            const T *from = dy + s->at + r->m[v];
+            const vec one = inside ? vload(from) : vload_where(p->mask[r->kind[v]][s->t], from);
+            sum[v] += select ? vkeep(vsame_int(vload_bytes(tap + s->at + r->m[v]), vset1_int(s->number)), one) : one;
+        }
 }
 
-/* VL positions of each phase, side by side. */
-FC_INLINE void gather_vector(const phase p[2], int edge, const int inside, const T *dy, const uint8_t *index, T *dx,
-                             ptrdiff_t left, const int stride, const int select) {
-    vec sum[2];
+/* The sums of a run in one phase. */
+FC_INLINE void gather_phase(vec sum[2], const phase *p, const run *r, const T *dy, const uint8_t *tap, const int nv,
+                            const int select) {
+    for (int v = 0; v < nv; v++) sum[v] = (vec){0};
+    if (r->m[0] >= p->inside.lo && r->m[nv - 1] < p->inside.hi) add_sources(sum, p, r, dy, tap, nv, 1, select);
+    else add_sources(sum, p, r, dy, tap, nv, 0, select);
+}
+
+/* The phases side by side, in the row of dx that begins at dx. */
+FC_INLINE void gather_run(const phase p[2], const run *r, const T *dy, const uint8_t *tap, T *dx, ptrdiff_t columns,
+                          const int stride, const int nv, const int select) {
+    vec first[2], second[2];
+    gather_phase(first, &p[0], r, dy, tap, nv, select);
+    if (stride == 2) gather_phase(second, &p[1], r, dy, tap, nv, select);
 #pragma GCC unroll 2
-    for (int i = 0; i < stride; i++)
-        sum[i] = gather_lanes(&p[i], inside ? NULL : p[i].mask[edge], dy, index, select);
-    if (stride == 1) {
-        vstore_upto(dx, sum[0], left);
-        return;
+    for (int v = 0; v < nv; v++) {
+        T *to = dx + r->m[v] * stride;
+        const ptrdiff_t left = columns - r->m[v] * stride;
+        vstore_upto(to, stride == 2 ? vzip_lo(first[v], second[v]) : first[v], left);
+        if (stride == 2 && left > VL) vstore_upto(to + VL, vzip_hi(first[v], second[v]), left - VL);
     }
-    vstore_upto(dx, vzip_lo(sum[0], sum[1]), left);
-    if (left > VL) vstore_upto(dx + VL, vzip_hi(sum[0], sum[1]), left - VL);
+}
+
+/* A row of dx: vectors at 0, VL, ..., and at `last`, which ends with the row if that is long enough. */
+FC_INLINE void gather_row(const fc_pool_gather *g, phase p[2], ptrdiff_t last, const T *dy, const uint8_t *tap, T *dx,
+                          const int stride, const int select) {
+    const ptrdiff_t columns = g->hi[2] - g->lo[2];
+    const fc_range inside = stride == 1 ? p[0].inside : (fc_range){fc_max(p[0].inside.lo, p[1].inside.lo),
+                                                                   fc_min(p[0].inside.hi, p[1].inside.hi)};
+    run r = {{0, fc_min(VL, last)}, {FIRST, last <= VL ? LAST : OTHER}};
+    for (;;) {
+        const int other = r.kind[0] == OTHER || r.kind[1] == OTHER;
+        if (other && !(r.m[0] >= inside.lo && r.m[1] < inside.hi)) { /* its masks are made for it alone */
+            r.m[1] = r.m[0];
+            for (int i = 0; i < stride && r.kind[0] == OTHER; i++) set_masks(&p[i], g, r.m[0], OTHER);
+        }
+        if (r.m[1] == r.m[0]) gather_run(p, &r, dy, tap, dx, columns, stride, 1, select);
+        else gather_run(p, &r, dy, tap, dx, columns, stride, 2, select);
+        if (r.m[1] == last) return;
+        r.m[0] = fc_min(r.m[1] + VL, last);
+        r.m[1] = fc_min(r.m[0] + VL, last);
+        r.kind[0] = r.m[0] == last ? LAST : OTHER;
+        r.kind[1] = r.m[1] == last ? LAST : OTHER;
+    }
 }
 
 /* Strides 1 and 2: each phase of the stride has vectors of its own, which are zipped into a row of dx. */
 FC_INLINE void gather_rows(const fc_pool_gather *g, const int stride, const int select) {
-    const ptrdiff_t columns = g->hi[2] - g->lo[2];
+    const ptrdiff_t last = fc_max(0, (g->hi[2] - g->lo[2] + stride - 1) / stride - VL);
     const fc_hit_steps step[2] = {fc_hit_steps_of(&g->windows[0]), fc_hit_steps_of(&g->windows[1])};
-    vectors v = {fc_max(0, (columns + stride - 1) / stride - VL), {0, PTRDIFF_MAX}};
     phase p[2];
-    for (int i = 0; i < stride; i++) set_taps(&p[i], g, g->lo[2] + i, &v, stride);
+    for (int i = 0; i < stride; i++) set_taps(&p[i], g, g->lo[2] + i, last, stride);
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
             const fc_hits hits[2] = {fc_hits_of(&g->windows[0], step[0], d), fc_hits_of(&g->windows[1], step[1], h)};
+            const ptrdiff_t row = (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             for (int i = 0; i < stride; i++) set_sources(&p[i], g, hits, step);
-            for (ptrdiff_t c = 0; c < g->channels; c++) {
-                const T *dy = (const T *)g->dy.data + c * g->dy.c;
-                const uint8_t *index = select ? (const uint8_t *)g->tap.data + c * g->tap.c : NULL;
-                T *dx = (T *)g->dx.data + c * g->dx.c + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
-                for (ptrdiff_t m = 0;;) {
-                    const ptrdiff_t left = columns - m * stride;
-                    if (m >= v.inside.lo && m < v.inside.hi)
-                        gather_vector(p, INSIDE, 1, dy + m, index + m, dx + m * stride, left, stride, select);
-                    else {
-                        const int edge = m == 0 ? FIRST : m == v.last ? LAST : OTHER;
-                        for (int i = 0; i < stride && edge == OTHER; i++) set_masks(&p[i], g, m, OTHER);
-                        gather_vector(p, edge, 0, dy + m, index + m, dx + m * stride, left, stride, select);
-                    }
-                    if (m == v.last) break;
-                    m = fc_min(m + VL, v.last);
-                }
-            }
+            for (ptrdiff_t c = 0; c < g->channels; c++)
+                gather_row(g, p, last, (const T *)g->dy.data + c * g->dy.c,
+                           select ? (const uint8_t *)g->tap.data + c * g->tap.c : NULL,
+                           (T *)g->dx.data + c * g->dx.c + row, stride, select);
         }
 }
 

@@ -12,7 +12,7 @@ FC_INLINE int copy_run(uint8_t *to, const uint8_t *from, byte_run most) {
 }
 
 /* Copy n bytes; returns the first that is `limit` or more, or NULL. limit is at most 256. */
-static const uint8_t *copy_below(uint8_t *to, const uint8_t *from, ptrdiff_t n, ptrdiff_t limit) {
+FC_INLINE const uint8_t *copy_below(uint8_t *to, const uint8_t *from, ptrdiff_t n, ptrdiff_t limit) {
     const byte_run most = (uint8_t)(limit - 1) - (byte_run){0};
     int below = n >= 16;
     for (ptrdiff_t i = 0; below && i + 16 <= n; i += 16) below = copy_run(to + i, from + i, most);
@@ -42,17 +42,17 @@ static void set_tap_table(tap_table *table, const fc_windows *w) {
     table->taps = n;
 }
 
-FC_INLINE int holds(fc_window at, ptrdiff_t tap) { return tap >= at.tap && tap < at.tap + at.count; }
+FC_INLINE int holds(const fc_window *at, ptrdiff_t tap) { return tap >= at->tap && tap < at->tap + at->count; }
 
-/* n bytes, `step` apart in both places, that belong to windows with the real taps of d, h and w. */
-static const uint8_t *stage_run(const tap_table *table, uint8_t *to, ptrdiff_t to_step, const uint8_t *from,
-                                ptrdiff_t from_step, ptrdiff_t n, fc_window d, fc_window h, fc_window w) {
-    if (from_step == 1 && to_step == 1 && d.count * h.count * w.count == table->taps)
+/* n bytes, `step` apart in both places, that belong to windows with the real taps at[d h w]. */
+FC_INLINE const uint8_t *stage_run(const tap_table *table, uint8_t *to, ptrdiff_t to_step, const uint8_t *from,
+                                   ptrdiff_t from_step, ptrdiff_t n, const fc_window at[3]) {
+    if (from_step == 1 && to_step == 1 && at[0].count * at[1].count * at[2].count == table->taps)
         return copy_below(to, from, n, table->taps);
     for (ptrdiff_t i = 0; i < n; i++) {
         const uint8_t byte = from[i * from_step];
-        if (byte >= table->taps || !holds(d, table->tap[byte].d) || !holds(h, table->tap[byte].h)
-            || !holds(w, table->tap[byte].w))
+        if (byte >= table->taps || !holds(&at[0], table->tap[byte].d) || !holds(&at[1], table->tap[byte].h)
+            || !holds(&at[2], table->tap[byte].w))
             return from + i * from_step;
         to[i * to_step] = byte;
     }
@@ -73,17 +73,18 @@ static int is_one_run(const fc_pool_stage *s, const fc_windows *w) {
 
 /* One row of outputs: those with whole windows along w at a time, the others one by one. */
 static const uint8_t *stage_row(const fc_pool_stage *s, const tap_table *table, const uint8_t *from, uint8_t *to,
-                                fc_range whole, fc_window d, fc_window h) {
+                                fc_range whole, fc_window at[3]) {
     const int joined = !s->channels_last
         || (s->src.axis[2] == s->channels && s->dst.axis[2] == s->channels && s->src.c == 1);
     for (ptrdiff_t o = s->lo[2]; o < s->hi[2];) {
         const ptrdiff_t alike = o == whole.lo && whole.hi > o && joined ? whole.hi - o : 1;
-        const fc_window w = fc_window_at(&s->windows[2], o);
         const uint8_t *bad = NULL;
-        if (s->channels_last)
-            bad = stage_run(table, to, s->dst.c, from, s->src.c, alike * s->channels, d, h, w);
-        for (ptrdiff_t c = 0; c < s->channels && !bad && !s->channels_last; c++)
-            bad = stage_run(table, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike, d, h, w);
+        at[2] = fc_window_at(&s->windows[2], o);
+        if (s->channels_last) bad = stage_run(table, to, s->dst.c, from, s->src.c, alike * s->channels, at);
+        else
+            for (ptrdiff_t c = 0; c < s->channels && !bad; c++)
+                bad = stage_run(table, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike,
+                                at);
         if (bad) return bad;
         o += alike;
         from += alike * s->src.axis[2];
@@ -105,9 +106,9 @@ static const void *pool_stage(const fc_pool_stage *s) {
     for (ptrdiff_t d = s->lo[0]; d < s->hi[0]; d++)
         for (ptrdiff_t h = s->lo[1]; h < s->hi[1]; h++) {
             const ptrdiff_t od = d - s->lo[0], oh = h - s->lo[1];
+            fc_window at[3] = {fc_window_at(&w[0], d), fc_window_at(&w[1], h), {0, 0, 0, 0}};
             const uint8_t *bad = stage_row(s, &table, from + od * s->src.axis[0] + oh * s->src.axis[1],
-                                           to + od * s->dst.axis[0] + oh * s->dst.axis[1], whole,
-                                           fc_window_at(&w[0], d), fc_window_at(&w[1], h));
+                                           to + od * s->dst.axis[0] + oh * s->dst.axis[1], whole, at);
             if (bad) return bad;
         }
     return NULL;

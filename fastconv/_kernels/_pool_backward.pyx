@@ -55,7 +55,7 @@ cdef struct Gather:
     fc_pool_stage stage
     fc_pool_divide divide
     bint select, recompute, average
-    bint staged            # dy is copied: it is divided, or of the other order
+    bint staged            # dy is copied: to divide it, or because its strides aren't those of its taps
     Tensor dx, dy, x, index
     Boxes boxes
     ptrdiff_t dy_bytes, tap_bytes
@@ -91,8 +91,9 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
         call.index = tensor_of(index)
         call.stage.channels_last = channels_last
         read_windows(call.stage.windows, windows)
-    call.staged = call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
     call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
+    call.staged = (call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
+                   or call.boxes.count[3] > 1 or (call.boxes.count[2] > 1 and call.dx.shape[2] > 1))
     set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(dx) + cnp.PyArray_NBYTES(dy))
     share_bytes, head = call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
@@ -156,7 +157,8 @@ cdef const void *gather_item(const Gather *call, char *private, Box box) noexcep
         set_layout(&tile.dy, private, tile.channels_last, tile.channels, tile.first, tile.last)
         stage_dy(call, &tile, box.n, box.lo[0])
     if call.select:
-        set_layout(&tile.tap, private + call.dy_bytes + AROUND, tile.channels_last, tile.channels, tile.first, tile.last)
+        set_layout(&tile.tap, private + call.dy_bytes + AROUND, tile.channels_last, tile.channels, tile.first,
+                   tile.last)
         bad = stage_taps(call, &tile, box.n, box.lo[0])
     if bad == NULL:
         state = kernels.enter()
@@ -251,7 +253,8 @@ def scatter_add(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, op,
         outputs[0], outputs[1] = 1, 1
         outputs[2], outputs[3], outputs[4] = call.tile.count[0], call.tile.count[1], call.tile.count[2]
         call.chunks = boxes_of(outputs, False, CHUNK // call.boxes.size[0], CHUNK)
-        call.share_bytes = line(call.boxes.size[0] * call.chunks.size[1] * call.chunks.size[2] * call.chunks.size[3] * 8)
+        call.share_bytes = line(call.boxes.size[0] * call.chunks.size[1] * call.chunks.size[2] * call.chunks.size[3]
+                                * sizeof(int64_t))
     else:
         call.index = tensor_of(index)
     return run_scatter(&call, num_threads)
@@ -371,7 +374,8 @@ cdef const void *read_back(const Scatter *call, const fc_scatter *tile, uint8_t 
     return bad
 
 
-cdef const void *scatter_found(const Scatter *call, const fc_scatter *planes, const Box *box, char *private) noexcept nogil:
+cdef const void *scatter_found(const Scatter *call, const fc_scatter *planes, const Box *box,
+                               char *private) noexcept nogil:
     """Find places for one chunk of outputs, add its dy, and so on in order."""
     cdef fc_scatter tile = planes[0]
     cdef fc_pool find = call.find

@@ -68,7 +68,8 @@ cdef struct Box:
     ptrdiff_t hi[4]
 
 
-cdef inline Boxes boxes_of(const ptrdiff_t *shape, bint channels_last, ptrdiff_t elements, ptrdiff_t longest) noexcept nogil:
+cdef inline Boxes boxes_of(const ptrdiff_t *shape, bint channels_last, ptrdiff_t elements,
+                           ptrdiff_t longest) noexcept nogil:
     """Boxes of about `elements`, filled along the axes in the order in which they lie in memory.
 
     `longest` bounds the box along w. A cut through channels-last pixels is a multiple of a cache line.
