@@ -1,7 +1,8 @@
-"""What this machine can do at best, measured by the run itself: FMA peak, copy bandwidth; and what it is."""
+"""What this machine can do, measured by the run itself: FMA peak, copy bandwidth, ping-pong latency; and what it is."""
 
 import os
 import platform
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ class Machine:
         FLOP/s of all threads together by dtype name: independent FMAs on registers, a multiply and an add each.
     copy_bandwidth
         Bytes read plus bytes written a second, copying an array that no cache holds.
+    ping_pong
+        Seconds that a cache line takes from one core to another; 0 where there is one thread only. On virtual machines
+        it can differ fourfold from one minute to the next, and with it whatever threads share.
     """
 
     cpu: str
@@ -35,6 +39,7 @@ class Machine:
     python: str
     fma_peak: dict[str, float]
     copy_bandwidth: float
+    ping_pong: float
 
 
 def measure(threads: int, dtypes: tuple[str, ...], seconds: float = 0.1) -> Machine:
@@ -48,6 +53,7 @@ def measure(threads: int, dtypes: tuple[str, ...], seconds: float = 0.1) -> Mach
         python=platform.python_version(),
         fma_peak={dtype: fma_peak(dtype, threads, seconds) for dtype in dtypes},
         copy_bandwidth=copy_bandwidth(threads, seconds),
+        ping_pong=ping_pong() if threads > 1 else 0.0,
     )
 
 
@@ -75,6 +81,13 @@ def copy_bandwidth(threads: int, seconds: float = 0.1) -> float:
             list(pool.map(lambda part: np.copyto(*part), parts))
             best = max(best, 2 * count / (time.perf_counter() - begin))
     return best
+
+
+def ping_pong(batches: int = 101, rounds: int = 500) -> float:
+    """Seconds of one transfer of a cache line between two threads: the median over batches of round trips."""
+    if len(usable_cpus()) < 2:
+        return 0.0  # two threads on one CPU would measure the scheduler
+    return statistics.median(_runtime.ping_pong(rounds) for _ in range(batches))
 
 
 def last_level_cache() -> int:
