@@ -1,4 +1,5 @@
 """The benchmark suite: its arithmetic, its judgement, and the command."""
+
 import json
 import subprocess
 import sys
@@ -8,8 +9,16 @@ import numpy as np
 import pytest
 
 import fastconv as fc
+from fastconv._kernels import _runtime
 from fastconv.bench import command, machine, naive, shapes, timing, verify
-from fastconv.bench.contenders import Contender, ContenderUnavailable, Fastconv, FastconvGivenOut, VectorisedNumPy
+from fastconv.bench.contenders import (
+    Contender,
+    ContenderUnavailable,
+    Fastconv,
+    FastconvGivenOut,
+    FastconvPacked,
+    VectorisedNumPy,
+)
 from fastconv.bench.loops import LIMIT, LoopNest, cut_down, scaled_seconds
 from fastconv.bench.peers import PEERS
 from fastconv.bench.problems import DTYPES, ORDERS, make
@@ -150,6 +159,18 @@ def test_interleave_gives_everyone_a_turn_in_every_round(monkeypatch):
     assert turns == [*"abc", *"abc", *"ba", *"bc", *"ba", *"bc", *"ba"]
 
 
+def test_interleave_pauses_after_the_turns_that_need_it(monkeypatch):
+    events = []
+    monkeypatch.setattr(timing.time, "sleep", lambda seconds: events.append(seconds) if seconds else None)
+
+    def rival(name):
+        return lambda: events.append(name) if events[-1:] != [name] else None
+
+    timing.interleave({"a": rival("a"), "b": rival("b")}, SOME, {"a": 0.05})
+    assert {after for before, after in zip(events, events[1:]) if before == "a"} == {0.05}
+    assert {after for before, after in zip(events, events[1:]) if before == "b"} == {"a"}
+
+
 def test_interleave_keeps_two_results_alive():
     alive, most = set(), 0
 
@@ -186,21 +207,59 @@ def test_the_baselines_are_right(case, op, order):
 @pytest.mark.parametrize("order", ORDERS)
 def test_our_calls_are_right(case, op, dtype, order):
     problem = make(case, op, dtype, order)
-    for ours in (Fastconv(), FastconvGivenOut(), Fastconv("direct")):
+    for ours in (Fastconv(), FastconvGivenOut(), FastconvPacked(), Fastconv("direct")):
         call = ours.prepare(problem)
         if call is not None:
             assert verify.check(problem, call()) <= verify.tolerance(problem)
 
 
-@over_problems
-def test_peers_are_right(case, op):
-    for name, peer in PEERS.items():
-        pytest.importorskip(name)
-        contender = peer()
+def started(name):
+    """The peer, or a skip where what it needs is not installed."""
+    contender = PEERS[name]()
+    try:
         contender.start(1)
-        for order in ORDERS:
-            problem = make(case, op, "float32", order)
-            verify.check(problem, contender.to_numpy(contender.prepare(problem)()))
+    except ContenderUnavailable as missing:
+        pytest.skip(str(missing))
+    return contender
+
+
+@over_problems
+def test_torch_is_right(case, op):
+    contender = started("torch")
+    for order in ORDERS:
+        problem = make(case, op, "float32", order)
+        verify.check(problem, contender.to_numpy(contender.prepare(problem)()))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("case", [case for case in SMALL if case.family == "conv"], ids=lambda case: case.name)
+def test_model_runners_are_right_and_write_into_one_array(name, case):
+    contender = started(name)
+    problem = make(case, "forward")
+    call = contender.prepare(problem)
+    result = call()
+    verify.check(problem, result)
+    result.fill(np.nan)
+    assert call() is result
+    verify.check(problem, result)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_model_runners_meet_our_packed_calls_and_leave_the_rest(name):
+    contender, conv = PEERS[name](), SMALL[1]
+    assert contender.rival_of == FastconvPacked.name
+    for other in (make(conv, "dx"), make(conv, "forward", "float64"), make(SMALL[6], "forward")):
+        assert contender.prepare(other) is None
+    assert contender.prepare(make(conv, "forward", "float32", "channels_last")) is None
+    row = row_of(conv, "forward", {"fastconv": 4e-4, FastconvPacked.name: 1e-4, name: 3e-4})
+    assert row.times_faster(contender).median == pytest.approx(3)
+    assert "3 (3-3)" in report_of(row, rivals=[contender]).text()
+
+
+def test_packed_calls_are_forward_convolutions_alone():
+    assert FastconvPacked().prepare(make(SMALL[1], "dw")) is None
+    assert FastconvPacked().prepare(make(SMALL[6], "forward")) is None
+    assert FastconvPacked().prepare(make(SMALL[1], "forward")) is not None
 
 
 @over_problems
@@ -289,6 +348,13 @@ def test_machine_is_measured():
     assert limits.fma_peak["float32"] > limits.fma_peak["float64"] > 1e8
     assert limits.copy_bandwidth > 1e8
     assert limits.cpu and limits.isa and limits.threads == 1
+    assert limits.ping_pong == 0
+
+
+def test_a_cache_line_takes_nanoseconds_between_two_cores():
+    if len(machine.usable_cpus()) < 2 or not _runtime.openmp_version():
+        pytest.skip("needs two CPUs and OpenMP")
+    assert 1e-9 < machine.ping_pong(batches=21) < 1e-4
 
 
 def test_neighbours_see_other_processes_but_not_this_one():
@@ -313,7 +379,7 @@ def row_of(case, op, seconds, **more):
 
 
 def report_of(*rows, rivals=()):
-    limits = machine.Machine("a CPU", "avx2", 2, 2, "a system", "3.12", {"float32": 1e9}, 1e9)
+    limits = machine.Machine("a CPU", "avx2", 2, 2, "a system", "3.12", {"float32": 1e9}, 1e9, 2e-7)
     return Report(limits, 0.0, {"fastconv": fc.__version__}, {}, tuple(rivals), rows)
 
 
@@ -335,6 +401,7 @@ def test_report_counts_ratios_shares_and_losses():
     text = report.text()
     assert "5e4~" in text  # loops: 5 s against 1e-4 s
     assert "0.5 (0.5-0.5)" in text
+    assert "cache line between two cores 200 ns" in text
 
 
 def test_report_of_a_wrong_row():

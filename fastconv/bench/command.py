@@ -10,7 +10,14 @@ from pathlib import Path
 from .. import get_num_threads, threads
 from ..console import Progress, table
 from . import machine
-from .contenders import Contender, ContenderUnavailable, Fastconv, FastconvGivenOut, VectorisedNumPy
+from .contenders import (
+    Contender,
+    ContenderUnavailable,
+    Fastconv,
+    FastconvGivenOut,
+    FastconvPacked,
+    VectorisedNumPy,
+)
 from .peers import PEERS
 from .problems import DTYPES, OPS, ORDERS
 from .report import Report
@@ -34,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse("no row matches; see --list")
     ours = Fastconv(options.algorithm)
     rivals = (VectorisedNumPy(), *(PEERS[name]() for name in options.against))
-    contenders = (ours, FastconvGivenOut(options.algorithm), *rivals)
+    also_ours = [FastconvGivenOut(options.algorithm)]
+    if any(rival.rival_of == FastconvPacked.name for rival in rivals):
+        also_ours.append(FastconvPacked(options.algorithm))
+    contenders = (ours, *also_ours, *rivals)
     if options.json:
         try:
             options.json.open("a").close()  # better refused now than after the run

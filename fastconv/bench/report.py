@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..console import table
-from .contenders import Contender
+from .contenders import Contender, FastconvGivenOut, FastconvPacked
 from .machine import Machine
 from .suite import Row
 from .timing import Interval, median_interval
@@ -20,13 +20,15 @@ TITLES = {"numpy": "NumPy"}
 
 LEGEND = """\
 GFLOP/s    operations of the direct algorithm, padding taps counted, whatever algorithm ran; medians of interleaved
-           rounds; results are fresh arrays, but for the column 'out='
+           rounds; results are fresh arrays, but for the columns 'out=' and 'packed' (weights packed before the clock
+           starts, and out=)
 95 %       the interval of that median, by order statistics
 of peak    of the FMA peak above; more than 100 % is possible where an algorithm saves multiplications
 GB/s       operands read once and result written once; 'of copy' compares with the copy bandwidth above, which rows
            that fit in a cache can exceed
 x NumPy    times faster than vectorised NumPy (convolution by sliding_window_view and tensordot)
-x peer     times faster than that library, with the 95 % interval of the ratios within rounds; lost: all of it below 1
+x peer     times faster than that library, with the 95 % interval of the ratios within rounds; lost: all of it below 1;
+           ONNX Runtime and OpenVINO, which have seen the weights beforehand, are compared with 'packed'
 x loops~   times faster than plain Python loops, timed on a cut-down layer and scaled by the number of operations
 error      largest of the verified elements, relative to the largest value"""
 
@@ -106,32 +108,39 @@ class Report:
     def _header(self) -> str:
         machine = self.machine
         peaks = ", ".join(f"{peak / GIGA:.0f} GFLOP/s in {dtype}" for dtype, peak in machine.fma_peak.items())
+        ping_pong = f"{machine.ping_pong * 1e9:.0f} ns" if machine.ping_pong else "-"
         lines = [
             f"{machine.cpu}, {machine.cores} CPUs, threads: {machine.threads}, ISA {machine.isa}, {machine.system}",
-            f"measured now: FMA peak {peaks}; copy {machine.copy_bandwidth / GIGA:.1f} GB/s read plus written",
+            f"measured now: FMA peak {peaks}; copy {machine.copy_bandwidth / GIGA:.1f} GB/s read plus written; "
+            f"cache line between two cores {ping_pong}",
             "; ".join(f"{name} {version}" for name, version in self.versions.items()),
         ]
         return "\n".join(lines)
 
     def _lines(self, rows: Sequence[Row]) -> list[list[str]]:
         """The cells of one table, heading first."""
+        given = ["out=", "packed"] if self._has_packed else ["out="]
         unit, limit = ("GB/s", "of copy") if rows[0].case.memory_bound else ("GFLOP/s", "of peak")
         against = [f"x {TITLES.get(rival.name, rival.name)}" for rival in self.rivals]
         return [
-            ["row", unit, "95 %", "out=", limit, *against, "x loops~", "error", "algorithm"],
+            ["row", unit, "95 %", *given, limit, *against, "x loops~", "error", "algorithm"],
             *(self._cells(row) for row in rows),
         ]
 
+    @property
+    def _has_packed(self) -> bool:
+        return any(FastconvPacked.name in row.seconds for row in self.rows)
+
     def _cells(self, row: Row) -> list[str]:
         if "fastconv" not in row.seconds:
-            return [row.name, "WRONG", *[""] * (len(self.rivals) + 6)]
-        given = f"{row.rate('fastconv out=').median / GIGA:.1f}" if "fastconv out=" in row.seconds else "-"
+            return [row.name, "WRONG", *[""] * (len(self.rivals) + 6 + self._has_packed)]
+        given = [FastconvGivenOut.name, FastconvPacked.name] if self._has_packed else [FastconvGivenOut.name]
         low, rate, high = (end / GIGA for end in row.rate())
         return [
             row.name,
             f"{rate:.1f}",
             f"{low:.1f}-{high:.1f}",
-            given,
+            *(f"{row.rate(name).median / GIGA:.1f}" if name in row.seconds else "-" for name in given),
             f"{self.share(row):.0%}",
             *(_ratio_text(row.times_faster(rival), rival) for rival in self.rivals),
             f"{row.times_faster_than_loops():.2g}~".replace("e+0", "e"),

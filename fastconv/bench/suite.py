@@ -83,6 +83,7 @@ def row_keys(cases: Iterable[Case], ops: Sequence[str], dtypes: Sequence[str], o
 
 def run(keys: Iterable[RowKey], ours: Fastconv, contenders: Sequence[Contender], schedule: Schedule) -> Iterator[Row]:
     """Yield row after row; a problem that `ours` has no call for (a named algorithm can't serve it) gives none."""
+    pauses = {contender.name: contender.pause_seconds for contender in contenders}
     for key in keys:
         problem = make(*key)
         row = Row(*key, flops=problem.flops, nbytes=problem.nbytes)
@@ -90,7 +91,7 @@ def run(keys: Iterable[RowKey], ours: Fastconv, contenders: Sequence[Contender],
         if ours.name not in calls and ours.name not in row.wrong:
             continue
         row.algorithm = ours.plan(problem)
-        row.seconds = interleave(calls, schedule)
+        row.seconds = interleave(calls, schedule, pauses)
         row.loops_seconds = loops.scaled_seconds(problem.case, problem.op)
         yield row
 

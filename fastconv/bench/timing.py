@@ -13,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 LEVEL = 0.95
+NO_PAUSES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,10 @@ class Interval(NamedTuple):
     high: float
 
 
-def interleave(calls: Mapping[str, Callable[[], Any]], schedule: Schedule = Schedule()) -> dict[str, np.ndarray]:
-    """Time all calls in turn.
+def interleave(
+    calls: Mapping[str, Callable[[], Any]], schedule: Schedule = Schedule(), pauses: Mapping[str, float] = NO_PAUSES
+) -> dict[str, np.ndarray]:
+    """Time all calls in turn; `pauses` has the seconds of sleep that must follow a turn, where any.
 
     The two last results of a turn are kept alive, so that an allocator can't serve every call the buffer that the call
     before has just given back.
@@ -57,13 +61,17 @@ def interleave(calls: Mapping[str, Callable[[], Any]], schedule: Schedule = Sche
     dict
         Seconds per call under each name, one entry a round; entry `i` of all names was measured in the same round.
     """
-    repeats = {name: _repeats(call, schedule) for name, call in calls.items()}
-    cost = sum(_turn_seconds(*item, schedule) for item in repeats.values())
+    repeats = {}
+    for name, call in calls.items():
+        repeats[name] = _repeats(call, schedule)
+        time.sleep(pauses.get(name, 0.0))
+    cost = sum(_turn_seconds(*item, schedule) + pauses.get(name, 0.0) for name, item in repeats.items())
     rounds = int(min(max(schedule.row_seconds / cost, schedule.min_rounds), schedule.max_rounds))
     seconds = {name: np.empty(rounds) for name in calls}
     for turn in range(rounds):
         for name in list(calls)[:: -1 if turn % 2 else 1]:
             seconds[name][turn] = _sample(calls[name], repeats[name].count, schedule.settle_seconds)
+            time.sleep(pauses.get(name, 0.0))
     return seconds
 
 
