@@ -72,7 +72,8 @@ def test_rows_have_unique_names_and_sizes_that_exist():
 
 
 def test_suite_covers_the_networks_ranks_and_families():
-    for network in ("LeNet-5", "ResNet-50", "VGG-16", "MobileNet-v1", "M5 raw audio", "C3D"):
+    networks = ("LeNet-5", "ResNet-50", "ResNeXt-50", "VGG-16", "MobileNet-v1", "MobileNet-v2", "U-Net", "U-Net 3-D")
+    for network in (*networks, "DeepLab-v3", "M5 raw audio", "C3D", "cliff"):
         assert any(case.name.startswith(network) for case in shapes.SUITE)
     assert {len(case.x_shape) - 2 for case in shapes.SUITE} == {1, 2, 3}
     assert {case.family for case in shapes.SUITE} == {"conv", "max_pool", "avg_pool", "relu"}
@@ -84,6 +85,10 @@ def test_sizes_and_operations_of_known_layers():
     assert stem.y_shape == (1, 64, 112, 112)
     assert stem.flops == 2 * 118_013_952  # 118 million multiply-adds
     assert by_name["M5 raw audio conv1 80 s4 b8"].y_shape == (8, 128, 8000)
+    assert by_name["U-Net bottom_1 3x3 b1"].y_shape == (1, 1024, 30, 30)
+    assert by_name["U-Net 3-D down3_2 3x3x3 128-256 b1"].y_shape == (1, 256, 22, 26, 26)
+    assert by_name["DeepLab-v3 ASPP 3x3 d12 b1"].y_shape == (1, 256, 33, 33)
+    assert by_name["MobileNet-v2 last 1x1 320-1280 b1"].flops == 2 * 320 * 1280 * 49
     assert by_name["C3D pool1 max 1x2x2 b1"].y_shape == (1, 64, 16, 56, 56)
     assert by_name["MobileNet-v1 dw2 3x3 s2 b1"].flops == 2 * 9 * 64 * 56 * 56
 
@@ -398,10 +403,20 @@ def test_report_counts_ratios_shares_and_losses():
     assert "dx" in summary["times_faster_than_torch"]["worst_row"]
     assert summary["share_of_fma_peak"]["geomean"] == pytest.approx(conv.flops / 1e-4 / 1e9)
     assert summary["share_of_copy_bandwidth"]["worst"] == pytest.approx(0.5)
+    assert summary["times_faster_than_torch"]["percentile_5"] == pytest.approx(0.5 + 0.05 * 1.5)
     text = report.text()
+    assert "5th percentile 0.575" in text
     assert "5e4~" in text  # loops: 5 s against 1e-4 s
     assert "0.5 (0.5-0.5)" in text
     assert "cache line between two cores 200 ns" in text
+
+
+def test_report_shows_the_error_of_a_peer_beside_ours():
+    rivals = (VectorisedNumPy(), PEERS["torch"]())
+    times, errors = {"fastconv": 1e-4, "numpy": 8e-4, "torch": 2e-4}, {"fastconv": 2e-7, "numpy": 3e-7, "torch": 4e-7}
+    heading, line, *_ = report_of(row_of(SMALL[1], "dx", times, errors=errors), rivals=rivals).text().splitlines()[5:]
+    assert heading.split()[-4:] == ["error", "error", "torch", "algorithm"]
+    assert line.split()[-3:-1] == ["2e-07", "4e-07"]
 
 
 def test_report_of_a_wrong_row():

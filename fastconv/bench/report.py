@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..console import table
-from .contenders import Contender, FastconvGivenOut, FastconvPacked
+from .contenders import Contender, FastconvGivenOut, FastconvPacked, VectorisedNumPy
 from .machine import Machine
 from .suite import Row
 from .timing import Interval, median_interval
@@ -30,7 +30,7 @@ x NumPy    times faster than vectorised NumPy (convolution by sliding_window_vie
 x peer     times faster than that library, with the 95 % interval of the ratios within rounds; lost: all of it below 1;
            ONNX Runtime and OpenVINO, which have seen the weights beforehand, are compared with 'packed'
 x loops~   times faster than plain Python loops, timed on a cut-down layer and scaled by the number of operations
-error      largest of the verified elements, relative to the largest value"""
+error      largest of the verified elements, relative to the largest value; beside ours that of each peer"""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Report:
             "rows": len(found),
             "geomean": _geomean(ratio.median for _, ratio in found),
             "geomean_by_op": by_op,
+            "percentile_5": float(np.percentile([ratio.median for _, ratio in found], 5)),
             "worst": worst._asdict(),
             "worst_row": _full_name(row),
             "lost": [_full_name(row) for row, ratio in found if ratio.high < 1],
@@ -122,10 +123,15 @@ class Report:
         given = ["out=", "packed"] if self._has_packed else ["out="]
         unit, limit = ("GB/s", "of copy") if rows[0].case.memory_bound else ("GFLOP/s", "of peak")
         against = [f"x {TITLES.get(rival.name, rival.name)}" for rival in self.rivals]
+        errors = ["error", *(f"error {TITLES.get(peer.name, peer.name)}" for peer in self._peers)]
         return [
-            ["row", unit, "95 %", *given, limit, *against, "x loops~", "error", "algorithm"],
+            ["row", unit, "95 %", *given, limit, *against, "x loops~", *errors, "algorithm"],
             *(self._cells(row) for row in rows),
         ]
+
+    @property
+    def _peers(self) -> tuple[Contender, ...]:
+        return tuple(rival for rival in self.rivals if rival.name != VectorisedNumPy.name)
 
     @property
     def _has_packed(self) -> bool:
@@ -133,7 +139,7 @@ class Report:
 
     def _cells(self, row: Row) -> list[str]:
         if "fastconv" not in row.seconds:
-            return [row.name, "WRONG", *[""] * (len(self.rivals) + 6 + self._has_packed)]
+            return [row.name, "WRONG", *[""] * (len(self.rivals) + len(self._peers) + 6 + self._has_packed)]
         given = [FastconvGivenOut.name, FastconvPacked.name] if self._has_packed else [FastconvGivenOut.name]
         low, rate, high = (end / GIGA for end in row.rate())
         return [
@@ -144,7 +150,7 @@ class Report:
             f"{self.share(row):.0%}",
             *(_ratio_text(row.times_faster(rival), rival) for rival in self.rivals),
             f"{row.times_faster_than_loops():.2g}~".replace("e+0", "e"),
-            f"{row.errors['fastconv']:.0e}",
+            *(_error_text(row.errors.get(name)) for name in ("fastconv", *(peer.name for peer in self._peers))),
             row.algorithm or "-",
         ]
 
@@ -179,7 +185,8 @@ class Report:
             if ratio := summary.get(f"times_faster_than_{rival.name}"):
                 ops = ", ".join(f"{op} {value:.3g}" for op, value in ratio["geomean_by_op"].items())
                 lines.append(
-                    f"x {TITLES.get(rival.name, rival.name)}: geomean {ratio['geomean']:.3g} ({ops}); worst "
+                    f"x {TITLES.get(rival.name, rival.name)}: geomean {ratio['geomean']:.3g} ({ops}); "
+                    f"5th percentile {ratio['percentile_5']:.3g}; worst "
                     f"{_interval_text(Interval(**ratio['worst']))} in {ratio['worst_row']}; "
                     f"{len(ratio['lost'])} of {ratio['rows']} rows lost"
                 )
@@ -195,7 +202,11 @@ def _ratio_text(ratio: Interval | None, rival: Contender) -> str:
     """The headline against NumPy is a round number; against a peer the interval decides who has won."""
     if ratio is None:
         return "-"
-    return f"{ratio.median:.3g}" if rival.name == "numpy" else _interval_text(ratio)
+    return f"{ratio.median:.3g}" if rival.name == VectorisedNumPy.name else _interval_text(ratio)
+
+
+def _error_text(error: float | None) -> str:
+    return "-" if error is None else f"{error:.0e}"
 
 
 def _interval_text(ratio: Interval) -> str:
