@@ -11,6 +11,7 @@ import pytest
 import fastconv as fc
 from fastconv._kernels import _runtime
 from fastconv.bench import command, machine, naive, shapes, timing, verify
+from fastconv.bench.caches import CacheFlush
 from fastconv.bench.contenders import (
     Contender,
     ContenderUnavailable,
@@ -176,6 +177,23 @@ def test_interleave_pauses_after_the_turns_that_need_it(monkeypatch):
     assert {after for before, after in zip(events, events[1:]) if before == "b"} == {"a"}
 
 
+def test_interleave_flushes_before_each_call_on_the_clock(monkeypatch):
+    """On a clock that only the calls and the flush move: one call a sample, and the flush off the clock."""
+    clock, cold = [0.0], [False]
+
+    def call():
+        clock[0] += 0.004 if cold[0] else 0.001
+        cold[0] = False
+
+    def flush():
+        clock[0] += 1.0
+        cold[0] = True
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    schedule = timing.Schedule(row_seconds=1, sample_seconds=0.01, settle_seconds=0.02, max_rounds=7)
+    np.testing.assert_allclose(timing.interleave({"a": call}, schedule, flush=flush)["a"], np.full(7, 0.004))
+
+
 def test_interleave_keeps_two_results_alive():
     alive, most = set(), 0
 
@@ -324,6 +342,19 @@ def test_samples_are_distinct_and_hold_all_corners_and_tails():
     assert verify.sample_places((3, 4), 200) == list(np.ndindex(3, 4))
 
 
+def test_cold_rows_are_timed_a_second_time():
+    flush = CacheFlush(1)
+    assert flush.memory.nbytes > machine.last_level_cache()
+    ours, rival = Fastconv(), VectorisedNumPy()
+    key = (SMALL[1], "dx", "float32", "channels_first")
+    flushed = []
+    row = next(run([key], ours, [ours, rival], SOME, lambda: flushed.append(flush())))
+    assert set(row.cold_seconds) == {"fastconv", "numpy"}
+    assert len(flushed) == sum(len(samples) for samples in row.cold_seconds.values())
+    assert row.times_faster(rival, cold=True).median > 0
+    assert next(run([key], ours, [ours, rival], SOME)).cold_seconds == {}
+
+
 def test_a_wrong_contender_is_reported_and_not_timed():
     case = SMALL[1]
     problem = make(case, "forward")
@@ -417,6 +448,18 @@ def test_report_shows_the_error_of_a_peer_beside_ours():
     heading, line, *_ = report_of(row_of(SMALL[1], "dx", times, errors=errors), rivals=rivals).text().splitlines()[5:]
     assert heading.split()[-4:] == ["error", "error", "torch", "algorithm"]
     assert line.split()[-3:-1] == ["2e-07", "4e-07"]
+
+
+def test_report_has_columns_for_empty_caches():
+    rivals = (VectorisedNumPy(), PEERS["torch"]())
+    cold = {name: np.full(8, seconds) for name, seconds in {"fastconv": 4e-4, "torch": 6e-4}.items()}
+    row = row_of(SMALL[1], "dx", {"fastconv": 1e-4, "torch": 2e-4}, cold_seconds=cold)
+    report = report_of(row, rivals=rivals)
+    assert report.summary()["times_faster_than_torch_cold"]["geomean"] == pytest.approx(1.5)
+    assert report.summary()["times_faster_than_torch"]["geomean"] == pytest.approx(2)
+    assert report.as_dict()["rows"][0]["seconds_cold"]["torch"]["median"] == pytest.approx(6e-4)
+    assert "1.5 (1.5-1.5)" in report.text() and "x torch cold" in report.text()
+    assert "cold  of peak" not in report_of(row_of(SMALL[1], "dx", {"fastconv": 1e-4})).text()
 
 
 def test_report_of_a_wrong_row():
