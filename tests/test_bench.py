@@ -492,6 +492,20 @@ def test_command_runs_and_writes_json(tmp_path):
     assert "LeNet-5 C3 5x5 b64 dw" in done.stdout and "x NumPy" in done.stdout
 
 
+def test_command_meets_a_model_runner_with_packed_calls_and_empty_caches(tmp_path):
+    started("onnxruntime")
+    path = tmp_path / "bench.json"
+    words = ["--quick", "--cold", "--rows", "lenet-5 c3", "--ops", "forward,dx", "--threads", "1", "--json", str(path)]
+    command_line = [sys.executable, "-m", "fastconv", "bench", "--against", "onnxruntime", *words]
+    done = subprocess.run(command_line, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    forward, dx = json.loads(path.read_text())["rows"]
+    assert {"fastconv", "fastconv packed", "onnxruntime"} < set(forward["seconds"]) == set(forward["seconds_cold"])
+    assert "onnxruntime" in forward["times_faster_than_cold"] and "onnxruntime" in forward["errors"]
+    assert set(dx["seconds"]) == {"fastconv", "fastconv out=", "numpy"}
+    assert "x onnxruntime cold" in done.stdout
+
+
 def test_command_lists_rows(capsys):
     assert command.main(["--list", "--rows", "vgg"]) == 0
     printed = capsys.readouterr().out
