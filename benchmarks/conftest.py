@@ -7,11 +7,19 @@ import pytest
 
 import fastconv
 from fastconv.bench import verify
-from fastconv.bench.contenders import ContenderUnavailable, Fastconv, FastconvGivenOut, VectorisedNumPy
+from fastconv.bench.contenders import (
+    ContenderUnavailable,
+    Fastconv,
+    FastconvGivenOut,
+    FastconvPacked,
+    VectorisedNumPy,
+)
 from fastconv.bench.peers import PEERS
 from fastconv.bench.problems import make
 
-CONTENDERS = {each.name: each for each in (Fastconv, FastconvGivenOut, VectorisedNumPy, *PEERS.values())}
+CONTENDERS = {
+    each.name: each for each in (Fastconv, FastconvGivenOut, FastconvPacked, VectorisedNumPy, *PEERS.values())
+}
 
 
 @pytest.fixture(scope="session", params=CONTENDERS)

@@ -1,4 +1,5 @@
 """The benchmark suite: its arithmetic, its judgement, and the command."""
+
 import json
 import subprocess
 import sys
@@ -8,8 +9,17 @@ import numpy as np
 import pytest
 
 import fastconv as fc
+from fastconv._kernels import _runtime
 from fastconv.bench import command, machine, naive, shapes, timing, verify
-from fastconv.bench.contenders import Contender, ContenderUnavailable, Fastconv, FastconvGivenOut, VectorisedNumPy
+from fastconv.bench.caches import CacheFlush
+from fastconv.bench.contenders import (
+    Contender,
+    ContenderUnavailable,
+    Fastconv,
+    FastconvGivenOut,
+    FastconvPacked,
+    VectorisedNumPy,
+)
 from fastconv.bench.loops import LIMIT, LoopNest, cut_down, scaled_seconds
 from fastconv.bench.peers import PEERS
 from fastconv.bench.problems import DTYPES, ORDERS, make
@@ -63,7 +73,8 @@ def test_rows_have_unique_names_and_sizes_that_exist():
 
 
 def test_suite_covers_the_networks_ranks_and_families():
-    for network in ("LeNet-5", "ResNet-50", "VGG-16", "MobileNet-v1", "M5 raw audio", "C3D"):
+    networks = ("LeNet-5", "ResNet-50", "ResNeXt-50", "VGG-16", "MobileNet-v1", "MobileNet-v2", "U-Net", "U-Net 3-D")
+    for network in (*networks, "DeepLab-v3", "M5 raw audio", "C3D", "cliff"):
         assert any(case.name.startswith(network) for case in shapes.SUITE)
     assert {len(case.x_shape) - 2 for case in shapes.SUITE} == {1, 2, 3}
     assert {case.family for case in shapes.SUITE} == {"conv", "max_pool", "avg_pool", "relu"}
@@ -75,6 +86,10 @@ def test_sizes_and_operations_of_known_layers():
     assert stem.y_shape == (1, 64, 112, 112)
     assert stem.flops == 2 * 118_013_952  # 118 million multiply-adds
     assert by_name["M5 raw audio conv1 80 s4 b8"].y_shape == (8, 128, 8000)
+    assert by_name["U-Net bottom_1 3x3 b1"].y_shape == (1, 1024, 30, 30)
+    assert by_name["U-Net 3-D down3_2 3x3x3 128-256 b1"].y_shape == (1, 256, 22, 26, 26)
+    assert by_name["DeepLab-v3 ASPP 3x3 d12 b1"].y_shape == (1, 256, 33, 33)
+    assert by_name["MobileNet-v2 last 1x1 320-1280 b1"].flops == 2 * 320 * 1280 * 49
     assert by_name["C3D pool1 max 1x2x2 b1"].y_shape == (1, 64, 16, 56, 56)
     assert by_name["MobileNet-v1 dw2 3x3 s2 b1"].flops == 2 * 9 * 64 * 56 * 56
 
@@ -150,6 +165,35 @@ def test_interleave_gives_everyone_a_turn_in_every_round(monkeypatch):
     assert turns == [*"abc", *"abc", *"ba", *"bc", *"ba", *"bc", *"ba"]
 
 
+def test_interleave_pauses_after_the_turns_that_need_it(monkeypatch):
+    events = []
+    monkeypatch.setattr(timing.time, "sleep", lambda seconds: events.append(seconds) if seconds else None)
+
+    def rival(name):
+        return lambda: events.append(name) if events[-1:] != [name] else None
+
+    timing.interleave({"a": rival("a"), "b": rival("b")}, SOME, {"a": 0.05})
+    assert {after for before, after in zip(events, events[1:]) if before == "a"} == {0.05}
+    assert {after for before, after in zip(events, events[1:]) if before == "b"} == {"a"}
+
+
+def test_interleave_flushes_before_each_call_on_the_clock(monkeypatch):
+    """On a clock that only the calls and the flush move: one call a sample, and the flush off the clock."""
+    clock, cold = [0.0], [False]
+
+    def call():
+        clock[0] += 0.004 if cold[0] else 0.001
+        cold[0] = False
+
+    def flush():
+        clock[0] += 1.0
+        cold[0] = True
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    schedule = timing.Schedule(row_seconds=1, sample_seconds=0.01, settle_seconds=0.02, max_rounds=7)
+    np.testing.assert_allclose(timing.interleave({"a": call}, schedule, flush=flush)["a"], np.full(7, 0.004))
+
+
 def test_interleave_keeps_two_results_alive():
     alive, most = set(), 0
 
@@ -186,21 +230,59 @@ def test_the_baselines_are_right(case, op, order):
 @pytest.mark.parametrize("order", ORDERS)
 def test_our_calls_are_right(case, op, dtype, order):
     problem = make(case, op, dtype, order)
-    for ours in (Fastconv(), FastconvGivenOut(), Fastconv("direct")):
+    for ours in (Fastconv(), FastconvGivenOut(), FastconvPacked(), Fastconv("direct")):
         call = ours.prepare(problem)
         if call is not None:
             assert verify.check(problem, call()) <= verify.tolerance(problem)
 
 
-@over_problems
-def test_peers_are_right(case, op):
-    for name, peer in PEERS.items():
-        pytest.importorskip(name)
-        contender = peer()
+def started(name):
+    """The peer, or a skip where what it needs is not installed."""
+    contender = PEERS[name]()
+    try:
         contender.start(1)
-        for order in ORDERS:
-            problem = make(case, op, "float32", order)
-            verify.check(problem, contender.to_numpy(contender.prepare(problem)()))
+    except ContenderUnavailable as missing:
+        pytest.skip(str(missing))
+    return contender
+
+
+@over_problems
+def test_torch_is_right(case, op):
+    contender = started("torch")
+    for order in ORDERS:
+        problem = make(case, op, "float32", order)
+        verify.check(problem, contender.to_numpy(contender.prepare(problem)()))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("case", [case for case in SMALL if case.family == "conv"], ids=lambda case: case.name)
+def test_model_runners_are_right_and_write_into_one_array(name, case):
+    contender = started(name)
+    problem = make(case, "forward")
+    call = contender.prepare(problem)
+    result = call()
+    verify.check(problem, result)
+    result.fill(np.nan)
+    assert call() is result
+    verify.check(problem, result)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_model_runners_meet_our_packed_calls_and_leave_the_rest(name):
+    contender, conv = PEERS[name](), SMALL[1]
+    assert contender.rival_of == FastconvPacked.name
+    for other in (make(conv, "dx"), make(conv, "forward", "float64"), make(SMALL[6], "forward")):
+        assert contender.prepare(other) is None
+    assert contender.prepare(make(conv, "forward", "float32", "channels_last")) is None
+    row = row_of(conv, "forward", {"fastconv": 4e-4, FastconvPacked.name: 1e-4, name: 3e-4})
+    assert row.times_faster(contender).median == pytest.approx(3)
+    assert "3 (3-3)" in report_of(row, rivals=[contender]).text()
+
+
+def test_packed_calls_are_forward_convolutions_alone():
+    assert FastconvPacked().prepare(make(SMALL[1], "dw")) is None
+    assert FastconvPacked().prepare(make(SMALL[6], "forward")) is None
+    assert FastconvPacked().prepare(make(SMALL[1], "forward")) is not None
 
 
 @over_problems
@@ -260,6 +342,19 @@ def test_samples_are_distinct_and_hold_all_corners_and_tails():
     assert verify.sample_places((3, 4), 200) == list(np.ndindex(3, 4))
 
 
+def test_cold_rows_are_timed_a_second_time():
+    flush = CacheFlush(1)
+    assert flush.memory.nbytes > machine.last_level_cache()
+    ours, rival = Fastconv(), VectorisedNumPy()
+    key = (SMALL[1], "dx", "float32", "channels_first")
+    flushed = []
+    row = next(run([key], ours, [ours, rival], SOME, lambda: flushed.append(flush())))
+    assert set(row.cold_seconds) == {"fastconv", "numpy"}
+    assert len(flushed) == sum(len(samples) for samples in row.cold_seconds.values())
+    assert row.times_faster(rival, cold=True).median > 0
+    assert next(run([key], ours, [ours, rival], SOME)).cold_seconds == {}
+
+
 def test_a_wrong_contender_is_reported_and_not_timed():
     case = SMALL[1]
     problem = make(case, "forward")
@@ -289,6 +384,13 @@ def test_machine_is_measured():
     assert limits.fma_peak["float32"] > limits.fma_peak["float64"] > 1e8
     assert limits.copy_bandwidth > 1e8
     assert limits.cpu and limits.isa and limits.threads == 1
+    assert limits.ping_pong == 0
+
+
+def test_a_cache_line_takes_nanoseconds_between_two_cores():
+    if len(machine.usable_cpus()) < 2 or not _runtime.openmp_version():
+        pytest.skip("needs two CPUs and OpenMP")
+    assert 1e-9 < machine.ping_pong(batches=21) < 1e-4
 
 
 def test_neighbours_see_other_processes_but_not_this_one():
@@ -313,7 +415,7 @@ def row_of(case, op, seconds, **more):
 
 
 def report_of(*rows, rivals=()):
-    limits = machine.Machine("a CPU", "avx2", 2, 2, "a system", "3.12", {"float32": 1e9}, 1e9)
+    limits = machine.Machine("a CPU", "avx2", 2, 2, "a system", "3.12", {"float32": 1e9}, 1e9, 2e-7)
     return Report(limits, 0.0, {"fastconv": fc.__version__}, {}, tuple(rivals), rows)
 
 
@@ -332,9 +434,32 @@ def test_report_counts_ratios_shares_and_losses():
     assert "dx" in summary["times_faster_than_torch"]["worst_row"]
     assert summary["share_of_fma_peak"]["geomean"] == pytest.approx(conv.flops / 1e-4 / 1e9)
     assert summary["share_of_copy_bandwidth"]["worst"] == pytest.approx(0.5)
+    assert summary["times_faster_than_torch"]["percentile_5"] == pytest.approx(0.5 + 0.05 * 1.5)
     text = report.text()
+    assert "5th percentile 0.575" in text
     assert "5e4~" in text  # loops: 5 s against 1e-4 s
     assert "0.5 (0.5-0.5)" in text
+    assert "cache line between two cores 200 ns" in text
+
+
+def test_report_shows_the_error_of_a_peer_beside_ours():
+    rivals = (VectorisedNumPy(), PEERS["torch"]())
+    times, errors = {"fastconv": 1e-4, "numpy": 8e-4, "torch": 2e-4}, {"fastconv": 2e-7, "numpy": 3e-7, "torch": 4e-7}
+    heading, line, *_ = report_of(row_of(SMALL[1], "dx", times, errors=errors), rivals=rivals).text().splitlines()[5:]
+    assert heading.split()[-4:] == ["error", "error", "torch", "algorithm"]
+    assert line.split()[-3:-1] == ["2e-07", "4e-07"]
+
+
+def test_report_has_columns_for_empty_caches():
+    rivals = (VectorisedNumPy(), PEERS["torch"]())
+    cold = {name: np.full(8, seconds) for name, seconds in {"fastconv": 4e-4, "torch": 6e-4}.items()}
+    row = row_of(SMALL[1], "dx", {"fastconv": 1e-4, "torch": 2e-4}, cold_seconds=cold)
+    report = report_of(row, rivals=rivals)
+    assert report.summary()["times_faster_than_torch_cold"]["geomean"] == pytest.approx(1.5)
+    assert report.summary()["times_faster_than_torch"]["geomean"] == pytest.approx(2)
+    assert report.as_dict()["rows"][0]["seconds_cold"]["torch"]["median"] == pytest.approx(6e-4)
+    assert "1.5 (1.5-1.5)" in report.text() and "x torch cold" in report.text()
+    assert "cold  of peak" not in report_of(row_of(SMALL[1], "dx", {"fastconv": 1e-4})).text()
 
 
 def test_report_of_a_wrong_row():
@@ -365,6 +490,20 @@ def test_command_runs_and_writes_json(tmp_path):
     assert found["machine"]["fma_peak"]["float32"] > 1e9
     assert found["summary"]["rows"] == 11
     assert "LeNet-5 C3 5x5 b64 dw" in done.stdout and "x NumPy" in done.stdout
+
+
+def test_command_meets_a_model_runner_with_packed_calls_and_empty_caches(tmp_path):
+    started("onnxruntime")
+    path = tmp_path / "bench.json"
+    words = ["--quick", "--cold", "--rows", "lenet-5 c3", "--ops", "forward,dx", "--threads", "1", "--json", str(path)]
+    command_line = [sys.executable, "-m", "fastconv", "bench", "--against", "onnxruntime", *words]
+    done = subprocess.run(command_line, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    forward, dx = json.loads(path.read_text())["rows"]
+    assert {"fastconv", "fastconv packed", "onnxruntime"} < set(forward["seconds"]) == set(forward["seconds_cold"])
+    assert "onnxruntime" in forward["times_faster_than_cold"] and "onnxruntime" in forward["errors"]
+    assert set(dx["seconds"]) == {"fastconv", "fastconv out=", "numpy"}
+    assert "x onnxruntime cold" in done.stdout
 
 
 def test_command_lists_rows(capsys):

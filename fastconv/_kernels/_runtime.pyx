@@ -32,6 +32,9 @@ cdef extern from "openmp.h":
     int omp_get_max_threads() nogil
     int omp_get_num_procs() nogil
 
+cdef extern from "ping_pong.h":
+    double fc_ping_pong(ptrdiff_t rounds) nogil
+
 cdef extern from *:
     """
     #include <sys/mman.h>
@@ -205,6 +208,17 @@ def fma_peak(dtype, int threads, double seconds):
         else:
             best = max(best, done / elapsed)
     return best
+
+
+def ping_pong(ptrdiff_t rounds):
+    """Seconds that a cache line takes from one thread to another, the mean over `rounds` round trips.
+
+    0 where OpenMP gives no second thread.
+    """
+    cdef double seconds
+    with nogil:
+        seconds = fc_ping_pong(rounds)
+    return seconds
 
 
 # ---------------------------------------------------------------- scratch memory

@@ -1,10 +1,11 @@
 """The benchmark suite: what `fastconv bench` runs.
 
 - `shapes`: the layers, as data; `problems`: a layer with op, dtype and memory order, and its arrays
-- `contenders`: this package and the NumPy baseline; `peers`: optional rivals
+- `contenders`: this package and the NumPy baseline; `peers`, `onnx_peers`: optional rivals
 - `naive`: the NumPy baseline; `loops`: plain Python
 - `verify`: is a result right, by sampled float64 dot products
-- `timing`: interleaved rounds, medians, intervals; `machine`: FMA peak and copy bandwidth, measured by the run
+- `timing`: interleaved rounds, medians, intervals; `caches`: empty caches
+- `machine`: FMA peak, copy bandwidth, latency between two cores, measured by the run
 - `suite` joins them row by row; `report` writes text and JSON; `command` is the command line
 """
 

@@ -3,19 +3,26 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from .. import get_num_threads, threads
 from ..console import Progress, table
 from . import machine
-from .contenders import Contender, ContenderUnavailable, Fastconv, FastconvGivenOut, VectorisedNumPy
+from .caches import CacheFlush
+from .contenders import (
+    ContenderUnavailable,
+    Fastconv,
+    FastconvGivenOut,
+    FastconvPacked,
+    VectorisedNumPy,
+)
 from .peers import PEERS
 from .problems import DTYPES, OPS, ORDERS
 from .report import Report
 from .shapes import SUITE, Case, select
-from .suite import Row, RowKey, row_keys, run
+from .suite import Row, row_keys, run
 from .timing import QUICK, Schedule
 
 BUSY = 0.05
@@ -34,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse("no row matches; see --list")
     ours = Fastconv(options.algorithm)
     rivals = (VectorisedNumPy(), *(PEERS[name]() for name in options.against))
-    contenders = (ours, FastconvGivenOut(options.algorithm), *rivals)
+    also_ours = [FastconvGivenOut(options.algorithm)]
+    if any(rival.rival_of == FastconvPacked.name for rival in rivals):
+        also_ours.append(FastconvPacked(options.algorithm))
+    contenders = (ours, *also_ours, *rivals)
     if options.json:
         try:
             options.json.open("a").close()  # better refused now than after the run
@@ -51,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with threads(count):
         limits = machine.measure(count, options.dtype)
         neighbours = machine.Neighbours()
-        rows, interrupted = _collect(keys, ours, contenders, schedule)
+        flush = CacheFlush(count) if options.cold else None
+        rows, interrupted = _collect(run(keys, ours, contenders, schedule, flush), len(keys))
     if not rows:
         return _refuse(f"algorithm {options.algorithm!r} can serve none of the rows")
     report = Report(
@@ -73,14 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(row.wrong for row in rows))
 
 
-def _collect(
-    keys: Sequence[RowKey], ours: Fastconv, contenders: Sequence[Contender], schedule: Schedule
-) -> tuple[list[Row], bool]:
+def _collect(found: Iterable[Row], count: int) -> tuple[list[Row], bool]:
     """The rows, and whether the user cut them short: what is done by then is still reported."""
     rows: list[Row] = []
-    with Progress(len(keys), "bench") as progress:
+    with Progress(count, "bench") as progress:
         try:
-            for row in run(keys, ours, contenders, schedule):
+            for row in found:
                 rows.append(row)
                 progress.advance(row.name)
         except KeyboardInterrupt:
@@ -118,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=_threads, help="default: what the package would use")
     parser.add_argument("--against", type=_list_of(tuple(PEERS)), default=(), help=f"of {','.join(PEERS)}")
+    parser.add_argument("--cold", action="store_true", help="time every row with empty caches, too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE")
     parser.add_argument("--quick", action="store_true", help="six short rounds a row: not for quoting")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")

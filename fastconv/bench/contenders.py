@@ -1,6 +1,7 @@
 """Who takes part: this package, the NumPy baseline, and the base class of every rival (see `peers`)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Contender:
     name: str
     rival_of = "fastconv"
     """The contender of ours that meets it on the same terms: ratios are taken against this one."""
+    pause_seconds = 0.0
+    """How long the turn of the next contender has to wait, because threads of this one are still spinning."""
 
     def start(self, threads: int) -> None:
         """Load the library and give it `threads` threads; raise `ContenderUnavailable` where that is impossible."""
@@ -138,6 +141,22 @@ class FastconvGivenOut(Fastconv):
         call = super().prepare(problem) if takes_out else None
         if call is None:
             return None
+        out = problem.new_result()
+        return lambda: call(out=out)
+
+
+class FastconvPacked(Fastconv):
+    """Weights packed beforehand, results into a given array: a network in inference. Forward convolutions only."""
+
+    name = "fastconv packed"
+
+    def prepare(self, problem: Problem) -> Callable[[], Any] | None:
+        if problem.kind != ("conv", "forward") or not self._serves(problem):
+            return None
+        spread = {name: value for name, value in self._geometry(problem).items() if name != "padding"}
+        shape = problem.case.x_shape
+        packed = fastconv.pack_weight(problem.operands["w"], **spread, input_shape=shape, algorithm=self.algorithm)
+        call = super().prepare(replace(problem, operands={**problem.operands, "w": packed}))
         out = problem.new_result()
         return lambda: call(out=out)
 

@@ -1,7 +1,8 @@
-"""What this machine can do at best, measured by the run itself: FMA peak, copy bandwidth; and what it is."""
+"""What this machine can do, measured by the run itself: FMA peak, copy bandwidth, ping-pong latency; and what it is."""
 
 import os
 import platform
+import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ class Machine:
         FLOP/s of all threads together by dtype name: independent FMAs on registers, a multiply and an add each.
     copy_bandwidth
         Bytes read plus bytes written a second, copying an array that no cache holds.
+    ping_pong
+        Seconds that a cache line takes from one core to another; 0 where there is one thread only. On virtual machines
+        it can differ fourfold from one minute to the next, and with it whatever threads share.
     """
 
     cpu: str
@@ -35,6 +39,7 @@ class Machine:
     python: str
     fma_peak: dict[str, float]
     copy_bandwidth: float
+    ping_pong: float
 
 
 def measure(threads: int, dtypes: tuple[str, ...], seconds: float = 0.1) -> Machine:
@@ -48,6 +53,7 @@ def measure(threads: int, dtypes: tuple[str, ...], seconds: float = 0.1) -> Mach
         python=platform.python_version(),
         fma_peak={dtype: fma_peak(dtype, threads, seconds) for dtype in dtypes},
         copy_bandwidth=copy_bandwidth(threads, seconds),
+        ping_pong=ping_pong() if threads > 1 else 0.0,
     )
 
 
@@ -68,13 +74,25 @@ def copy_bandwidth(threads: int, seconds: float = 0.1) -> float:
     count = max(4 * last_level_cache(), 64 << 20)
     source, target = np.ones(count, np.uint8), np.zeros(count, np.uint8)
     parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
-    best, end = 0.0, time.perf_counter() + 5 * seconds
     with ThreadPoolExecutor(threads) as pool:
-        while time.perf_counter() < end:
+
+        def copy_seconds() -> float:
             begin = time.perf_counter()
             list(pool.map(lambda part: np.copyto(*part), parts))
-            best = max(best, 2 * count / (time.perf_counter() - begin))
-    return best
+            return time.perf_counter() - begin
+
+        copy_seconds()  # the first pass is spent on page faults
+        least, end = copy_seconds(), time.perf_counter() + 5 * seconds
+        while time.perf_counter() < end:
+            least = min(least, copy_seconds())
+    return 2 * count / least
+
+
+def ping_pong(batches: int = 101, rounds: int = 500) -> float:
+    """Seconds of one transfer of a cache line between two threads: the median over batches of round trips."""
+    if len(usable_cpus()) < 2:
+        return 0.0  # two threads on one CPU would measure the scheduler
+    return statistics.median(_runtime.ping_pong(rounds) for _ in range(batches))
 
 
 def last_level_cache() -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .contenders import Contender, ContenderUnavailable
+from .onnx_peers import OnnxRuntime, OpenVino
 from .problems import Problem
 from .shapes import per_axis
 
@@ -112,4 +113,4 @@ class Torch(Contender):
         return lambda: self.torch.ops.aten.threshold_backward(dy, x, 0)
 
 
-PEERS: dict[str, type[Contender]] = {"torch": Torch}
+PEERS: dict[str, type[Contender]] = {peer.name: peer for peer in (Torch, OnnxRuntime, OpenVino)}

@@ -1,16 +1,17 @@
 """The findings as tables of text and as JSON."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from functools import partial
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..console import table
-from .contenders import Contender
+from .contenders import Contender, FastconvGivenOut, FastconvPacked, VectorisedNumPy
 from .machine import Machine
 from .suite import Row
 from .timing import Interval, median_interval
@@ -20,15 +21,18 @@ TITLES = {"numpy": "NumPy"}
 
 LEGEND = """\
 GFLOP/s    operations of the direct algorithm, padding taps counted, whatever algorithm ran; medians of interleaved
-           rounds; results are fresh arrays, but for the column 'out='
+           rounds; results are fresh arrays, but for the columns 'out=' and 'packed' (weights packed before the clock
+           starts, and out=)
 95 %       the interval of that median, by order statistics
+cold       the same with empty caches: before each call on the clock, every thread has read more memory than they hold
 of peak    of the FMA peak above; more than 100 % is possible where an algorithm saves multiplications
 GB/s       operands read once and result written once; 'of copy' compares with the copy bandwidth above, which rows
            that fit in a cache can exceed
 x NumPy    times faster than vectorised NumPy (convolution by sliding_window_view and tensordot)
-x peer     times faster than that library, with the 95 % interval of the ratios within rounds; lost: all of it below 1
+x peer     times faster than that library, with the 95 % interval of the ratios within rounds; lost: all of it below 1;
+           ONNX Runtime and OpenVINO, which have seen the weights beforehand, are compared with 'packed'
 x loops~   times faster than plain Python loops, timed on a cut-down layer and scaled by the number of operations
-error      largest of the verified elements, relative to the largest value"""
+error      largest of the verified elements, relative to the largest value; beside ours that of each peer"""
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,10 @@ class Report:
         rows = [row for row in self.rows if "fastconv" in row.seconds]
         result: dict[str, Any] = {"rows": len(self.rows), "wrong": sum(bool(row.wrong) for row in self.rows)}
         for rival in self.rivals:
-            found = [(row, row.times_faster(rival)) for row in rows if row.times_faster(rival)]
-            if found:
-                result[f"times_faster_than_{rival.name}"] = self._ratio_summary(found)
+            for suffix, cold in (("", False), ("_cold", True)):
+                ratios = [(row, row.times_faster(rival, cold)) for row in rows]
+                if found := [(row, ratio) for row, ratio in ratios if ratio]:
+                    result[f"times_faster_than_{rival.name}{suffix}"] = self._ratio_summary(found)
         for name, memory_bound in (("share_of_fma_peak", False), ("share_of_copy_bandwidth", True)):
             shares = {_full_name(row): self.share(row) for row in rows if row.case.memory_bound == memory_bound}
             if shares:
@@ -98,6 +103,7 @@ class Report:
             "rows": len(found),
             "geomean": _geomean(ratio.median for _, ratio in found),
             "geomean_by_op": by_op,
+            "percentile_5": float(np.percentile([ratio.median for _, ratio in found], 5)),
             "worst": worst._asdict(),
             "worst_row": _full_name(row),
             "lost": [_full_name(row) for row, ratio in found if ratio.high < 1],
@@ -106,42 +112,54 @@ class Report:
     def _header(self) -> str:
         machine = self.machine
         peaks = ", ".join(f"{peak / GIGA:.0f} GFLOP/s in {dtype}" for dtype, peak in machine.fma_peak.items())
+        ping_pong = f"{machine.ping_pong * 1e9:.0f} ns" if machine.ping_pong else "-"
         lines = [
             f"{machine.cpu}, {machine.cores} CPUs, threads: {machine.threads}, ISA {machine.isa}, {machine.system}",
-            f"measured now: FMA peak {peaks}; copy {machine.copy_bandwidth / GIGA:.1f} GB/s read plus written",
+            f"measured now: FMA peak {peaks}; copy {machine.copy_bandwidth / GIGA:.1f} GB/s read plus written; "
+            f"cache line between two cores {ping_pong}",
             "; ".join(f"{name} {version}" for name, version in self.versions.items()),
         ]
         return "\n".join(lines)
 
     def _lines(self, rows: Sequence[Row]) -> list[list[str]]:
         """The cells of one table, heading first."""
-        unit, limit = ("GB/s", "of copy") if rows[0].case.memory_bound else ("GFLOP/s", "of peak")
-        against = [f"x {TITLES.get(rival.name, rival.name)}" for rival in self.rivals]
-        return [
-            ["row", unit, "95 %", "out=", limit, *against, "x loops~", "error", "algorithm"],
-            *(self._cells(row) for row in rows),
-        ]
+        columns = self._columns(rows[0].case.memory_bound)
+        lines = [[heading for heading, _ in columns]]
+        for row in rows:
+            if "fastconv" in row.seconds:
+                lines.append([cell(row) for _, cell in columns])
+            else:
+                lines.append([row.name, "WRONG", *[""] * (len(columns) - 2)])
+        return lines
 
-    def _cells(self, row: Row) -> list[str]:
-        if "fastconv" not in row.seconds:
-            return [row.name, "WRONG", *[""] * (len(self.rivals) + 6)]
-        given = f"{row.rate('fastconv out=').median / GIGA:.1f}" if "fastconv out=" in row.seconds else "-"
-        low, rate, high = (end / GIGA for end in row.rate())
-        return [
-            row.name,
-            f"{rate:.1f}",
-            f"{low:.1f}-{high:.1f}",
-            given,
-            f"{self.share(row):.0%}",
-            *(_ratio_text(row.times_faster(rival), rival) for rival in self.rivals),
-            f"{row.times_faster_than_loops():.2g}~".replace("e+0", "e"),
-            f"{row.errors['fastconv']:.0e}",
-            row.algorithm or "-",
+    def _columns(self, memory_bound: bool) -> list[tuple[str, Callable[[Row], str]]]:
+        """Headings, and what stands below them; columns that would be empty are left out."""
+        unit, limit = ("GB/s", "of copy") if memory_bound else ("GFLOP/s", "of peak")
+        packed = any(FastconvPacked.name in row.seconds for row in self.rows)
+        cold = any(row.cold_seconds for row in self.rows)
+        peers = [rival for rival in self.rivals if rival.name != VectorisedNumPy.name]
+        columns = [
+            ("row", lambda row: row.name),
+            (unit, partial(_rate_text, contender="fastconv")),
+            ("95 %", lambda row: f"{row.rate().low / GIGA:.1f}-{row.rate().high / GIGA:.1f}"),
+            ("out=", partial(_rate_text, contender=FastconvGivenOut.name)),
         ]
+        if packed:
+            columns.append(("packed", partial(_rate_text, contender=FastconvPacked.name)))
+        if cold:
+            columns.append(("cold", partial(_rate_text, contender="fastconv", cold=True)))
+        columns.append((limit, lambda row: f"{self.share(row):.0%}"))
+        columns += [(f"x {_title(rival)}", partial(_ratio_text, rival=rival)) for rival in self.rivals]
+        if cold:
+            columns += [(f"x {_title(peer)} cold", partial(_ratio_text, rival=peer, cold=True)) for peer in peers]
+        columns.append(("x loops~", lambda row: f"{row.times_faster_than_loops():.2g}~".replace("e+0", "e")))
+        columns.append(("error", partial(_error_text, contender="fastconv")))
+        columns += [(f"error {_title(peer)}", partial(_error_text, contender=peer.name)) for peer in peers]
+        return [*columns, ("algorithm", lambda row: row.algorithm or "-")]
 
     def _row_dict(self, row: Row) -> dict[str, Any]:
         timed = "fastconv" in row.seconds
-        ratios = {rival.name: row.times_faster(rival) for rival in self.rivals}
+        warm, cold = ({rival.name: row.times_faster(rival, cold) for rival in self.rivals} for cold in (False, True))
         return {
             "name": row.case.name,
             "op": row.op,
@@ -152,12 +170,14 @@ class Report:
             "flops": row.flops,
             "bytes": row.nbytes,
             "algorithm": row.algorithm,
-            "seconds": {name: median_interval(samples)._asdict() for name, samples in row.seconds.items()},
+            "seconds": _intervals(row.seconds),
+            "seconds_cold": _intervals(row.cold_seconds),
             "rounds": len(row.seconds["fastconv"]) if timed else 0,
             "rate": row.rate()._asdict() if timed else None,
             "unit": "bytes/s" if row.case.memory_bound else "FLOP/s",
             "share_of_limit": self.share(row) if timed else None,
-            "times_faster_than": {name: ratio._asdict() for name, ratio in ratios.items() if ratio},
+            "times_faster_than": {name: ratio._asdict() for name, ratio in warm.items() if ratio},
+            "times_faster_than_cold": {name: ratio._asdict() for name, ratio in cold.items() if ratio},
             "loops_seconds_scaled": row.loops_seconds,
             "errors": row.errors,
             "wrong": row.wrong,
@@ -166,12 +186,13 @@ class Report:
     def _summary_text(self) -> str:
         summary = self.summary()
         lines = [f"{summary['rows']} rows, {summary['wrong']} with a wrong result"]
-        for rival in self.rivals:
-            if ratio := summary.get(f"times_faster_than_{rival.name}"):
+        for rival, suffix in product(self.rivals, ("", "_cold")):
+            if ratio := summary.get(f"times_faster_than_{rival.name}{suffix}"):
                 ops = ", ".join(f"{op} {value:.3g}" for op, value in ratio["geomean_by_op"].items())
                 lines.append(
-                    f"x {TITLES.get(rival.name, rival.name)}: geomean {ratio['geomean']:.3g} ({ops}); worst "
-                    f"{_interval_text(Interval(**ratio['worst']))} in {ratio['worst_row']}; "
+                    f"x {_title(rival)}{suffix.replace('_', ' ')}: geomean {ratio['geomean']:.3g} ({ops}); "
+                    f"5th percentile {ratio['percentile_5']:.3g}; "
+                    f"worst {_interval_text(Interval(**ratio['worst']))} in {ratio['worst_row']}; "
                     f"{len(ratio['lost'])} of {ratio['rows']} rows lost"
                 )
         for key, title in (("share_of_fma_peak", "share of FMA peak"), ("share_of_copy_bandwidth", "share of copy")):
@@ -182,11 +203,29 @@ class Report:
         return "\n".join(lines)
 
 
-def _ratio_text(ratio: Interval | None, rival: Contender) -> str:
+def _intervals(seconds: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    return {name: median_interval(samples)._asdict() for name, samples in seconds.items()}
+
+
+def _title(rival: Contender) -> str:
+    return TITLES.get(rival.name, rival.name)
+
+
+def _rate_text(row: Row, contender: str, cold: bool = False) -> str:
+    timed = row.cold_seconds if cold else row.seconds
+    return f"{row.rate(contender, cold).median / GIGA:.1f}" if contender in timed else "-"
+
+
+def _ratio_text(row: Row, rival: Contender, cold: bool = False) -> str:
     """The headline against NumPy is a round number; against a peer the interval decides who has won."""
+    ratio = row.times_faster(rival, cold)
     if ratio is None:
         return "-"
-    return f"{ratio.median:.3g}" if rival.name == "numpy" else _interval_text(ratio)
+    return f"{ratio.median:.3g}" if rival.name == VectorisedNumPy.name else _interval_text(ratio)
+
+
+def _error_text(row: Row, contender: str) -> str:
+    return f"{row.errors[contender]:.0e}" if contender in row.errors else "-"
 
 
 def _interval_text(ratio: Interval) -> str:

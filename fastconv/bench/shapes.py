@@ -171,6 +171,28 @@ RESNET50 = _network(
     ],
 )
 
+RESNET50_TRAINING = _network(
+    "ResNet-50",
+    RESNET50[0].source,
+    32,
+    [
+        ("conv3_2 3x3", (128, 28, 28), 128, 3, _pad(1)),
+        ("conv4_2 3x3", (256, 14, 14), 256, 3, _pad(1)),
+    ],
+)
+
+RESNEXT50 = _network(
+    "ResNeXt-50 32x4d",
+    "Xie et al. 2016, table 1 (the second block of each stage)",
+    1,
+    [
+        ("conv2_2 3x3 g32", (128, 56, 56), 128, 3, _pad(1, groups=32)),
+        ("conv3_2 3x3 g32", (256, 28, 28), 256, 3, _pad(1, groups=32)),
+        ("conv4_2 3x3 g32", (512, 14, 14), 512, 3, _pad(1, groups=32)),
+        ("conv5_2 3x3 g32", (1024, 7, 7), 1024, 3, _pad(1, groups=32)),
+    ],
+)
+
 VGG16 = _network(
     "VGG-16",
     "Simonyan and Zisserman 2014, table 1, column D",
@@ -198,8 +220,64 @@ MOBILENET_V1 = _network(
         ("dw5 3x3", (256, 28, 28), 256, 3, _pad(1, groups=256)),
         ("dw7 3x3", (512, 14, 14), 512, 3, _pad(1, groups=512)),
         ("pw7 1x1 512-512", (512, 14, 14), 512, 1, {}),
+        ("pw13 1x1 1024-1024", (1024, 7, 7), 1024, 1, {}),
     ],
 )
+
+MOBILENET_V2 = _network(
+    "MobileNet-v2",
+    "Sandler et al. 2018, table 2 (blocks numbered as in Keras): the dense layers",
+    1,
+    [
+        ("block1 expand 1x1 16-96", (16, 112, 112), 96, 1, {}),
+        ("block1 project 1x1 96-24", (96, 56, 56), 24, 1, {}),
+        ("block7 expand 1x1 64-384", (64, 14, 14), 384, 1, {}),
+        ("block7 project 1x1 384-64", (384, 14, 14), 64, 1, {}),
+        ("block14 expand 1x1 160-960", (160, 7, 7), 960, 1, {}),
+        ("last 1x1 320-1280", (320, 7, 7), 1280, 1, {}),
+    ],
+)
+
+UNET = _network(
+    "U-Net",
+    "Ronneberger et al. 2015, figure 1: 572x572, no padding",
+    1,
+    [
+        ("down1_1 3x3", (1, 572, 572), 64, 3, {}),
+        ("down1_2 3x3", (64, 570, 570), 64, 3, {}),
+        ("bottom_1 3x3", (512, 32, 32), 1024, 3, {}),
+        ("up3_1 3x3 512-256", (512, 104, 104), 256, 3, {}),
+        ("segmentation 1x1 64-2", (64, 388, 388), 2, 1, {}),
+    ],
+)
+
+UNET_3D = _network(
+    "U-Net 3-D",
+    "Cicek et al. 2016, figure 2: 132x132x116 voxels, no padding; the two layers of the third level",
+    1,
+    [
+        ("down3_1 3x3x3 128-128", (128, 26, 30, 30), 128, 3, {}),
+        ("down3_2 3x3x3 128-256", (128, 24, 28, 28), 256, 3, {}),
+    ],
+)
+
+DEEPLAB_V3 = _network(
+    "DeepLab-v3",
+    "Chen et al. 2017, figure 5: 513x513, output stride 16",
+    1,
+    [
+        ("block4 3x3 d2", (512, 33, 33), 512, 3, {"padding": 2, "dilation": 2}),
+        ("ASPP 3x3 d12", (2048, 33, 33), 256, 3, {"padding": 12, "dilation": 12}),
+    ],
+)
+
+CLIFFS = (
+    *_network("cliff", "few channels: less than one vector", 32, [("5x5 8-8 28x28", (8, 28, 28), 8, 5, _pad(2))]),
+    *_network("cliff", "few channels, many pixels", 1, [("3x3 3-16 320x320", (3, 320, 320), 16, 3, _pad(1))]),
+    *_network("cliff", "hardly more pixels than taps", 1, [("3x3 512-512 4x4", (512, 4, 4), 512, 3, _pad(1))]),
+    *_network("cliff", "multiples of no vector", 1, [("3x3 9-21 56x56", (9, 56, 56), 21, 3, _pad(1))]),
+)
+"""Shapes of no network: where libraries are known to fall off from their usual speed."""
 
 M5_AUDIO = _network(
     "M5 raw audio",
@@ -243,10 +321,17 @@ ACTIVATIONS = (
 SUITE: tuple[Case, ...] = (
     *LENET5,
     *RESNET50,
+    *RESNET50_TRAINING,
+    *RESNEXT50,
     *VGG16,
     *MOBILENET_V1,
+    *MOBILENET_V2,
+    *UNET,
+    *DEEPLAB_V3,
     *M5_AUDIO,
     *C3D,
+    *UNET_3D,
+    *CLIFFS,
     *POOLS,
     *ACTIVATIONS,
 )

@@ -1,7 +1,8 @@
 """Runs the rows: build the problem, verify every contender, time them all in turn."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class Row:
         What our timed call used, by its own account; empty where there is no choice.
     seconds
         By contender, one entry a round; those whose result was right.
+    cold_seconds
+        The same with empty caches; empty where that wasn't asked for.
     errors
         By contender, max|e| / max|y| over the verified elements.
     wrong
@@ -41,6 +44,7 @@ class Row:
     nbytes: int
     algorithm: str = ""
     seconds: dict[str, np.ndarray] = field(default_factory=dict)
+    cold_seconds: dict[str, np.ndarray] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     loops_seconds: float = 0.0
@@ -49,20 +53,21 @@ class Row:
     def name(self) -> str:
         return f"{self.case.name} {self.op}"
 
-    def time(self, contender: str = "fastconv") -> Interval:
-        return median_interval(self.seconds[contender])
+    def time(self, contender: str = "fastconv", cold: bool = False) -> Interval:
+        return median_interval((self.cold_seconds if cold else self.seconds)[contender])
 
-    def rate(self, contender: str = "fastconv") -> Interval:
+    def rate(self, contender: str = "fastconv", cold: bool = False) -> Interval:
         """Bytes a second in memory-bound rows, FLOP/s in the others."""
         work = self.nbytes if self.case.memory_bound else self.flops
-        low, median, high = self.time(contender)
+        low, median, high = self.time(contender, cold)
         return Interval(work / high, work / median, work / low)
 
-    def times_faster(self, rival: Contender) -> Interval | None:
+    def times_faster(self, rival: Contender, cold: bool = False) -> Interval | None:
         """How many times faster we are, on the rival's terms; None where either has no time."""
-        if rival.name not in self.seconds or rival.rival_of not in self.seconds:
+        seconds = self.cold_seconds if cold else self.seconds
+        if rival.name not in seconds or rival.rival_of not in seconds:
             return None
-        return times_faster(self.seconds[rival.rival_of], self.seconds[rival.name])
+        return times_faster(seconds[rival.rival_of], seconds[rival.name])
 
     def times_faster_than_loops(self) -> float:
         return self.loops_seconds / self.time().median
@@ -81,8 +86,18 @@ def row_keys(cases: Iterable[Case], ops: Sequence[str], dtypes: Sequence[str], o
     ]
 
 
-def run(keys: Iterable[RowKey], ours: Fastconv, contenders: Sequence[Contender], schedule: Schedule) -> Iterator[Row]:
-    """Yield row after row; a problem that `ours` has no call for (a named algorithm can't serve it) gives none."""
+def run(
+    keys: Iterable[RowKey],
+    ours: Fastconv,
+    contenders: Sequence[Contender],
+    schedule: Schedule,
+    flush: Callable[[], Any] | None = None,
+) -> Iterator[Row]:
+    """Yield row after row; a problem that `ours` has no call for (a named algorithm can't serve it) gives none.
+
+    With `flush`, which empties the caches, all contenders are timed a second time.
+    """
+    pauses = {contender.name: contender.pause_seconds for contender in contenders}
     for key in keys:
         problem = make(*key)
         row = Row(*key, flops=problem.flops, nbytes=problem.nbytes)
@@ -90,7 +105,9 @@ def run(keys: Iterable[RowKey], ours: Fastconv, contenders: Sequence[Contender],
         if ours.name not in calls and ours.name not in row.wrong:
             continue
         row.algorithm = ours.plan(problem)
-        row.seconds = interleave(calls, schedule)
+        row.seconds = interleave(calls, schedule, pauses)
+        if flush:
+            row.cold_seconds = interleave(calls, schedule, pauses, flush)
         row.loops_seconds = loops.scaled_seconds(problem.case, problem.op)
         yield row
 

@@ -13,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 LEVEL = 0.95
+NO_PAUSES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,42 @@ class Interval(NamedTuple):
     high: float
 
 
-def interleave(calls: Mapping[str, Callable[[], Any]], schedule: Schedule = Schedule()) -> dict[str, np.ndarray]:
+def interleave(
+    calls: Mapping[str, Callable[[], Any]],
+    schedule: Schedule = Schedule(),
+    pauses: Mapping[str, float] = NO_PAUSES,
+    flush: Callable[[], Any] | None = None,
+) -> dict[str, np.ndarray]:
     """Time all calls in turn.
 
     The two last results of a turn are kept alive, so that an allocator can't serve every call the buffer that the call
     before has just given back.
+
+    Parameters
+    ----------
+    pauses
+        Seconds of sleep that must follow a turn, by name, where any.
+    flush
+        Empties the caches. With it, a sample is the one call that comes after it.
 
     Returns
     -------
     dict
         Seconds per call under each name, one entry a round; entry `i` of all names was measured in the same round.
     """
-    repeats = {name: _repeats(call, schedule) for name, call in calls.items()}
-    cost = sum(_turn_seconds(*item, schedule) for item in repeats.values())
+    repeats = {}
+    for name, call in calls.items():
+        repeats[name] = _repeats(call, schedule)
+        if flush:
+            repeats[name] = repeats[name]._replace(count=1)
+        time.sleep(pauses.get(name, 0.0))
+    cost = sum(_turn_seconds(*item, schedule) + pauses.get(name, 0.0) for name, item in repeats.items())
     rounds = int(min(max(schedule.row_seconds / cost, schedule.min_rounds), schedule.max_rounds))
     seconds = {name: np.empty(rounds) for name in calls}
     for turn in range(rounds):
         for name in list(calls)[:: -1 if turn % 2 else 1]:
-            seconds[name][turn] = _sample(calls[name], repeats[name].count, schedule.settle_seconds)
+            seconds[name][turn] = _sample(calls[name], repeats[name].count, schedule.settle_seconds, flush)
+            time.sleep(pauses.get(name, 0.0))
     return seconds
 
 
@@ -84,8 +104,13 @@ def _turn_seconds(count: int, seconds: float, schedule: Schedule) -> float:
     return max(schedule.settle_seconds, seconds) + count * seconds
 
 
-def _sample(call: Callable[[], Any], count: int, settle_seconds: float) -> float:
-    """Seconds per call over `count` calls, after one call and `settle_seconds` off the clock; no garbage collection."""
+def _sample(
+    call: Callable[[], Any], count: int, settle_seconds: float, flush: Callable[[], Any] | None = None
+) -> float:
+    """Seconds per call over `count` calls, after one call, `settle_seconds` and `flush` off the clock.
+
+    There is no garbage collection meanwhile.
+    """
     kept = deque(maxlen=2)
     collecting = gc.isenabled()
     gc.disable()
@@ -94,6 +119,8 @@ def _sample(call: Callable[[], Any], count: int, settle_seconds: float) -> float
         kept.append(call())
         while time.perf_counter() < end:
             kept.append(call())
+        if flush:
+            flush()
         begin = time.perf_counter()
         for _ in range(count):
             kept.append(call())
