@@ -145,8 +145,8 @@ def conv_transpose1d_backward(dy, x, w, stride=1, padding=0, output_padding=0, g
                               need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
                               num_threads=None):
     """Gradients (dx, dw, db) of :func:`conv_transpose1d`; parameters and results as in :func:`conv1d_backward`."""
-    return convolve.transposed_backward("conv_transpose1d_backward", 1, dy, x, w, stride, padding, output_padding, groups,
-                                        dilation, need, algorithm, out, accumulate, num_threads)
+    return convolve.transposed_backward("conv_transpose1d_backward", 1, dy, x, w, stride, padding, output_padding,
+                                        groups, dilation, need, algorithm, out, accumulate, num_threads)
 
 
 # ---------------------------------------------------------------- 2-D
@@ -276,8 +276,8 @@ def conv_transpose2d_backward(dy, x, w, stride=1, padding=0, output_padding=0, g
                               need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
                               num_threads=None):
     """Gradients (dx, dw, db) of :func:`conv_transpose2d`; parameters and results as in :func:`conv2d_backward`."""
-    return convolve.transposed_backward("conv_transpose2d_backward", 2, dy, x, w, stride, padding, output_padding, groups,
-                                        dilation, need, algorithm, out, accumulate, num_threads)
+    return convolve.transposed_backward("conv_transpose2d_backward", 2, dy, x, w, stride, padding, output_padding,
+                                        groups, dilation, need, algorithm, out, accumulate, num_threads)
 
 
 # ---------------------------------------------------------------- 3-D
@@ -407,8 +407,8 @@ def conv_transpose3d_backward(dy, x, w, stride=1, padding=0, output_padding=0, g
                               need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
                               num_threads=None):
     """Gradients (dx, dw, db) of :func:`conv_transpose3d`; parameters and results as in :func:`conv3d_backward`."""
-    return convolve.transposed_backward("conv_transpose3d_backward", 3, dy, x, w, stride, padding, output_padding, groups,
-                                        dilation, need, algorithm, out, accumulate, num_threads)
+    return convolve.transposed_backward("conv_transpose3d_backward", 3, dy, x, w, stride, padding, output_padding,
+                                        groups, dilation, need, algorithm, out, accumulate, num_threads)
 
 
 # ---------------------------------------------------------------- plans

@@ -98,9 +98,7 @@ def select(fn, op, g, algorithm, dtype):
 
 def _batched(fn, rank, name, value):
     """(array with a batch axis, whether it had none)."""
-    value = checks.operand(fn, name, value)
-    checks.rank_of(fn, name, value, rank + 1, rank + 2)
-    return (value[None], True) if value.ndim == rank + 1 else (value, False)
+    return checks.batched(fn, rank, name, checks.operand(fn, name, value))
 
 
 def _weight(fn, rank, w, like):
@@ -118,16 +116,6 @@ def _target(fn, name, out, shape, dtype, order, inputs, unbatched):
         if checks.kernel_view(view):
             return view
     return checks.empty(shape, dtype, order)
-
-
-def _finish(target, out, unbatched):
-    """What the caller gets for `target`: his own array if he gave one."""
-    if out is None:
-        return target[0] if unbatched else target
-    view = out[None] if unbatched else out
-    if view.__array_interface__["data"] != target.__array_interface__["data"] or view.strides != target.strides:
-        view[...] = target
-    return out
 
 
 def _spatial(values, rank):
@@ -269,7 +257,7 @@ def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, 
         else:
             weights = None, packed._data, packed._transformed
         _plan_of("forward", g, algorithm, x, order).run(_crop(source, g), *weights, b, y, act, num_threads)
-    return _finish(y, out, unbatched)
+    return checks.finish(y, out, unbatched)
 
 
 def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilation, activation, algorithm, out,
@@ -287,7 +275,7 @@ def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilat
                 unbatched)
     if g.n:
         _plan_of("backward_input", g, algorithm, x, order).run(source, w, None, False, b, y, act, num_threads)
-    return _finish(y, out, unbatched)
+    return checks.finish(y, out, unbatched)
 
 
 def _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilation, groups):
@@ -311,7 +299,7 @@ def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, grou
     dx = _target(fn, "out", out, shape, dy.dtype, order, inputs or {"dy": dy, "w": w}, unbatched)
     if g.n:
         _input_gradient(g, algorithm, source, order, w, dx, num_threads)
-    return _finish(dx, out, unbatched)
+    return checks.finish(dx, out, unbatched)
 
 
 def _input_gradient(g, algorithm, dy, order, w, dx, num_threads):
@@ -419,7 +407,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
         target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
         if g.n:
             _input_gradient(g, by_input, source, order, w, target, num_threads)
-        dx = _finish(target, out[0], unbatched)
+        dx = checks.finish(target, out[0], unbatched)
     dw, db = _weight_gradients(g, by_weight, dy, x, (w.shape, (g.k,)), need[1:], out[1:], accumulate, num_threads)
     return dx, dw, db
 
@@ -441,7 +429,7 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
         target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
         if g.n:
             _plan_of("forward", g, by_input, dy, order).run(source, w, None, False, None, target, 0, num_threads)
-        dx = _finish(target, out[0], unbatched)
+        dx = checks.finish(target, out[0], unbatched)
     dw, _ = _weight_gradients(g, by_weight, x, dy, (w.shape, None), (need[1], False), (out[1], None), accumulate,
                               num_threads)
     db = _bias_gradient(g, dy, need[2], out[2], accumulate, num_threads)

@@ -209,8 +209,9 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
         axis.low == 0 and (axis.dst - 1) * axis.in_step < axis.src for axis in axes)
     strip_last = src_last or red < PLANAR_CHANNELS
 
-    def strip_bytes(box, channels):
-        return channels * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
+    def fits(box):
+        reach = prod(axis.reach(size) for axis, size in zip(axes, box))
+        return in_place or channels * itemsize * reach <= STRIP_BYTES
 
     # Each pass over a box loads and stores all accumulators, so it should sum over many pixels:
     # rather fewer channels at a time than a flat box.
@@ -218,13 +219,14 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
     box = [axis.dst for axis in axes]
     while True:
         channels = -(-red // c_parts)
-        box = _largest_box(axes, BOX_PIXELS, lambda b: in_place or strip_bytes(b, channels) <= STRIP_BYTES)
+        box = _largest_box(axes, BOX_PIXELS, fits)
         if in_place or channels <= PLANAR_CHANNELS or prod(box) >= min(4 * LEAST_PIXELS, prod(a.dst for a in axes)):
             break
         c_parts *= 2
     images = 1
     if box == [axis.dst for axis in axes]:
-        most = STRIP_BYTES // strip_bytes(box, channels) if not in_place else n
+        reach = prod(axis.reach(size) for axis, size in zip(axes, box))
+        most = STRIP_BYTES // (channels * itemsize * reach) if not in_place else n
         images = max(1, min(n, 4 * JOINED_PIXELS // prod(box), most))
     col_blocks = -(-cols // block)
     dw_bytes = groups * red * taps * cols * itemsize
@@ -316,7 +318,8 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     u_bytes = groups * points * red * vectors_cols * lanes * itemsize
     col_blocks = -(-cols // block)
     # Either every thread transforms all weights, or all inputs of its column blocks: whatever costs less.
-    by_columns = col_blocks > 1 and WEIGHT_CYCLES[m] * red * vectors_cols > INPUT_CYCLES[m] * units * unit_tiles * vectors_red
+    weight_cycles = WEIGHT_CYCLES[m] * red * vectors_cols
+    by_columns = col_blocks > 1 and weight_cycles > INPUT_CYCLES[m] * units * unit_tiles * vectors_red
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
         item_units = max(1, RESIDENT_TILES // unit_tiles)

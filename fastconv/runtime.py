@@ -76,9 +76,8 @@ def _checked_default(name, source):
     return name
 
 
-_algorithm = contextvars.ContextVar(
-    "fastconv_algorithm",
-    default=_checked_default(os.environ.get("FASTCONV_ALGORITHM") or "auto", "FASTCONV_ALGORITHM"))
+_environment_algorithm = _checked_default(os.environ.get("FASTCONV_ALGORITHM") or "auto", "FASTCONV_ALGORITHM")
+_algorithm = contextvars.ContextVar("fastconv_algorithm", default=_environment_algorithm)
 
 
 @contextlib.contextmanager

@@ -68,7 +68,8 @@ def test_out_is_checked():
     readonly = good.copy()
     readonly.flags.writeable = False
     overlapping = np.zeros((2, 10, 8, 9), np.float32)
-    for out, error, message in ((good[:, :5].copy(), ValueError, "shape"), (good.astype(np.float64), TypeError, "float64"),
+    for out, error, message in ((good[:, :5].copy(), ValueError, "shape"),
+                                (good.astype(np.float64), TypeError, "float64"),
                                 (readonly, ValueError, "read-only"),
                                 (np.broadcast_to(np.float32(0), good.shape), ValueError, "read-only")):
         with pytest.raises(error, match=f"conv2d: out: .*{message}"):

@@ -23,7 +23,8 @@ CASES = {
     "depthwise": ((2, 17, 9, 9), (17, 1, 3, 3), {"groups": 17, "padding": 1}),
     "depthwise-multiplier": ((1, 5, 9, 9), (15, 1, 5, 5), {"groups": 5, "padding": 2, "stride": 2}),
     "dilated-rows": ((2, 8, 14, 15), (7, 8, 3, 3), {"padding": 5, "dilation": (5, 4)}),
-    "dilated-rows-uneven": ((1, 8, 29, 6), (18, 4, 3, 2), {"padding": ((12, 3), (0, 0)), "dilation": (9, 1), "groups": 2}),
+    "dilated-rows-uneven": ((1, 8, 29, 6), (18, 4, 3, 2),
+                            {"padding": ((12, 3), (0, 0)), "dilation": (9, 1), "groups": 2}),
     "dilated-depthwise": ((1, 17, 20, 20), (17, 1, 3, 3), {"padding": 7, "dilation": 7, "groups": 17}),
     "3d-dilated": ((1, 3, 13, 18, 9), (5, 3, 3, 3, 3), {"padding": (4, 9, 1), "dilation": (4, 6, 1)}),
     "asymmetric-padding": ((1, 4, 7, 7), (3, 4, 3, 3), {"padding": ((0, 2), (3, 1))}),
@@ -75,7 +76,8 @@ def test_gradients_are_exact_on_small_integers(isa, threads, x_shape, w_shape, a
     dy = small_integers(y_shape, np.float32, 3, orders[1])
     expected = function("conv{}d_backward", w_shape, reference)(dy, x, w, **arguments)
     out = [Guarded(e.shape, np.float32, orders[1] if i == 0 else "channels_first") for i, e in enumerate(expected)]
-    got = function("conv{}d_backward", w_shape)(dy, x, w, out=tuple(o.array for o in out), algorithm="direct", **arguments)
+    got = function("conv{}d_backward", w_shape)(
+        dy, x, w, out=tuple(o.array for o in out), algorithm="direct", **arguments)
     for g, e, o in zip(got, expected, out):
         assert g is o.array and o.intact()
         np.testing.assert_array_equal(g, e)
@@ -131,7 +133,8 @@ WINOGRAD_CASES = {
 @pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order):
-    x, w = normal(x_shape, np.float32, 0, order), normal((k, x_shape[1] // arguments.get("groups", 1), 3, 3), np.float32, 1)
+    x = normal(x_shape, np.float32, 0, order)
+    w = normal((k, x_shape[1] // arguments.get("groups", 1), 3, 3), np.float32, 1)
     b = normal((k,), np.float32, 2)
     expected = reference.conv2d(x, w, b, activation="relu", **arguments)
     out = Guarded(expected.shape, np.float32, order)
@@ -207,7 +210,8 @@ def test_bits_do_not_depend_on_the_split_of_the_batch(isa, algorithm, c, k):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("activation", ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"])
 def test_fused_activation(isa, order, activation):
-    x, w, b = normal((2, 9, 6, 7), np.float32, 0, order), normal((21, 9, 3, 3), np.float32, 1), normal((21,), np.float32)
+    x, w = normal((2, 9, 6, 7), np.float32, 0, order), normal((21, 9, 3, 3), np.float32, 1)
+    b = normal((21,), np.float32)
     expected = reference.conv2d(x, w, b, padding=1, activation=activation)
     assert_close(fc.conv2d(x, w, b, padding=1, activation=activation), expected, 81, scale=20)
 

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Imported only where they are used; none of them belongs to `import fastconv`.
 HEAVY = {"torch", "onnxruntime", "openvino", "scipy", "matplotlib", "PIL", "tqdm", "pandas", "sklearn", "pytest",
-         "Cython", "setuptools", "argparse", "subprocess", "multiprocessing", "concurrent.futures", "importlib.metadata",
+         "Cython", "setuptools", "argparse", "subprocess", "multiprocessing", "concurrent.futures",
+         "importlib.metadata",
          "fastconv.nn", "fastconv.bench", "fastconv.cli", "fastconv.data", "fastconv.reference", "numpy.testing"}
 
 

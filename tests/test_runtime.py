@@ -58,7 +58,8 @@ def test_environment_caps_the_default():
 
 
 def test_affinity_mask_caps_the_default():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import fastconv as fc; print(fc.get_num_threads())"
+    code = ("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import fastconv as fc; "
+            "print(fc.get_num_threads())")
     assert python(code).stdout.strip() == "1"
 
 

@@ -73,13 +73,22 @@ def _starts(axis, outputs, kernel, stride, padding):
     return starts.reshape(-1, *[1] * (nd - 1 - axis))
 
 
+def _unravel(flat, shape):
+    """Row-major positions in `shape` as one array an axis."""
+    axes = []
+    for size in reversed(shape):
+        flat, position = np.divmod(flat, size)
+        axes.append(position)
+    return axes[::-1]
+
+
 def plane_to_window(flat, spatial, kernel, stride, padding, dilation):
     """Positions in the plane (n, c, *out) as uint8 positions in the window of that output, both flat and row-major."""
     if math.prod(kernel) > 256:
         raise ValueError(f"return_indices='window' takes windows of at most 256 elements, got {kernel}")
     steps = per_axis(dilation, len(spatial))
     taps = []
-    for axis, inputs in enumerate(np.unravel_index(flat, spatial)):
+    for axis, inputs in enumerate(_unravel(flat, spatial)):
         taps.append((inputs - _starts(axis, flat, kernel, stride, padding)) // steps[axis])
     return np.ravel_multi_index(taps, kernel).astype(np.uint8)
 
@@ -90,7 +99,7 @@ def window_to_plane(positions, spatial, kernel, stride, padding, dilation):
         raise ValueError(f"window index {positions.max()} is out of range for kernel {kernel}")
     steps = per_axis(dilation, len(spatial))
     flat = []
-    for axis, taps in enumerate(np.unravel_index(positions, kernel)):
+    for axis, taps in enumerate(_unravel(positions, kernel)):
         inputs = _starts(axis, positions, kernel, stride, padding) + taps * steps[axis]
         if np.any((inputs < 0) | (inputs >= spatial[axis])):
             raise ValueError(f"a window index points at padding of spatial axis {axis}")
