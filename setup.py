@@ -31,7 +31,8 @@ TARGET_MACROS = {"__x86_64__": "x86", "__i386__": "x86", "__aarch64__": "arm64"}
 KERNEL_FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
                 "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"]
 MODULE_FLAGS = ["-std=gnu11", "-O2", "-fvisibility=hidden", "-ffp-contract=off", "-ffunction-sections",
-                "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type",
+                "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers",
+                "-Wno-cast-function-type",
                 "-Wno-unused-but-set-variable"]  # loop counters of prange, in a build without OpenMP
 MODULE_LINK_FLAGS = ["-Wl,--gc-sections", "-Wl,-s"] if sys.platform.startswith("linux") else []
 RELEASE_FLAGS = ["-g0"]
@@ -137,7 +138,8 @@ def extensions():
     ]
     directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
                   "initializedcheck": False, "embedsignature": False}
-    return cythonize(modules, compiler_directives=directives, build_dir=os.environ.get("FASTCONV_CYTHON_DIR", "build/cython"))
+    build_dir = os.environ.get("FASTCONV_CYTHON_DIR", "build/cython")
+    return cythonize(modules, compiler_directives=directives, build_dir=build_dir)
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": build_kernels})
