@@ -4,7 +4,6 @@ Flags are per extension in setuptools, so ``build_kernels`` compiles each ``csrc
 flags of its row in ISA_FLAGS to objects of its own names and hands them to ``_runtime`` as extra objects.
 """
 import os
-import platform
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +14,8 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# Which machine gets which kernel tables, with the flags of each. Other machines get "scalar" alone.
+# Which kernel tables a target gets, with the flags of each. The target is told by the macros that the compiler
+# predefines, as in csrc/dispatch.c: the machine that builds may be another one.
 ISA_FLAGS = {
     "x86": {
         "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
@@ -25,7 +25,7 @@ ISA_FLAGS = {
     "arm64": {"neon": []},
     "other": {"scalar": []},
 }
-MACHINES = {"x86_64": "x86", "AMD64": "x86", "i686": "x86", "aarch64": "arm64", "arm64": "arm64"}
+TARGET_MACROS = {"__x86_64__": "x86", "__i386__": "x86", "__aarch64__": "arm64"}
 
 # FMA is asked for by name: contraction would make bits depend on the compiler's mood.
 KERNEL_FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
@@ -54,17 +54,25 @@ def try_compile(compiler, flags, source):
         return done.returncode == 0, done.stderr
 
 
+def target_family(compiler):
+    """The row of ISA_FLAGS that this compiler, with its flags, builds for."""
+    done = subprocess.run([*compiler, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True, check=True)
+    defined = {line.split()[1] for line in done.stdout.splitlines()}
+    return next((family for macro, family in TARGET_MACROS.items() if macro in defined), "other")
+
+
 def check_compiler(compiler):
     """End the build in one clear sentence where something is missing; return the OpenMP flags."""
+    name = " ".join(part for part in compiler if not part.startswith("-"))
     if sys.platform == "win32":
         sys.exit("fastconv: the kernels need gcc or clang, and building on Windows is not supported; use WSL.")
     works, said = try_compile(compiler, [], "int main(void) { return 0; }")
     if not works:
-        sys.exit(f"fastconv: no working C compiler ({' '.join(compiler)}); install gcc or clang "
+        sys.exit(f"fastconv: no working C compiler ({name}); install gcc or clang "
                  f"(Debian, Ubuntu: apt install build-essential). It said: {said.strip()[:300]}")
     vectors = "typedef float v __attribute__((vector_size(16))); int main(void) { v a = {0}; return (int)(a + a)[0]; }"
     if not try_compile(compiler, [], vectors)[0]:
-        sys.exit(f"fastconv: {' '.join(compiler)} has no vector extensions; set CC to gcc or clang.")
+        sys.exit(f"fastconv: {name} has no vector extensions; set CC to gcc or clang.")
     include = sysconfig.get_paths()["include"]
     if not Path(include, "Python.h").exists():
         sys.exit(f"fastconv: Python's headers are missing ({include}/Python.h); install them "
@@ -81,9 +89,9 @@ class build_kernels(build_ext):
     """build_ext that first compiles the kernel tables."""
 
     def build_extensions(self):
-        compiler = [part for part in self.compiler.compiler_so if not part.startswith("-")]
+        compiler = [part for part in self.compiler.compiler_so if not part.startswith("-O") and part != "-g"]
         openmp = check_compiler(compiler)
-        objects = self.compile_tables()
+        objects = self.compile_tables(compiler)
         for extension in self.extensions:
             extension.extra_compile_args = MODULE_FLAGS + RELEASE_FLAGS + openmp
             extension.extra_link_args = MODULE_LINK_FLAGS + openmp
@@ -92,13 +100,12 @@ class build_kernels(build_ext):
         self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 
-    def compile_tables(self):
+    def compile_tables(self, compiler):
         """Objects of dispatch.c and of every instruction set for both element types."""
         folder = Path(self.build_temp, "csrc")
         folder.mkdir(parents=True, exist_ok=True)
-        compiler = [part for part in self.compiler.compiler_so if not part.startswith("-O") and part != "-g"]
         jobs = [("csrc/dispatch.c", folder / "dispatch.o", [])]
-        for isa, flags in ISA_FLAGS[MACHINES.get(platform.machine(), "other")].items():
+        for isa, flags in ISA_FLAGS[target_family(compiler)].items():
             for suffix, define in (("f32", []), ("f64", ["-DFC_F64"])):
                 jobs.append((f"csrc/isa/{isa}.c", folder / f"{isa}_{suffix}.o", flags + define))
 
@@ -131,7 +138,8 @@ def extensions():
     ]
     directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
                   "initializedcheck": False, "embedsignature": False}
-    return cythonize(modules, compiler_directives=directives, build_dir="build/cython")
+    build_dir = os.environ.get("FASTCONV_CYTHON_DIR", "build/cython")
+    return cythonize(modules, compiler_directives=directives, build_dir=build_dir)
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": build_kernels})
