@@ -1,5 +1,6 @@
 """Threads, instruction sets, defaults, fork."""
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -156,3 +157,12 @@ def test_the_gil_is_released():
         longest, last = max(longest, now - last), now
     worker.join()
     assert longest < finished[0] / 2
+
+
+def test_an_unbuilt_source_tree_says_so(tmp_path):
+    package = os.path.dirname(fc.__file__)
+    ignore = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(package, tmp_path / "fastconv", ignore=ignore)
+    done = subprocess.run([sys.executable, "-c", "import fastconv"], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert "build_ext --inplace" in done.stderr.strip().splitlines()[-1]

@@ -10,7 +10,13 @@ _USERS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 _set_here = not any(name in os.environ for name in _USERS)
 if _set_here:
     os.environ["GOMP_SPINCOUNT"] = "2000"
-from . import _runtime as _runtime  # noqa: E402
+try:
+    from . import _runtime as _runtime  # noqa: E402
+except ImportError as error:
+    raise ImportError(
+        f"fastconv: the compiled modules in {os.path.dirname(__file__)} are missing or broken ({error}). In a source "
+        "tree, build them with `python setup.py build_ext --inplace`, or start Python in another folder to import the "
+        "installed package.") from error
 
 if _set_here:
     del os.environ["GOMP_SPINCOUNT"]
