@@ -306,13 +306,17 @@ def winograd_serves(g):
     return g.kernel == (1, 3, 3) and g.stride == g.dilation == (1, 1, 1) and not g.before[0] and not g.after[0]
 
 
+def _winograd_units(axes, n, m):
+    """(tiles of a unit, its box of results, units an axis): a unit is one row of tiles, or an even part of it."""
+    across = -(-axes[2].dst // m)
+    tiles = -(-across // -(-across // UNIT_TILES))
+    return tiles, (1, 1, m, m * tiles), (n, axes[0].dst, -(-axes[1].dst // m), -(-across // tiles))
+
+
 @lru_cache(maxsize=512)
 def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     points = (m + 2) ** 2
-    across = -(-axes[2].dst // m)
-    unit_tiles = -(-across // -(-across // UNIT_TILES))
-    box = (1, 1, m, m * unit_tiles)
-    boxes = (n, axes[0].dst, -(-axes[1].dst // m), -(-across // unit_tiles))
+    unit_tiles, box, boxes = _winograd_units(axes, n, m)
     units = prod(boxes)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     u_bytes = groups * points * red * vectors_cols * lanes * itemsize
@@ -342,10 +346,7 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
 @lru_cache(maxsize=512)
 def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     points = (m + 2) ** 2
-    across = -(-axes[2].dst // m)
-    unit_tiles = -(-across // -(-across // UNIT_TILES))
-    box = (1, 1, m, m * unit_tiles)
-    boxes = (n, axes[0].dst, -(-axes[1].dst // m), -(-across // unit_tiles))
+    unit_tiles, box, boxes = _winograd_units(axes, n, m)
     units = prod(boxes)
     col_blocks = -(-cols // block)
     item_units = max(1, min(units, WEIGHT_TILES // unit_tiles))

@@ -1,5 +1,5 @@
 # The C side of a convolution plan, shared by the drivers: extents, strips, taps, packed weights.
-from fastconv._kernels._runtime cimport fc_gemm, fc_kernels, fc_lane_map, fc_pad_mode
+from fastconv._kernels._runtime cimport fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode
 from fastconv._kernels._tensor cimport Tensor
 
 
@@ -58,5 +58,7 @@ cdef class Blocks:
                        ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil
     cdef void multiply(self, const fc_kernels *kernels, const fc_gemm *t) noexcept nogil
     cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil
+    cdef fc_pack pack_job(self, const char *w, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1,
+                          char *dst) noexcept nogil
     cdef void pack_share(self, const fc_kernels *kernels, const char *w, char *packed, ptrdiff_t item0,
                          ptrdiff_t item1) noexcept nogil

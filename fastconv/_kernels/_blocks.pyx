@@ -216,27 +216,34 @@ cdef class Blocks:
             t.axis[i] = self.strip_axis[i]
         return t
 
-    cdef void pack_share(self, const fc_kernels *kernels, const char *w, char *packed, ptrdiff_t item0,
-                         ptrdiff_t item1) noexcept nogil:
-        """Pack the weight blocks [item0, item1), counted over (group, block), of weights (k, c, taps).
+    cdef fc_pack pack_job(self, const char *w, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1,
+                          char *dst) noexcept nogil:
+        """Reduction channels [c0, c1) of a block of weights (k, c, taps), to be packed to dst.
 
         `transposed` weights have the reduction channels outermost: backward-input.
         """
         cdef fc_pack job
-        cdef fc_lane_map m
-        cdef ptrdiff_t item, g, kb
         cdef ptrdiff_t cols = self.lane_cols if self.lane_cols else self.cols
-        job.ntap, job.at, job.len = self.ntap, self.at, self.red
+        job.ntap, job.at, job.len = self.ntap, self.at, c1 - c0
         job.col = self.ntap if self.transposed else self.red * self.ntap
         job.red = cols * self.ntap if self.transposed else self.ntap
+        job.n = min(self.block, self.cols - kb * self.block)
+        job.src = w + (g * self.red * cols * self.ntap + kb * self.block * job.col + c0 * job.red) * self.itemsize
+        job.dst = dst
+        return job
+
+    cdef void pack_share(self, const fc_kernels *kernels, const char *w, char *packed, ptrdiff_t item0,
+                         ptrdiff_t item1) noexcept nogil:
+        """Pack the weight blocks [item0, item1), counted over (group, block), and flag those that are finite."""
+        cdef fc_pack job
+        cdef fc_lane_map m
+        cdef ptrdiff_t item, g, kb
         for item in range(item0, item1):
             g, kb = item // self.col_blocks, item % self.col_blocks
-            job.dst = packed + self.packed_offset(g, kb) * self.itemsize
+            job = self.pack_job(w, g, kb, 0, self.red, packed + self.packed_offset(g, kb) * self.itemsize)
             if self.lane_cols:
                 m = self.lane_map(kb)
-                job.src = w
+                job.src = w  # the map finds the weights of each lane
                 packed[self.flag_offset() + item] = kernels.pack_lanes(&job, &m)
             else:
-                job.n = min(self.block, self.cols - kb * self.block)
-                job.src = w + (g * self.red * self.cols * self.ntap + kb * self.block * job.col) * self.itemsize
                 packed[self.flag_offset() + item] = kernels.pack_weight(&job)

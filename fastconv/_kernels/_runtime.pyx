@@ -181,10 +181,6 @@ def openmp_version():
     return fc_openmp_version()
 
 
-def openmp_max_threads():
-    return omp_get_max_threads()
-
-
 def compiler():
     return (<bytes>FC_COMPILER).decode()
 

@@ -214,28 +214,18 @@ cdef class Winograd(Blocks):
 
     # ------------------------------------------------------------ weights
 
-    cdef void pack_taps(self, const fc_kernels *kernels, const char *w, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t c0,
-                        ptrdiff_t c1, char *to) noexcept nogil:
-        """Weights of a block and reduction channels [c0, c1) as [tap][channel][column]."""
-        cdef fc_pack job
-        job.ntap, job.at, job.len = self.ntap, self.at, c1 - c0
-        job.col = self.ntap if self.transposed else self.red * self.ntap
-        job.red = self.cols * self.ntap if self.transposed else self.ntap
-        job.n = min(self.block, self.cols - kb * self.block)
-        job.src = w + (g * self.red * self.cols * self.ntap + kb * self.block * job.col + c0 * job.red) * self.itemsize
-        job.dst = to
-        kernels.pack_weight(&job)
-
     cdef void transform_chunk(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, char *u, ptrdiff_t u_point,
                               char *taps) noexcept nogil:
         """U of channels [c0, c1) of a block, from plain weights or from packed taps of all channels."""
         cdef fc_winograd j
+        cdef fc_pack job
         cdef ptrdiff_t width = self.block_width(kb)
         j.m, j.tiles, j.n = self.m, c1 - c0, width
         j.to, j.to_point = u, u_point
         if raw != NULL:
-            self.pack_taps(kernels, raw, g, kb, c0, c1, taps)
+            job = self.pack_job(raw, g, kb, c0, c1, taps)
+            kernels.pack_weight(&job)
             j.from_, j.from_point = taps, (c1 - c0) * width
         else:
             j.from_ = packed + (self.packed_offset(g, kb) + c0 * width) * self.itemsize
