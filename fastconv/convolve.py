@@ -285,7 +285,7 @@ def _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilatio
 # ---------------------------------------------------------------- backward
 
 def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, groups, padding_mode, algorithm, out,
-                   num_threads, inputs=None):
+                   num_threads):
     dy, unbatched = _batched(fn, rank, "dy", dy)
     w = _weight(fn, rank, w, ("dy", dy))
     shape = checks.shape_tuple(fn, "input_shape", input_shape)
@@ -295,9 +295,16 @@ def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, grou
     g = _geometry(fn, rank, shape, w.shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
     algorithm = select(fn, "backward_input", g, algorithm, dy.dtype)
+    return _dx(fn, "out", "backward_input", g, algorithm, dy, w, shape, {"dy": dy, "w": w}, out, unbatched, num_threads)
+
+
+def _dx(fn, name, op, g, algorithm, dy, w, shape, inputs, out, unbatched, num_threads):
+    """dx in the memory order of dy; `op` is "forward" for the gradient of a transposed convolution."""
     source, order = checks.in_an_order(dy)
-    dx = _target(fn, "out", out, shape, dy.dtype, order, inputs or {"dy": dy, "w": w}, unbatched)
-    if g.n:
+    dx = _target(fn, name, out, shape, dy.dtype, order, inputs, unbatched)
+    if g.n and op == "forward":
+        _plan_of(op, g, algorithm, dy, order).run(source, w, None, False, None, dx, 0, num_threads)
+    elif g.n:
         _input_gradient(g, algorithm, source, order, w, dx, num_threads)
     return checks.finish(dx, out, unbatched)
 
@@ -403,11 +410,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
-        source, order = checks.in_an_order(dy)
-        target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
-        if g.n:
-            _input_gradient(g, by_input, source, order, w, target, num_threads)
-        dx = checks.finish(target, out[0], unbatched)
+        dx = _dx(fn, "out[0] (dx)", "backward_input", g, by_input, dy, w, x.shape, inputs, out[0], unbatched, num_threads)
     dw, db = _weight_gradients(g, by_weight, dy, x, (w.shape, (g.k,)), need[1:], out[1:], accumulate, num_threads)
     return dx, dw, db
 
@@ -425,11 +428,7 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
     by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
-        source, order = checks.in_an_order(dy)
-        target = _target(fn, "out[0] (dx)", out[0], x.shape, x.dtype, order, inputs, unbatched)
-        if g.n:
-            _plan_of("forward", g, by_input, dy, order).run(source, w, None, False, None, target, 0, num_threads)
-        dx = checks.finish(target, out[0], unbatched)
+        dx = _dx(fn, "out[0] (dx)", "forward", g, by_input, dy, w, x.shape, inputs, out[0], unbatched, num_threads)
     dw, _ = _weight_gradients(g, by_weight, x, dy, (w.shape, None), (need[1], False), (out[1], None), accumulate,
                               num_threads)
     db = _bias_gradient(g, dy, need[2], out[2], accumulate, num_threads)
@@ -452,7 +451,7 @@ def _bias_gradient(g, dy, wanted, out, accumulate, num_threads):
 
 def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride, padding, dilation, groups,
               padding_mode):
-    """(geometry, ConvPlan) for :func:`fastconv.explain_conv`."""
+    """The ConvPlan of :func:`fastconv.explain_conv`."""
     x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
     rank = len(x_shape) - 2
     if rank not in (1, 2, 3) or len(w_shape) != len(x_shape):
