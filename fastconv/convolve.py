@@ -410,7 +410,8 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, x.dtype)
     dx = None
     if need[0]:
-        dx = _dx(fn, "out[0] (dx)", "backward_input", g, by_input, dy, w, x.shape, inputs, out[0], unbatched, num_threads)
+        dx = _dx(fn, "out[0] (dx)", "backward_input", g, by_input, dy, w, x.shape, inputs, out[0], unbatched,
+                 num_threads)
     dw, db = _weight_gradients(g, by_weight, dy, x, (w.shape, (g.k,)), need[1:], out[1:], accumulate, num_threads)
     return dx, dw, db
 
