@@ -100,20 +100,23 @@ typedef struct fc_fold {
 } fc_fold;
 
 /* Transforms of Winograd convolution F(m x m, 3 x 3), P = (m + 2)^2 points.
- * input:  from[row][column] vectors of a padded strip -> to[point][tile], a vector each; tiles are m columns apart.
- * weight: from[tap][i] -> to[point][i], for i < tiles * n (whole vectors).
- * gradient: as input, for results' gradients: m rows; their sum is added to the vector column_sum.
+ * input:  from[row][column][c] -> to[point][tile][c] for c < n, rounded up to vectors; tiles are m columns apart.
+ *         Rows and columns outside of lo <= i < hi and channels from n on are zeros, and need not be in memory.
+ * gradient: as input, for results' gradients: m rows; their sums are added to column_sum.
+ * weight: from[tap][tile][j] -> to[point][tile][j] for j < n (whole vectors); a tile is a channel here.
  * taps:   from[point][i] -> to[tap][i], for i < tiles * n: the adjoint of weight.
- * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, clipped to
- *         `rows` and `columns` of results. */
+ * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, for rows and
+ *         columns below hi. */
+enum { FC_RUN_TILES = 16 }; /* input, gradient: at most this many tiles */
+
 typedef struct fc_winograd {
     int m;
     ptrdiff_t tiles, n;
     const void *from;
     ptrdiff_t from_row, from_column, from_point, from_tile;
+    ptrdiff_t lo[2], hi[2];
     void *to;
     ptrdiff_t to_row, to_column, to_point, to_tile;
-    ptrdiff_t rows, columns;
     const void *bias;
     fc_activation activation;
     void *column_sum;

@@ -123,7 +123,8 @@ class Blocking(NamedTuple):
     parts: int            # weight gradient: partial sums
     lanewise: bool = False  # lanes of one vector belong to different groups
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
-    item_units: int = 0   # rows of tiles in one work item
+    group_tiles: int = 0  # tiles transformed at a time, at most
+    tile_parts: int = 1   # work items along the tiles
     chunk: int = 0        # reduction channels whose weights are transformed at a time
     resident: bool = False  # a thread keeps all transformed weights, else it transforms them chunk by chunk
     pack_transformed: bool = False  # packed weights are transformed ones
@@ -292,10 +293,9 @@ OUTPUT_CYCLES = {2: 45, 4: 130}
 WEIGHT_CYCLES = {2: 280, 4: 230}
 DIRECT_L3_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 640 * 1024
-# Tiles of one item: V and M of a resident U share L2; a chunked U has to be used by many tiles.
-RESIDENT_TILES = 28
+# Tiles transformed at a time: V and M of a resident U share L2; a chunked U has to be used by many tiles.
+RESIDENT_TILES = 18
 CHUNKED_V_BYTES = 4 * 1024 * 1024
-UNIT_TILES = 32
 # Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates.
 WEIGHT_TILES = 64
 WEIGHT_BYTES = 5 * 1024 * 1024
@@ -306,58 +306,55 @@ def winograd_serves(g):
     return g.kernel == (1, 3, 3) and g.stride == g.dilation == (1, 1, 1) and not g.before[0] and not g.after[0]
 
 
-def _winograd_units(axes, n, m):
-    """(tiles of a unit, its box of results, units an axis): a unit is one row of tiles, or an even part of it."""
-    across = -(-axes[2].dst // m)
-    tiles = -(-across // -(-across // UNIT_TILES))
-    return tiles, (1, 1, m, m * tiles), (n, axes[0].dst, -(-axes[1].dst // m), -(-across // tiles))
+def _tiles(axes, n, m):
+    """(box of results of one tile, tiles an axis)."""
+    return (1, 1, m, m), (n, axes[0].dst, -(-axes[1].dst // m), -(-axes[2].dst // m))
 
 
 @lru_cache(maxsize=512)
 def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     points = (m + 2) ** 2
-    unit_tiles, box, boxes = _winograd_units(axes, n, m)
-    units = prod(boxes)
+    box, boxes = _tiles(axes, n, m)
+    tiles = prod(boxes)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     u_bytes = groups * points * red * vectors_cols * lanes * itemsize
     col_blocks = -(-cols // block)
+    v_tile = points * vectors_red * lanes * itemsize
     # Either every thread transforms all weights, or all inputs of its column blocks: whatever costs less.
     weight_cycles = WEIGHT_CYCLES[m] * red * vectors_cols
-    by_columns = col_blocks > 1 and weight_cycles > INPUT_CYCLES[m] * units * unit_tiles * vectors_red
+    by_columns = (col_blocks > 1 and weight_cycles > INPUT_CYCLES[m] * tiles * vectors_red
+                  and tiles * v_tile <= CHUNKED_V_BYTES)
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
-        item_units = max(1, RESIDENT_TILES // unit_tiles)
-        chunk, k_groups = min(red, 64), 1
-        while -(-units // item_units) < 4 and item_units > 1:
-            item_units = (item_units + 1) // 2
-        if -(-units // item_units) * groups < 4:
-            k_groups = min(col_blocks, 4)
+        group_tiles, chunk, k_groups = min(tiles, RESIDENT_TILES), min(red, 64), 1
+        tile_parts = max(1, tiles // 2)
     else:
-        v_tile = points * vectors_red * lanes * itemsize
-        item_units = max(1, min(units, CHUNKED_V_BYTES // v_tile // unit_tiles))
-        item_units = -(-units // -(-units // item_units))
+        tile_parts = -(-tiles // max(1, min(tiles, CHUNKED_V_BYTES // v_tile)))
+        if not by_columns:
+            tile_parts = max(min(2, tiles), tile_parts)
+        group_tiles = -(-tiles // tile_parts)
         chunk = min(red, max(lanes, CHUNK_BYTES // (points * block * itemsize) // lanes * lanes))
-        k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, -(-units // item_units) * groups)))
-    return Blocking(axes, box, boxes, (1, m + 2, box[3] + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
-                    winograd=m, item_units=item_units, chunk=chunk, resident=resident,
+        k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, tile_parts * groups)))
+    return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
+                    winograd=m, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk, resident=resident,
                     pack_transformed=u_bytes <= PACKED_BYTES)
 
 
 @lru_cache(maxsize=512)
 def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     points = (m + 2) ** 2
-    unit_tiles, box, boxes = _winograd_units(axes, n, m)
-    units = prod(boxes)
+    box, boxes = _tiles(axes, n, m)
+    tiles = prod(boxes)
     col_blocks = -(-cols // block)
-    item_units = max(1, min(units, WEIGHT_TILES // unit_tiles))
+    group_tiles = min(tiles, WEIGHT_TILES)
     dw_bytes = groups * red * 9 * cols * itemsize
-    parts = max(1, min(-(-units // item_units), PARTS, 1 + PART_BYTES // dw_bytes))
+    parts = max(1, min(-(-tiles // group_tiles), PARTS, 1 + PART_BYTES // dw_bytes))
     kept = max(1, WEIGHT_BYTES // (points * red * block * itemsize))
     k_groups = -(-col_blocks // kept)
     while parts * groups * k_groups < WANTED_ITEMS // 2 and k_groups < col_blocks:
         k_groups = min(2 * k_groups, col_blocks)
-    return Blocking(axes, box, boxes, (1, m + 2, box[3] + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
-                    winograd=m, item_units=item_units)
+    return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
+                    winograd=m, group_tiles=group_tiles)
 
 
 def _cycles_direct(pixels, red, cols, itemsize, lanes):
@@ -369,15 +366,13 @@ def _cycles_direct(pixels, red, cols, itemsize, lanes):
 def _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block):
     """Cycles of all threads together; the constants were measured on 16-lane vectors."""
     b = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, m)
-    tiles = prod(b.boxes) * (b.box[3] // m)
-    items = -(-prod(b.boxes) // b.item_units)
-    rows = min(tiles, b.item_units * b.box[3] // m)
-    fill = rows / (-(-rows // 6) * 6)
+    tiles = prod(b.boxes)
+    fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     return ((m + 2) ** 2 * tiles * red * cols / (2 * lanes * 0.9 * fill)
             + INPUT_CYCLES[m] * tiles * vectors_red * (1 if b.resident else min(2, b.k_groups))
             + OUTPUT_CYCLES[m] * tiles * vectors_cols
-            + WEIGHT_CYCLES[m] * red * vectors_cols * (2 if b.resident else items) + 6000)
+            + WEIGHT_CYCLES[m] * red * vectors_cols * (2 if b.resident else b.tile_parts) + 6000)
 
 
 # ---------------------------------------------------------------- folded: phases and pixels as columns
@@ -444,9 +439,9 @@ def best_weight_gradient(g, itemsize, lanes, block):
     costs = {"direct": _cycles_direct(pixels, red, cols, itemsize, lanes)}
     for name, m in WINOGRAD.items():
         b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
-        tiles = prod(b.boxes) * (b.box[3] // m)
-        steps = min(tiles, b.item_units * b.box[3] // m)
-        repeats = b.k_groups if prod(b.boxes) > b.item_units * b.parts else min(2, b.k_groups)
+        tiles = prod(b.boxes)
+        steps = b.group_tiles
+        repeats = b.k_groups if tiles > b.group_tiles * b.parts else min(2, b.k_groups)
         costs[name] = ((m + 2) ** 2 * tiles * red * cols / (2 * lanes * 0.9) * (1 + 8 / steps)
                        + INPUT_CYCLES[m] * tiles * (repeats * -(-red // lanes) + -(-cols // lanes))
                        + 1.5 * WEIGHT_CYCLES[m] * b.parts * red * -(-cols // lanes) + 6000)

@@ -99,27 +99,41 @@ static runs merge_axes(const fc_rows *r) {
     return m;
 }
 
+/* to[j][i] = from[i][j], VL x VL. */
+static __attribute__((noinline)) void transpose_whole(const T *from, ptrdiff_t from_row, T *to, ptrdiff_t to_row) {
+    vec block[VBYTES / sizeof(T)];
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 0; i < VL; i++) block[i] = vload(from + i * from_row);
+    vtranspose(block);
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 0; i < VL; i++) vstore(to + i * to_row, block[i]);
+}
+
+/* The same for `rows` x `columns` of it, the first `written` elements of each row of `to`: zeros from `rows` on. */
+static __attribute__((noinline)) void transpose_part(const T *from, ptrdiff_t from_row, ptrdiff_t rows,
+                                                     ptrdiff_t columns, T *to, ptrdiff_t to_row, ptrdiff_t written) {
+    vec block[VBYTES / sizeof(T)];
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 0; i < VL; i++) block[i] = i < rows ? vload_upto(from + i * from_row, columns) : (vec){0};
+    vtranspose(block);
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 0; i < VL; i++)
+        if (i < columns) vstore_upto(to + i * to_row, block[i], written);
+}
+
 /* One run of pixels, channels first: transpose VL pixels x VL channels at a time. */
 FC_INLINE void run_planar(const fc_rows *r, T *x, T *rows, ptrdiff_t pixels, const int store) {
     const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
-    vec block[VBYTES / sizeof(T)];
     for (ptrdiff_t j = 0; j < r->n; j += VL) {
         const ptrdiff_t columns = r->n - j < VL ? r->n - j : VL;
         for (ptrdiff_t i = 0; i < pixels; i += VL) {
             const ptrdiff_t valid = pixels - i < VL ? pixels - i : VL;
             T *row = rows + i * width + j, *column = x + j * r->x_c + i;
-            if (store) {
-#pragma GCC unroll 16
-                for (ptrdiff_t k = 0; k < VL; k++) block[k] = k < valid ? vload(row + k * width) : (vec){0};
-                vtranspose(block);
-                for (ptrdiff_t k = 0; k < columns; k++) vstore_upto(column + k * r->x_c, block[k], valid);
-            } else {
-#pragma GCC unroll 16
-                for (ptrdiff_t k = 0; k < VL; k++)
-                    block[k] = k < columns ? vload_upto(column + k * r->x_c, valid) : (vec){0};
-                vtranspose(block);
-                for (ptrdiff_t k = 0; k < valid; k++) vstore(row + k * width, block[k]);
-            }
+            const int whole = valid == VL && columns == VL;
+            if (store && whole) transpose_whole(row, width, column, r->x_c);
+            else if (store) transpose_part(row, width, valid, columns, column, r->x_c, valid);
+            else if (whole) transpose_whole(column, r->x_c, row, width);
+            else transpose_part(column, r->x_c, columns, valid, row, width, VL);
         }
     }
 }

@@ -106,38 +106,77 @@ FC_INLINE void tap_points(const int m, const vec u[WINOGRAD_POINTS], vec g[3]) {
     g[2] = plus(WA2, sum_a, plus(WB2, sum_b, u[5]));
 }
 
-FC_INLINE void input_tile(const int m, const T *from, ptrdiff_t row, ptrdiff_t column, T *to, ptrdiff_t point) {
-    vec t[WINOGRAD_POINTS][WINOGRAD_POINTS];
+/* One transform down the columns of a run of tiles, then one along its rows: neighbouring tiles share columns, so
+ * the first is done once for both. Input: patches of m + 2; gradient: of m, whose sums are taken on the way. */
+FC_INLINE void points_of(const int m, const int gradient, const vec d[WINOGRAD_POINTS], vec u[WINOGRAD_POINTS]) {
+    if (gradient) gradient_points(m, d, u);
+    else input_points(m, d, u);
+}
+
+FC_INLINE void run_columns(const fc_winograd *w, const int m, const int gradient, ptrdiff_t c, vec *half) {
+    static const T zeros[VBYTES / sizeof(T)];
+    const int reach = gradient ? m : m + 2;
+    const ptrdiff_t columns = m * (w->tiles - 1) + reach, lanes = w->n - c;
+    const T *row[WINOGRAD_POINTS];
+    ptrdiff_t step[WINOGRAD_POINTS];
+    vec sum = {0};
 #pragma GCC unroll 6
-    for (int j = 0; j < m + 2; j++) {
-        vec d[WINOGRAD_POINTS], u[WINOGRAD_POINTS];
-#pragma GCC unroll 6
-        for (int i = 0; i < m + 2; i++) d[i] = vload(from + i * row + j * column);
-        input_points(m, d, u);
-#pragma GCC unroll 6
-        for (int i = 0; i < m + 2; i++) t[i][j] = u[i];
+    for (int i = 0; i < reach; i++) {
+        const int there = i >= w->lo[0] && i < w->hi[0];
+        row[i] = there ? (const T *)w->from + i * w->from_row + w->lo[1] * w->from_column + c : zeros;
+        step[i] = there ? w->from_column : 0;
     }
+    for (ptrdiff_t j = 0; j < columns; j++) {
+        vec d[WINOGRAD_POINTS], u[WINOGRAD_POINTS] = {{0}};
+        if (j >= w->lo[1] && j < w->hi[1]) {
 #pragma GCC unroll 6
-    for (int i = 0; i < m + 2; i++) {
-        vec u[WINOGRAD_POINTS];
-        input_points(m, t[i], u);
+            for (int i = 0; i < reach; i++) {
+                d[i] = vload_upto(row[i], lanes);
+                row[i] += step[i];
+                if (gradient) sum += d[i];
+            }
+            points_of(m, gradient, d, u);
+        }
 #pragma GCC unroll 6
-        for (int j = 0; j < m + 2; j++) vstore(to + (i * (m + 2) + j) * point, u[j]);
+        for (int i = 0; i < m + 2; i++) half[i * columns + j] = u[i];
+    }
+    if (gradient) vstore((T *)w->column_sum + c, vload((T *)w->column_sum + c) + sum);
+}
+
+FC_INLINE void run_rows(const fc_winograd *w, const int m, const int gradient, const vec *half, T *to) {
+    const int reach = gradient ? m : m + 2;
+    const ptrdiff_t columns = m * (w->tiles - 1) + reach, point = w->to_point;
+    for (ptrdiff_t t = 0; t < w->tiles; t++, half += m, to += w->to_tile)
+        for (int i = 0; i < m + 2; i++) {
+            vec u[WINOGRAD_POINTS];
+            points_of(m, gradient, half + i * columns, u);
+#pragma GCC unroll 6
+            for (int j = 0; j < m + 2; j++) vstore(to + (i * (m + 2) + j) * point, u[j]);
+        }
+}
+
+FC_INLINE void transform_run(const fc_winograd *w, const int m, const int gradient) {
+    vec half[WINOGRAD_POINTS * (4 * FC_RUN_TILES + 2)];
+    for (ptrdiff_t c = 0; c < w->n; c += VL) {
+        run_columns(w, m, gradient, c, half);
+        run_rows(w, m, gradient, half, (T *)w->to + c);
     }
 }
 
 static void winograd_input(const fc_winograd *w) {
-    const T *from = w->from;
-    T *to = w->to;
-    for (ptrdiff_t t = 0; t < w->tiles; t++, to += w->to_tile)
-        if (w->m == 4) input_tile(4, from + 4 * t * w->from_column, w->from_row, w->from_column, to, w->to_point);
-        else input_tile(2, from + 2 * t * w->from_column, w->from_row, w->from_column, to, w->to_point);
+    if (w->m == 4) transform_run(w, 4, 0);
+    else transform_run(w, 2, 0);
+}
+
+static void winograd_gradient(const fc_winograd *w) {
+    if (w->m == 4) transform_run(w, 4, 1);
+    else transform_run(w, 2, 1);
 }
 
 FC_INLINE void output_tile(const int m, const fc_winograd *w, ptrdiff_t t, ptrdiff_t j, vec start) {
     const T *from = (const T *)w->from + t * w->from_tile + j;
-    const ptrdiff_t rows = w->rows < m ? w->rows : m;
-    const ptrdiff_t columns = w->columns - m * t < m ? w->columns - m * t : m;
+    T *to = (T *)w->to + m * t * w->to_column + j;
+    const ptrdiff_t rows = w->hi[0], columns = w->hi[1] - m * t, lanes = w->n - j;
     vec half[4][WINOGRAD_POINTS], y[4][4];
 #pragma GCC unroll 6
     for (int b = 0; b < m + 2; b++) {
@@ -149,12 +188,20 @@ FC_INLINE void output_tile(const int m, const fc_winograd *w, ptrdiff_t t, ptrdi
         for (int a = 0; a < m; a++) half[a][b] = o[a];
     }
 #pragma GCC unroll 4
-    for (int a = 0; a < m; a++) output_points(m, half[a], y[a]);
-    for (ptrdiff_t a = 0; a < rows; a++) {
-        T *to = (T *)w->to + a * w->to_row + m * t * w->to_column + j;
-        for (ptrdiff_t b = 0; b < columns; b++)
-            vstore_upto(to + b * w->to_column, clamp(y[a][b] + start, w->activation), w->n - j);
+    for (int a = 0; a < m; a++) {
+        output_points(m, half[a], y[a]);
+#pragma GCC unroll 4
+        for (int b = 0; b < m; b++) y[a][b] = clamp(y[a][b] + start, w->activation);
     }
+    const int whole = rows >= m && columns >= m && lanes >= VL;
+#pragma GCC unroll 4
+    for (int a = 0; a < m; a++)
+#pragma GCC unroll 4
+        for (int b = 0; b < m; b++) {
+            T *at = to + a * w->to_row + b * w->to_column;
+            if (whole) vstore(at, y[a][b]);
+            else if (a < rows && b < columns) vstore_upto(at, y[a][b], lanes);
+        }
 }
 
 static void winograd_output(const fc_winograd *w) {
@@ -190,43 +237,10 @@ FC_INLINE void weight_tile(const int m, const T *from, ptrdiff_t tap, T *to, ptr
 static void winograd_weight(const fc_winograd *w) {
     const T *from = w->from;
     T *to = w->to;
-    for (ptrdiff_t i = 0; i < w->tiles * w->n; i += VL)
-        if (w->m == 4) weight_tile(4, from + i, w->from_point, to + i, w->to_point);
-        else weight_tile(2, from + i, w->from_point, to + i, w->to_point);
-}
-
-FC_INLINE void gradient_tile(const int m, const T *from, ptrdiff_t row, ptrdiff_t column, T *to, ptrdiff_t point,
-                             vec *sum) {
-    vec t[WINOGRAD_POINTS][4];
-#pragma GCC unroll 4
-    for (int j = 0; j < m; j++) {
-        vec y[4], z[WINOGRAD_POINTS];
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++) {
-            y[i] = vload(from + i * row + j * column);
-            *sum += y[i];
-        }
-        gradient_points(m, y, z);
-#pragma GCC unroll 6
-        for (int i = 0; i < m + 2; i++) t[i][j] = z[i];
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < m + 2; i++) {
-        vec z[WINOGRAD_POINTS];
-        gradient_points(m, t[i], z);
-#pragma GCC unroll 6
-        for (int j = 0; j < m + 2; j++) vstore(to + (i * (m + 2) + j) * point, z[j]);
-    }
-}
-
-static void winograd_gradient(const fc_winograd *w) {
-    const T *from = w->from;
-    T *to = w->to;
-    vec sum = {0};
-    for (ptrdiff_t t = 0; t < w->tiles; t++, to += w->to_tile)
-        if (w->m == 4) gradient_tile(4, from + 4 * t * w->from_column, w->from_row, w->from_column, to, w->to_point, &sum);
-        else gradient_tile(2, from + 2 * t * w->from_column, w->from_row, w->from_column, to, w->to_point, &sum);
-    vstore(w->column_sum, vload(w->column_sum) + sum);
+    for (ptrdiff_t t = 0; t < w->tiles; t++, from += w->from_tile, to += w->to_tile)
+        for (ptrdiff_t j = 0; j < w->n; j += VL)
+            if (w->m == 4) weight_tile(4, from + j, w->from_point, to + j, w->to_point);
+            else weight_tile(2, from + j, w->from_point, to + j, w->to_point);
 }
 
 FC_INLINE void tap_tile(const int m, const T *from, ptrdiff_t point, T *to, ptrdiff_t tap) {

@@ -97,6 +97,9 @@ cdef extern from "fastconv.h":
         const ptrdiff_t *first
         ptrdiff_t step[3]
 
+    enum:
+        FC_RUN_TILES
+
     ctypedef struct fc_winograd:
         int m
         ptrdiff_t tiles
@@ -106,13 +109,13 @@ cdef extern from "fastconv.h":
         ptrdiff_t from_column
         ptrdiff_t from_point
         ptrdiff_t from_tile
+        ptrdiff_t lo[2]
+        ptrdiff_t hi[2]
         void *to
         ptrdiff_t to_row
         ptrdiff_t to_column
         ptrdiff_t to_point
         ptrdiff_t to_tile
-        ptrdiff_t rows
-        ptrdiff_t columns
         const void *bias
         fc_activation activation
         void *column_sum

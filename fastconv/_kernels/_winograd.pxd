@@ -1,5 +1,5 @@
-# Transforms of whole rows of tiles, for Winograd forward, backward-input and backward-weight.
-from fastconv._kernels._blocks cimport Blocks
+# Transforms of runs of tiles, for Winograd forward, backward-input and backward-weight.
+from fastconv._kernels._blocks cimport Blocks, Box
 from fastconv._kernels._runtime cimport fc_kernels, fc_pad_mode
 from fastconv._kernels._tensor cimport Tensor
 
@@ -17,5 +17,8 @@ cdef struct Side:
 cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t m, ptrdiff_t point) noexcept nogil
 
 # column_sum given: results' gradients (reach m), whose sums over pixels are added to it.
-cdef void transform_units(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t unit0, ptrdiff_t unit1,
+cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
                           char *to, char *strip, char *column_sum) noexcept nogil
+
+cdef ptrdiff_t run_of_tiles(Blocks p, const Box *b, ptrdiff_t tiles) noexcept nogil
+cdef ptrdiff_t strip_size(Blocks p, ptrdiff_t m) noexcept nogil

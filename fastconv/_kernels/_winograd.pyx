@@ -1,10 +1,11 @@
 """Winograd F(m x m, 3 x 3): forward and backward-input of stride-1 convolutions (rules: _blocks.pyx).
 
-g. A unit is one row of tiles of one image, m results high; an item is `units` of them and a group of column
-   blocks. Per item: transform the input to V[point][tile][channel]; per column block: one dense product for each
-   point, V times U[point][channel][column], to M[point][tile][column]; transform M to results.
+g. A tile is m x m results of one image. Threads share the tiles out, or the groups of column blocks where weights
+   outweigh the tiles. A share takes a group of tiles at a time: transform the input to V[point][tile][channel]; per
+   column block: one dense product for each point, V times U[point][channel][column], to M[point][tile][column];
+   transform M to results.
 h. Every thread transforms what it multiplies: V, and U unless it was packed. Reading what another core has just
-   written costs more than transforming it twice. Small weights are transformed once a share, for all of its items;
+   written costs more than transforming it twice. Small weights are transformed once a share, for all of its tiles;
    large ones chunk by chunk between the products, so that U stays in L2.
 """
 cimport cython
@@ -14,9 +15,9 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels, fc_lane_map,
-    fc_master, fc_pack, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch, shares_of,
-    take_scratch,
+    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm,
+    fc_kernels, fc_master, fc_pack, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch,
+    shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -34,85 +35,120 @@ cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t m, ptrdiff_t point) no
     return s
 
 
-cdef void transform_units(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t unit0, ptrdiff_t unit1,
-                          char *to, char *strip, char *column_sum) noexcept nogil:
-    """Transform the tiles of units [unit0, unit1) to to[point][tile][channel], channels rounded up to vectors.
+cdef ptrdiff_t run_of_tiles(Blocks p, const Box *b, ptrdiff_t tiles) noexcept nogil:
+    """How many of `tiles` tiles from this box on lie in one row, FC_RUN_TILES at most."""
+    return min(min(tiles, FC_RUN_TILES), p.boxes[3] - b.origin[3] // p.box[3])
 
-    Patches inside a channels-last image are read in place, the others from a strip.
+
+cdef ptrdiff_t strip_size(Blocks p, ptrdiff_t m) noexcept nogil:
+    """Bytes of the source of one run of tiles, a vector of channels."""
+    return line((m + 2) * (m * min(FC_RUN_TILES, p.boxes[3]) + 2) * p.lanes * p.itemsize)
+
+
+cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
+                          char *to, char *strip, char *column_sum) noexcept nogil:
+    """Transform tiles [tile0, tile1) to to[point][tile][channel], channels rounded up to vectors.
+
+    Channels-last images are read in place, channels-first ones and their padding other than zeros from a strip.
     """
     cdef fc_winograd j
-    cdef fc_strip s
-    cdef fc_lane_map lanes
-    cdef const Tensor *x = &side.tensor
-    cdef ptrdiff_t unit, c, i, unit_tiles = p.box[3] // side.m
-    cdef bint inside
+    cdef Tensor x = side.tensor
+    cdef ptrdiff_t tile = tile0, step, c, i
+    cdef ptrdiff_t lo[3]
+    cdef ptrdiff_t lanes = p.lanes
+    cdef bint padded
     cdef Box b
-    j.m, j.tiles = side.m, unit_tiles  # tiles beyond the results, too: backward-weight adds all of them up
-    j.to_point, j.to_tile = side.point, ceil_div(side.channels, p.lanes) * p.lanes
-    s.mode = side.mode
-    lanes.cols = lanes.red = 1
-    s.src_c, s.dst_c = x.c, 1
-    for i in range(3):
-        s.src_axis[i], s.extent[i] = x.axis[i], side.extent[i]
-    for unit in range(unit0, unit1):
-        b = box_of(p.extent, p.box, p.boxes, unit)
+    cdef const char *origin
+    j.m, j.column_sum = side.m, NULL
+    j.to_point, j.to_tile = side.point, ceil_div(side.channels, lanes) * lanes
+    while tile < tile1:
+        b = box_of(p.extent, p.box, p.boxes, tile)
+        j.tiles = run_of_tiles(p, &b, tile1 - tile)
         for i in range(3):
-            s.lo[i] = b.origin[i + 1] + side.low[i]
-        s.count[0], s.count[1], s.count[2] = 1, side.reach, (j.tiles - 1) * side.m + side.reach
-        s.dst_axis[0], s.dst_axis[1], s.dst_axis[2] = 0, s.count[2] * p.lanes, p.lanes
-        inside = (x.c == 1 and s.lo[1] >= 0 and s.lo[2] >= 0 and s.lo[1] + s.count[1] <= side.extent[1]
-                  and s.lo[2] + s.count[2] <= side.extent[2])
-        for i in range(ceil_div(side.channels, p.lanes)):
-            c = i * p.lanes
-            j.to = to + ((unit - unit0) * unit_tiles * j.to_tile + c) * p.itemsize
-            if inside and c + p.lanes <= side.channels:
-                j.from_ = x.data + (b.origin[0] * x.n + (side.channel0 + c) * x.c + s.lo[0] * x.axis[0]
-                                    + s.lo[1] * x.axis[1] + s.lo[2] * x.axis[2]) * p.itemsize
+            lo[i] = b.origin[i + 1] + side.low[i]
+        j.lo[0], j.lo[1] = max(0, -lo[1]), max(0, -lo[2])
+        j.hi[0] = max(j.lo[0], min(side.reach, side.extent[1] - lo[1]))
+        j.hi[1] = max(j.lo[1], min((j.tiles - 1) * side.m + side.reach, side.extent[2] - lo[2]))
+        padded = side.mode != FC_ZEROS and (
+            j.lo[0] or j.lo[1] or j.hi[0] < side.reach or j.hi[1] < (j.tiles - 1) * side.m + side.reach)
+        step = side.channels if x.c == 1 and not padded else lanes
+        for i in range(ceil_div(side.channels, step)):
+            c = i * step
+            j.n = min(step, side.channels - c)
+            j.to = to + ((tile - tile0) * j.to_tile + c) * p.itemsize
+            origin = x.data + (b.origin[0] * x.n + (side.channel0 + c) * x.c) * p.itemsize
+            if padded:
+                pad_patches(kernels, side, origin, lo, &j, lanes, strip)
+            elif x.c == 1:
+                j.from_ = origin + (lo[0] * x.axis[0] + lo[1] * x.axis[1] + lo[2] * x.axis[2]) * p.itemsize
                 j.from_row, j.from_column = x.axis[1], x.axis[2]
             else:
-                lanes.lane0, lanes.lanes = side.channel0 + c, min(p.lanes, side.channels - c)
-                s.src, s.dst = x.data + b.origin[0] * x.n * p.itemsize, strip
-                kernels.load_lanes(&s, &lanes)
-                j.from_, j.from_row, j.from_column = strip, s.dst_axis[1], p.lanes
+                load_patches(kernels, p, &x, origin, lo, &j, strip)
             if column_sum != NULL:
                 j.column_sum = column_sum + c * p.itemsize
                 kernels.winograd_gradient(&j)
             else:
                 kernels.winograd_input(&j)
+        tile += j.tiles
+
+
+cdef void load_patches(const fc_kernels *kernels, Blocks p, const Tensor *x, const char *origin, const ptrdiff_t *lo,
+                       fc_winograd *j, char *strip) noexcept nogil:
+    """Copy the rows and columns of patches that exist from a channels-first image, channels adjacent."""
+    cdef fc_rows r
+    r.x = <char *>origin + (lo[0] * x.axis[0] + (lo[1] + j.lo[0]) * x.axis[1]
+                            + (lo[2] + j.lo[1]) * x.axis[2]) * p.itemsize
+    r.x_c, r.x_axis[0], r.x_axis[1], r.x_axis[2] = x.c, x.axis[0], x.axis[1], x.axis[2]
+    r.count[0], r.count[1], r.count[2] = 1, j.hi[0] - j.lo[0], j.hi[1] - j.lo[1]
+    r.rows, r.n, r.column_sum = strip, j.n, NULL
+    kernels.load_rows(&r)
+    j.from_row, j.from_column = r.count[2] * p.lanes, p.lanes
+    j.from_ = strip - (j.lo[0] * j.from_row + j.lo[1] * j.from_column) * p.itemsize
+
+
+cdef void pad_patches(const fc_kernels *kernels, const Side *side, const char *origin, const ptrdiff_t *lo,
+                      fc_winograd *j, ptrdiff_t lanes, char *strip) noexcept nogil:
+    """Copy whole patches, padded as the mode says, channels adjacent."""
+    cdef fc_strip s
+    cdef int i
+    s.mode, s.channels, s.src, s.dst = side.mode, j.n, origin, strip
+    s.src_c, s.dst_c = side.tensor.c, 1
+    s.count[0], s.count[1], s.count[2] = 1, side.reach, (j.tiles - 1) * side.m + side.reach
+    for i in range(3):
+        s.lo[i], s.src_axis[i], s.extent[i] = lo[i], side.tensor.axis[i], side.extent[i]
+    s.dst_axis[0], s.dst_axis[1], s.dst_axis[2] = 0, s.count[2] * lanes, lanes
+    kernels.load_strip(&s)
+    j.from_, j.from_row, j.from_column = strip, s.dst_axis[1], lanes
+    j.lo[0] = j.lo[1] = 0
+    j.hi[0], j.hi[1] = s.count[1], s.count[2]
 
 
 @cython.final
 cdef class Winograd(Blocks):
     """Forward, or backward-input (``transposed``), of one shape, order and dtype."""
 
-    cdef ptrdiff_t m, points, channels, unit_tiles, units, item_units, item_count, chunk
+    cdef ptrdiff_t m, points, channels, tiles, group_tiles, tile_parts, chunk
     cdef bint resident                       # a thread keeps U of all blocks, not transformed chunk by chunk
     cdef bint pack_transformed               # packed weights are U
     cdef ptrdiff_t v_point, m_point, u_point # strides between points
-    cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, store_bytes, made_bytes
+    cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, made_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t tiles, pad
+        cdef ptrdiff_t pad = 64 // self.itemsize
         self.m, self.resident, self.chunk = blocking.winograd, blocking.resident, blocking.chunk
         self.pack_transformed = blocking.pack_transformed
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
-        self.unit_tiles = self.box[3] // self.m
-        self.units = self.boxes[0] * self.boxes[1] * self.boxes[2] * self.boxes[3]
-        self.item_units = blocking.item_units
-        self.item_count = ceil_div(self.units, self.item_units)
-        tiles = self.item_units * self.unit_tiles
+        self.tiles, self.group_tiles, self.tile_parts = self.box_count, blocking.group_tiles, blocking.tile_parts
         # A cache line more than a power of two: points must not fall into one L1 set.
-        pad = 64 // self.itemsize
-        self.v_point, self.m_point = tiles * self.channels + pad, tiles * self.block + pad
+        self.v_point, self.m_point = self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
         self.u_point = self.chunk * self.block + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.m_bytes = line(self.points * self.m_point * self.itemsize)
         self.u_bytes = line(self.transformed_size() if self.resident else self.points * self.u_point * self.itemsize)
-        self.taps_bytes = line(self.ntap * self.chunk * self.block * self.itemsize)
-        self.strip_bytes = line((self.m + 2) * (self.box[3] + 2) * self.lanes * self.itemsize)
-        self.store_bytes = line(self.m * self.box[3] * self.block * self.itemsize)
-        self.table_bytes = line(2 * tiles * sizeof(ptrdiff_t))
+        self.taps_bytes = line(self.ntap * self.lanes * self.lanes * self.itemsize)
+        self.strip_bytes = strip_size(self, self.m)
+        self.table_bytes = line(2 * self.group_tiles * sizeof(ptrdiff_t))
         self.made_bytes = line(self.groups * self.col_blocks)  # flags: this share has made U of the block
 
     @property
@@ -129,11 +165,11 @@ cdef class Winograd(Blocks):
 
     @property
     def work_items(self):
-        return self.item_count * self.groups * self.k_groups
+        return self.tile_parts * self.groups * self.k_groups
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
-        return (self.v_bytes + self.m_bytes + self.u_bytes + self.taps_bytes + self.strip_bytes + self.store_bytes
-                + self.table_bytes + self.made_bytes)
+        return (self.v_bytes + self.m_bytes + self.u_bytes + self.taps_bytes + self.strip_bytes + self.table_bytes
+                + self.made_bytes)
 
     cdef ptrdiff_t u_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
         """Elements before the resident U of a block."""
@@ -169,12 +205,12 @@ cdef class Winograd(Blocks):
         cdef char *data = <char *>cnp.PyArray_DATA(packed) if packed is not None else NULL
         cdef char *taps = NULL if transformed else data
         cdef char *ready = data if transformed else NULL
-        cdef ptrdiff_t items = self.item_count * self.groups * self.k_groups, size = self.share_size()
+        cdef ptrdiff_t items = self.tile_parts * self.groups * self.k_groups, size = self.share_size()
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef Scratch scratch = take_scratch(shares * size)
         cdef fc_master master = fc_this_thread()
         with nogil:
-            # Items are disjoint units x column blocks of dst.
+            # Items are disjoint tiles x column blocks of dst.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
                 fc_settle(&master)
                 self.share(kernels, &x, &y, raw, taps, ready, b, <fc_activation>activation, scratch.data + t * size,
@@ -184,32 +220,37 @@ cdef class Winograd(Blocks):
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *raw,
                     const char *packed, const char *ready, const char *bias, fc_activation activation, char *private,
                     ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-        """Work items [item0, item1): column groups outermost, then groups, then units.
+        """Work items [item0, item1): groups outermost, then parts of the tiles, then column groups.
 
         The weights are plain (`raw`), packed taps (`packed`) or transformed (`ready`); the others are NULL.
         """
         cdef uint64_t state = kernels.enter()
         cdef char *v = private
         cdef char *u = v + self.v_bytes + self.m_bytes
-        cdef ptrdiff_t item, g, part, unit0, unit1, kb, loaded = -1
+        cdef ptrdiff_t item = item0, part, i, parts, g, kp, kb, tile0, tile1, runs, t0, t1, loaded = -1
         cdef Side side = input_side(self, x, self.m, self.v_point)
         cdef char *made = private + self.share_size() - self.made_bytes
         for kb in range(self.made_bytes):
             made[kb] = 0
-        for item in range(item0, item1):
-            unit0 = item % self.item_count * self.item_units
-            unit1 = min(self.units, unit0 + self.item_units)
-            g = item // self.item_count % self.groups
-            part = item // self.item_count // self.groups
-            if loaded != item % (self.item_count * self.groups):
-                loaded = item % (self.item_count * self.groups)
-                side.channel0 = g * self.red
-                transform_units(kernels, self, &side, unit0, unit1, v, u + self.u_bytes + self.taps_bytes, NULL)
-            for kb in range(self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups):
-                if self.resident and ready == NULL and not made[g * self.col_blocks + kb]:
-                    made[g * self.col_blocks + kb] = 1
-                    self.transform_block(kernels, raw, packed, g, kb, u, u + self.u_bytes)
-                self.block_of_item(kernels, y, raw, packed, ready, bias, activation, private, g, kb, unit0, unit1)
+        while item < item1:
+            kp = item % self.k_groups
+            part = item // self.k_groups % self.tile_parts
+            g = item // self.k_groups // self.tile_parts
+            parts = min(item1 - item, self.tile_parts - part) if self.k_groups == 1 else 1
+            tile0, tile1 = self.tiles * part // self.tile_parts, self.tiles * (part + parts) // self.tile_parts
+            side.channel0 = g * self.red
+            runs = ceil_div(tile1 - tile0, self.group_tiles)
+            for i in range(runs):
+                t0, t1 = tile0 + (tile1 - tile0) * i // runs, tile0 + (tile1 - tile0) * (i + 1) // runs
+                if runs > 1 or loaded != item // self.k_groups:
+                    loaded = item // self.k_groups
+                    transform_tiles(kernels, self, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes, NULL)
+                for kb in range(self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups):
+                    if self.resident and ready == NULL and not made[g * self.col_blocks + kb]:
+                        made[g * self.col_blocks + kb] = 1
+                        self.transform_block(kernels, raw, packed, g, kb, u, u + self.u_bytes)
+                    self.block_of_tiles(kernels, y, raw, packed, ready, bias, activation, private, g, kb, t0, t1)
+            item += parts
         kernels.leave(state)
 
     # ------------------------------------------------------------ weights
@@ -220,17 +261,27 @@ cdef class Winograd(Blocks):
         """U of channels [c0, c1) of a block, from plain weights or from packed taps of all channels."""
         cdef fc_winograd j
         cdef fc_pack job
-        cdef ptrdiff_t width = self.block_width(kb)
-        j.m, j.tiles, j.n = self.m, c1 - c0, width
-        j.to, j.to_point = u, u_point
-        if raw != NULL:
-            job = self.pack_job(raw, g, kb, c0, c1, taps)
-            kernels.pack_weight(&job)
-            j.from_, j.from_point = taps, (c1 - c0) * width
-        else:
+        cdef ptrdiff_t width = self.block_width(kb), columns, c, i, v
+        j.m, j.to_point, j.to_tile = self.m, u_point, width
+        if packed != NULL:
             j.from_ = packed + (self.packed_offset(g, kb) + c0 * width) * self.itemsize
-            j.from_point = self.red * width
-        kernels.winograd_weight(&j)
+            j.from_point, j.from_tile, j.to, j.tiles, j.n = self.red * width, width, u, c1 - c0, width
+            kernels.winograd_weight(&j)
+            return
+        # A vector of columns and as many channels at a time: their taps stay in L1.
+        columns = min(self.block, self.cols - kb * self.block)
+        j.from_, j.from_tile, j.n = taps, self.lanes, self.lanes
+        for i in range(ceil_div(c1 - c0, self.lanes)):
+            c = c0 + i * self.lanes
+            j.tiles = min(self.lanes, c1 - c)
+            j.from_point = j.tiles * self.lanes
+            job = self.pack_job(raw, g, kb, c, c + j.tiles, taps)
+            for v in range(width // self.lanes):
+                job.n = min(self.lanes, columns - v * self.lanes)
+                kernels.pack_weight(&job)
+                j.to = u + ((c - c0) * width + v * self.lanes) * self.itemsize
+                kernels.winograd_weight(&j)
+                job.src = <const char *>job.src + self.lanes * job.col * self.itemsize
 
     cdef void transform_block(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, char *u, char *taps) noexcept nogil:
@@ -244,16 +295,17 @@ cdef class Winograd(Blocks):
 
     # ------------------------------------------------------------ products and output
 
-    cdef void block_of_item(self, const fc_kernels *kernels, const Tensor *y, const char *raw, const char *packed,
-                            const char *ready, const char *bias, fc_activation activation, char *private, ptrdiff_t g, ptrdiff_t kb,
-                            ptrdiff_t unit0, ptrdiff_t unit1) noexcept nogil:
-        """All products of one column block, then its results."""
+    cdef void block_of_tiles(self, const fc_kernels *kernels, const Tensor *y, const char *raw, const char *packed,
+                             const char *ready, const char *bias, fc_activation activation, char *private, ptrdiff_t g,
+                             ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1) noexcept nogil:
+        """All products of one column block with the V of tiles [tile0, tile1), then its results."""
         cdef char *v = private
         cdef char *m = v + self.v_bytes
         cdef char *u = m + self.m_bytes
         cdef char *taps = u + self.u_bytes
-        cdef ptrdiff_t *row = <ptrdiff_t *>(taps + self.taps_bytes + self.strip_bytes + self.store_bytes)
-        cdef ptrdiff_t width = self.block_width(kb), tiles = (unit1 - unit0) * self.unit_tiles, t, c0 = 0, c1
+        cdef char *strip = taps + self.taps_bytes
+        cdef ptrdiff_t *row = <ptrdiff_t *>(strip + self.strip_bytes)
+        cdef ptrdiff_t width = self.block_width(kb), tiles = tile1 - tile0, t, c0 = 0, c1
         cdef ptrdiff_t *crow = row + tiles
         for t in range(tiles):
             row[t], crow[t] = t * self.channels, t * width
@@ -266,8 +318,7 @@ cdef class Winograd(Blocks):
                 self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, self.u_point, taps)
                 self.products(kernels, v, u, self.u_point, m, row, crow, tiles, c0, c1, width)
                 c0 = c1
-        self.transform_output(kernels, y, bias, activation, g, kb, unit0, unit1, m, taps + self.taps_bytes
-                              + self.strip_bytes)
+        self.transform_output(kernels, y, bias, activation, g, kb, tile0, tile1, m, strip)
 
     cdef void products(self, const fc_kernels *kernels, const char *v, const char *u, ptrdiff_t u_point, char *m,
                        const ptrdiff_t *row, const ptrdiff_t *crow, ptrdiff_t tiles, ptrdiff_t c0, ptrdiff_t c1,
@@ -284,32 +335,42 @@ cdef class Winograd(Blocks):
             kernels.gemm(&t)
 
     cdef void transform_output(self, const fc_kernels *kernels, const Tensor *y, const char *bias,
-                               fc_activation activation, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t unit0, ptrdiff_t unit1,
-                               const char *m, char *rows) noexcept nogil:
+                               fc_activation activation, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1,
+                               const char *m, char *strip) noexcept nogil:
+        """M of a column block to results: in place, or from a strip of one vector of columns."""
         cdef fc_winograd j
         cdef fc_rows r
-        cdef ptrdiff_t unit, width = self.block_width(kb), column = g * self.cols + kb * self.block
+        cdef ptrdiff_t tile = tile0, width = self.block_width(kb), i, c, column = g * self.cols + kb * self.block
+        cdef ptrdiff_t cols = min(self.block, self.cols - kb * self.block), step = self.lanes
         cdef bint direct = y.c == 1 and y.axis[2] != 1 and activation <= FC_RELU6
         cdef Box b
         cdef char *to
-        j.m, j.n, j.from_point, j.from_tile = self.m, min(self.block, self.cols - kb * self.block), self.m_point, width
-        j.bias = bias + column * self.itemsize if bias != NULL else NULL
+        if direct:
+            step = cols
+        j.m, j.from_point, j.from_tile = self.m, self.m_point, width
         j.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
-        r.n, r.x_c, r.column_sum, r.rows = j.n, y.c, NULL, rows
-        for unit in range(unit0, unit1):
-            b = box_of(self.extent, self.box, self.boxes, unit)
-            to = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
-                           + b.origin[3] * y.axis[2]) * self.itemsize
-            j.from_ = m + (unit - unit0) * self.unit_tiles * width * self.itemsize
-            j.tiles, j.rows, j.columns = ceil_div(b.count[3], self.m), b.count[2], b.count[3]
-            if direct:
-                j.to, j.to_row, j.to_column = to, y.axis[1], y.axis[2]
+        r.x_c, r.column_sum, r.rows = y.c, NULL, strip
+        r.x_axis[0], r.x_axis[1], r.x_axis[2] = y.axis[0], y.axis[1], y.axis[2]
+        while tile < tile1:
+            b = box_of(self.extent, self.box, self.boxes, tile)
+            j.tiles = run_of_tiles(self, &b, tile1 - tile)
+            j.hi[0], j.hi[1] = b.count[2], min(j.tiles * self.m, self.extent[3] - b.origin[3])
+            for i in range(ceil_div(cols, step)):
+                c = i * step
+                j.n = min(step, cols - c)
+                j.from_ = m + ((tile - tile0) * width + c) * self.itemsize
+                j.bias = bias + (column + c) * self.itemsize if bias != NULL else NULL
+                to = y.data + (b.origin[0] * y.n + (column + c) * y.c + b.origin[1] * y.axis[0]
+                               + b.origin[2] * y.axis[1] + b.origin[3] * y.axis[2]) * self.itemsize
+                if direct:
+                    j.to, j.to_row, j.to_column = to, y.axis[1], y.axis[2]
+                    kernels.winograd_output(&j)
+                    continue
+                j.to, j.to_row, j.to_column = strip, j.hi[1] * self.lanes, self.lanes
                 kernels.winograd_output(&j)
-                continue
-            j.to, j.to_row, j.to_column = rows, b.count[3] * width, width
-            kernels.winograd_output(&j)
-            if activation > FC_RELU6:
-                kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows, b.count[2] * b.count[3] * width)
-            r.x, r.count[0], r.count[1], r.count[2] = to, 1, b.count[2], b.count[3]
-            r.x_axis[0], r.x_axis[1], r.x_axis[2] = y.axis[0], y.axis[1], y.axis[2]
-            kernels.store_rows(&r)
+                if activation > FC_RELU6:
+                    kernels.activate(activation, FC_LEAKY_SLOPE, strip, strip, j.hi[0] * j.hi[1] * self.lanes)
+                r.x, r.n = to, j.n
+                r.count[0], r.count[1], r.count[2] = 1, j.hi[0], j.hi[1]
+                kernels.store_rows(&r)
+            tile += j.tiles

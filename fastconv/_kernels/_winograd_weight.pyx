@@ -5,39 +5,36 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._runtime cimport FC_IDENTITY, FC_ZEROS, fc_gemm, fc_kernels, fc_winograd
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 from fastconv._kernels._weight_gradient cimport PartialSums
-from fastconv._kernels._winograd cimport Side, input_side, transform_units
+from fastconv._kernels._winograd cimport Side, input_side, strip_size, transform_tiles
 
 
 @cython.final
 cdef class WinogradWeight(PartialSums):
     """dw and db of one stride-1 3x3 convolution.
 
-    Work item = (part, group, column group). A part is a fixed run of units (rows of tiles), taken `item_units` at
-    a time: transform them to V and Z, then add V^T Z for each point to dU. The thread keeps the V of a part that
+    Work item = (part, group, column group). A part is a fixed run of tiles, taken `group_tiles` at a
+    time: transform them to V and Z, then add V^T Z for each point to dU. The thread keeps the V of a part that
     is one such step for the next column group.
     """
 
-    cdef ptrdiff_t m, points, channels, unit_tiles, units, item_units, kept_blocks
+    cdef ptrdiff_t m, points, channels, tiles, group_tiles, kept_blocks
     cdef ptrdiff_t v_point, z_point, du_point
     cdef ptrdiff_t v_bytes, z_bytes, du_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t tiles, pad = 64 // self.itemsize
-        self.m, self.item_units = blocking.winograd, blocking.item_units
+        cdef ptrdiff_t pad = 64 // self.itemsize
+        self.m, self.tiles, self.group_tiles = blocking.winograd, self.box_count, blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
-        self.unit_tiles = self.box[3] // self.m
-        self.units = self.boxes[0] * self.boxes[1] * self.boxes[2] * self.boxes[3]
         self.kept_blocks = ceil_div(self.col_blocks, self.k_groups)
-        tiles = self.item_units * self.unit_tiles
         # A cache line more than a power of two: points must not fall into one L1 set.
-        self.v_point, self.z_point = tiles * self.channels + pad, tiles * self.block + pad
+        self.v_point, self.z_point = self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
         self.du_point = self.red * self.block + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.z_bytes = line(self.points * self.z_point * self.itemsize)
         self.du_bytes = line(self.points * self.du_point * self.itemsize)
-        self.strip_bytes = line((self.m + 2) * (self.box[3] + 2) * self.lanes * self.itemsize)
-        self.table_bytes = line((max(self.red, 1) * 2 + tiles) * sizeof(ptrdiff_t))
+        self.strip_bytes = strip_size(self, self.m)
+        self.table_bytes = line((max(self.red, 1) * 2) * sizeof(ptrdiff_t))
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
         return self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes + self.strip_bytes + self.table_bytes
@@ -49,32 +46,31 @@ cdef class WinogradWeight(PartialSums):
         cdef Side from_x = input_side(self, x, self.m, self.v_point)
         cdef char *v = private
         cdef char *strip = v + self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes
-        cdef ptrdiff_t item, g, q, kp, unit, unit0, unit1, kb, kb0, kb1, loaded = -1
+        cdef ptrdiff_t item, g, q, kp, kb, kb0, kb1, tile0, tile1, steps, i, t0, t1, loaded = -1
         for item in range(item0, item1):
             kp = item % self.k_groups
             g = item // self.k_groups % self.groups
             q = item // self.k_groups // self.groups
             kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
             from_x.channel0 = g * self.red
-            unit0, unit1 = self.units * q // self.parts, self.units * (q + 1) // self.parts
-            unit = unit0
-            while unit < unit1:
-                if part != NULL and (unit1 - unit0 > self.item_units or loaded != item // self.k_groups):
+            tile0, tile1 = self.tiles * q // self.parts, self.tiles * (q + 1) // self.parts
+            steps = ceil_div(tile1 - tile0, self.group_tiles)
+            for i in range(steps):
+                t0, t1 = tile0 + (tile1 - tile0) * i // steps, tile0 + (tile1 - tile0) * (i + 1) // steps
+                if part != NULL and (steps > 1 or loaded != item // self.k_groups):
                     loaded = item // self.k_groups
-                    transform_units(kernels, self, &from_x, unit, min(unit + self.item_units, unit1), v, strip, NULL)
+                    transform_tiles(kernels, self, &from_x, t0, t1, v, strip, NULL)
                 for kb in range(kb0, kb1):
-                    self.add_units(kernels, dy, g, q, kb, kb - kb0, unit, min(unit + self.item_units, unit1),
-                                   unit == unit0, part != NULL, column_sums, private)
-                unit += self.item_units
+                    self.add_tiles(kernels, dy, g, q, kb, kb - kb0, t0, t1, i == 0, part != NULL, column_sums, private)
             if part != NULL:
                 for kb in range(kb0, kb1):
                     self.finish(kernels, g, q, kb, kb - kb0, part, private)
         kernels.leave(state)
 
-    cdef void add_units(self, const fc_kernels *kernels, const Tensor *dy, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb,
-                        ptrdiff_t kept, ptrdiff_t unit0, ptrdiff_t unit1, bint first, bint products,
+    cdef void add_tiles(self, const fc_kernels *kernels, const Tensor *dy, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb,
+                        ptrdiff_t kept, ptrdiff_t tile0, ptrdiff_t tile1, bint first, bint products,
                         char *column_sums, char *private) noexcept nogil:
-        """Add the products of units [unit0, unit1) to dU of a column block, and dy's sums to the column sums."""
+        """Add the products of tiles [tile0, tile1) to dU of a column block, and dy's sums to the column sums."""
         cdef char *v = private
         cdef char *z = v + self.v_bytes
         cdef char *du = z + self.z_bytes + kept * self.du_bytes
@@ -93,13 +89,13 @@ cdef class WinogradWeight(PartialSums):
         if first:
             for i in range(width * self.itemsize):
                 sums[i] = 0
-        transform_units(kernels, self, &from_dy, unit0, unit1, z, strip, sums)
+        transform_tiles(kernels, self, &from_dy, tile0, tile1, z, strip, sums)
         if not products:
             return
         for i in range(self.red):
             row[i], crow[i] = i, i * width
         t.row, t.crow, t.rows, t.seg, t.nseg = row, crow, self.red, &zero, 1
-        t.len, t.step = (unit1 - unit0) * self.unit_tiles, self.channels
+        t.len, t.step = tile1 - tile0, self.channels
         t.n, t.bias, t.accumulate, t.activation = width, NULL, not first, FC_IDENTITY
         for i in range(self.points):
             t.a = v + i * self.v_point * self.itemsize
