@@ -24,6 +24,16 @@ LEAST_PIXELS = 32
 # Channels-first strips keep their order from this many channels on; fewer are interleaved, so that a
 # row of taps and channels is one run of memory.
 PLANAR_CHANNELS = 8
+# Boxes of pixels as lanes: at least this many vectors wide, and this many times as high as the rows around them.
+PLANAR_VECTORS = 4
+PLANAR_ROWS = 4
+# Measured cycles over those of the FMAs: tiles of pixels whose strip and weights stay in L1 or don't, tiles of one
+# vector of columns or more, and cycles to transpose a vector of results. Pixels as lanes have to win by the last number.
+PLANAR_STEPS = 200
+PLANAR_SHORT, PLANAR_LONG = 1.35, 2.2
+TILE_NARROW, TILE_WIDE = 1.9, 1.35
+TRANSPOSE_CYCLES = 12
+PLANAR_GAIN = 1.1
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
@@ -122,6 +132,9 @@ class Blocking(NamedTuple):
     c_parts: int          # weight gradient: work items along the reduction channels' rows
     parts: int            # weight gradient: partial sums
     lanewise: bool = False  # lanes of one vector belong to different groups
+    planar: bool = False  # lanes of one vector are neighbouring pixels
+    split: int = 1        # runs of columns in a row of the strip, this many elements apart:
+    strip_run: int = 0
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
     item_units: int = 0   # rows of tiles in one work item
     chunk: int = 0        # reduction channels whose weights are transformed at a time
@@ -129,8 +142,9 @@ class Blocking(NamedTuple):
     pack_transformed: bool = False  # packed weights are transformed ones
 
 
-def _strip_strides(strip, channels, last, lane_line):
+def _strip_strides(strip, channels, last, lane_line, split=1):
     d, h, w = strip
+    w = -(-w // split) * split
     if last:
         return d * h * w * channels, 1, h * w * channels, w * channels, channels
     plane = -(-d * h * w // lane_line) * lane_line
@@ -150,8 +164,39 @@ def _largest_box(axes, pixel_limit, fits):
     return box
 
 
+def is_planar(axes, red, cols, lanes):
+    """Whether the lanes of a channels-first correlation should be pixels, not result channels."""
+    return (all(axis.out_step == 1 for axis in axes)
+            and PLANAR_GAIN * _planar_cycles(axes, red, cols, lanes) < _unplanar_cycles(axes, red, cols, lanes))
+
+
+def _planar_cycles(axes, red, cols, lanes):
+    """Cycles a result pixel of tiles of pixels; a single column is bound by the loads of the strip."""
+    steps = red * prod(len(axis.phases[0]) for axis in axes)
+    width = axes[2].dst
+    fill = width / (-(-width // lanes) * lanes)
+    return steps * max(cols, 2) / (2 * lanes * fill) * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
+
+
+def _unplanar_cycles(axes, red, cols, lanes):
+    """Cycles a result pixel of tiles of columns, whose results are transposed."""
+    steps = red * prod(len(axis.phases[0]) for axis in axes)
+    vectors = -(-cols // lanes)
+    return vectors * (steps / 2 * (TILE_NARROW if vectors == 1 else TILE_WIDE) + TRANSPOSE_CYCLES)
+
+
+def _planar_box(axes, lanes, fits):
+    """The largest box that fits: whole rows, cut where the rows above and below them would be most of the strip."""
+    width = axes[2].dst
+    least = min(axes[1].dst, PLANAR_ROWS * (axes[1].high - axes[1].low))
+    while width > PLANAR_VECTORS * lanes and (width * least > BOX_PIXELS or not fits([1, least, width])):
+        width = -(-width // (2 * lanes)) * lanes
+    box = _largest_box((*axes[:2], axes[2]._replace(dst=width)), BOX_PIXELS, fits)
+    return [*box[:2], min(axes[2].dst, -(-box[2] // lanes) * lanes)]
+
+
 @lru_cache(maxsize=512)
-def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, folded=False):
+def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src_last, folded=False):
     """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse).
 
     Folded: the rows of a tile are cells of ``out_step`` results an axis, not single results.
@@ -161,7 +206,9 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, 
     in_place = taps == 1 and all(
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
         for axis in axes)
-    strip_last = src_last or red < PLANAR_CHANNELS
+    planar = not folded and not src_last and is_planar(axes, red, cols, lanes)
+    in_place = in_place and not planar
+    strip_last = src_last or red < PLANAR_CHANNELS and not planar
 
     def strip_bytes(box):
         return red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
@@ -169,10 +216,11 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, 
     def fits(box):
         return in_place or strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
 
-    box = _largest_box(axes, BOX_PIXELS * cell, fits)
+    box = _planar_box(axes, lanes, fits) if planar else _largest_box(axes, BOX_PIXELS * cell, fits)
     images = 1
     if box == [axis.dst for axis in axes]:
-        images = max(1, min(n, JOINED_PIXELS * cell // prod(box), STRIP_BYTES // strip_bytes(box)))
+        joined = BOX_PIXELS if planar else JOINED_PIXELS * cell
+        images = max(1, min(n, joined // prod(box), STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
     wanted = min(WANTED_ITEMS, flops / ITEM_FLOPS)
@@ -195,10 +243,12 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, 
             k_groups = min(2 * k_groups, col_blocks)
         else:
             break
+    split = axes[2].in_step if planar else 1
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
         axes, (images, *box), (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box))), strip, strip_last, in_place,
-        _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize), k_groups, 1, 1)
+        _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
+        split=split, strip_run=-(-strip[2] // split))
 
 
 @lru_cache(maxsize=512)
@@ -418,18 +468,21 @@ def fold_of(g, op, lanes):
     return fold
 
 
-def best_correlation(g, op, itemsize, lanes, block):
+def best_correlation(g, op, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for forward or backward-input: the least of the cost models."""
     axes = forward_axes(g) if op == "forward" else backward_axes(g)
     red, cols = g.c // g.groups, g.k // g.groups
     if op == "backward_input":
         red, cols = cols, red
+    planar = not src_last and not is_lanewise(g.groups, cols, lanes) and is_planar(axes, red, cols, lanes)
     if fold_of(g, op, lanes):
-        return "folded"
+        return "direct" if planar else "folded"
     if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
         return "direct"
     pixels = g.n * prod(axis.dst for axis in axes)
     costs = {"direct": _cycles_direct(pixels, red, cols, itemsize, lanes)}
+    if planar:
+        costs["direct"] = pixels * g.groups * _planar_cycles(axes, red, cols, lanes)
     for name, m in WINOGRAD.items():
         costs[name] = _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block)
     return min(costs, key=costs.get)
