@@ -479,6 +479,8 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
     if blocking.lanewise:
         block, reason = lanes, "direct, with lanes of several groups in one vector"
+    if blocking.planar:
+        reason = "direct, with neighbouring pixels in one vector"
     return ConvPlan(
         op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
         None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops,

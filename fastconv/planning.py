@@ -105,10 +105,15 @@ def forward_axes(g, fold=1):
 
 
 def backward_axes(g, fold=1):
-    """The axes of backward-input; along w, there are `fold` times the stride's phases."""
+    """The axes of backward-input; along w, there are `fold` times the stride's phases.
+
+    A single output fits any stride; with a long one, every phase has the taps that reach that output and no others.
+    """
     axes = []
     for i, f in enumerate((1, 1, fold)):
         s, d = g.stride[i], g.dilation[i]
+        if g.out[i] == 1:
+            s = max(s, g.in_[i] + g.before[i] + d * (g.kernel[i] - 1))
         phases = []
         for a in range(min(s * f, g.in_[i])):
             taps = [(r, (a + g.before[i] - r * d) // s)
@@ -219,7 +224,8 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     box = _planar_box(axes, lanes, fits) if planar else _largest_box(axes, BOX_PIXELS * cell, fits)
     images = 1
     if box == [axis.dst for axis in axes]:
-        joined = BOX_PIXELS if planar else JOINED_PIXELS * cell
+        rows = prod(-(-axis.dst // axis.out_step) for axis in axes)
+        joined = BOX_PIXELS if planar else min(JOINED_PIXELS * prod(box) // rows, BOX_PIXELS * cell)
         images = max(1, min(n, joined // prod(box), STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
