@@ -51,7 +51,8 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         make = backward_axes if op == "backward_input" else forward_axes
         axes = make(g, max(1, fold_of(g, op, lanes)))
         strict = plan(op, g, "direct", dtype, src_last, isa)
-        return _folded.Folded(correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True), *common, strict)
+        blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
+        return _folded.Folded(blocking, *common, strict)
     if is_lanewise(g.groups, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":

@@ -27,12 +27,15 @@ PLANAR_CHANNELS = 8
 # Boxes of pixels as lanes: at least this many vectors wide, and this many times as high as the rows around them.
 PLANAR_VECTORS = 4
 PLANAR_ROWS = 4
-# Measured cycles over those of the FMAs: tiles of pixels whose strip and weights stay in L1 or don't, tiles of one
-# vector of columns or more, and cycles to transpose a vector of results. Pixels as lanes have to win by the last number.
+# Measured cycles over those of the FMAs: tiles of pixels with up to PLANAR_STEPS taps x channels, whose strip and
+# weights stay in L1, and with more; tiles of one vector of columns, and of several.
 PLANAR_STEPS = 200
 PLANAR_SHORT, PLANAR_LONG = 1.35, 2.2
 TILE_NARROW, TILE_WIDE = 1.9, 1.35
+# Cycles to transpose a vector of results, and to copy a pixel and channel into a strip that 1x1 does without.
 TRANSPOSE_CYCLES = 12
+COPY_CYCLES = 0.3
+# Pixels as lanes have to win by this factor.
 PLANAR_GAIN = 1.1
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
@@ -172,7 +175,7 @@ def _largest_box(axes, pixel_limit, fits):
 def is_planar(axes, red, cols, lanes):
     """Whether the lanes of a channels-first correlation should be pixels, not result channels."""
     return (all(axis.out_step == 1 for axis in axes)
-            and PLANAR_GAIN * _planar_cycles(axes, red, cols, lanes) < _unplanar_cycles(axes, red, cols, lanes))
+            and PLANAR_GAIN * _planar_cycles(axes, red, cols, lanes) < _column_cycles(axes, red, cols, lanes))
 
 
 def _planar_cycles(axes, red, cols, lanes):
@@ -180,10 +183,11 @@ def _planar_cycles(axes, red, cols, lanes):
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     width = axes[2].dst
     fill = width / (-(-width // lanes) * lanes)
-    return steps * max(cols, 2) / (2 * lanes * fill) * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
+    return (steps * max(cols, 2) / (2 * lanes * fill) * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
+            + (COPY_CYCLES * red if steps == red else 0))
 
 
-def _unplanar_cycles(axes, red, cols, lanes):
+def _column_cycles(axes, red, cols, lanes):
     """Cycles a result pixel of tiles of columns, whose results are transposed."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     vectors = -(-cols // lanes)

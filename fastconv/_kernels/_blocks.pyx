@@ -10,6 +10,8 @@ d. Three axes, always: d h w. Arrays with fewer spatial axes have extent 1 and s
 e. Grouped convolution with few columns a group puts lanes of different groups into one vector: then all
    groups together are one, a block is one vector, and strips and tiles are those of csrc/kernels/lanes.h.
 f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
+g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
+   split by the stride, so that what a vector of pixels reads at one tap is adjacent.
 """
 from libc.stdlib cimport free, malloc
 

@@ -7,7 +7,8 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels,
-    fc_master, fc_pad_mode, fc_planar, fc_rows, fc_settle, fc_strip, fc_this_thread, give_scratch, shares_of, take_scratch,
+    fc_master, fc_pad_mode, fc_planar, fc_rows, fc_settle, fc_strip, fc_this_thread, give_scratch, shares_of,
+    take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 

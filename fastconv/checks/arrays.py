@@ -69,11 +69,6 @@ def memory_order(x):
     return CHANNELS_LAST if is_channels_last(x) else CHANNELS_FIRST
 
 
-def memory_order(x):
-    """The memory order that results from x have."""
-    return CHANNELS_LAST if is_channels_last(x) else CHANNELS_FIRST
-
-
 def in_an_order(x):
     """(x, memory order), through one copy where x is in neither order or not aligned."""
     if is_channels_last(x):
