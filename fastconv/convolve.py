@@ -39,7 +39,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
     itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
     if op == "backward_input":
-        red, cols, axes = cols, red, backward_axes(g)
+        red, cols, axes = cols, red, backward_axes(g, every_tap=algorithm in WINOGRAD)
     shape = g.n, g.groups, red, cols
     common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
     if algorithm in WINOGRAD:

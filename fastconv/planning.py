@@ -107,21 +107,22 @@ def forward_axes(g, fold=1):
     return tuple(axes)
 
 
-def backward_axes(g, fold=1):
+def backward_axes(g, fold=1, every_tap=False):
     """The axes of backward-input; along w, there are `fold` times the stride's phases.
 
     A single output fits any stride; with a long one, every phase has the taps that reach that output and no others.
+    Winograd needs `every_tap` at every position.
     """
     axes = []
     for i, f in enumerate((1, 1, fold)):
         s, d = g.stride[i], g.dilation[i]
-        if g.out[i] == 1:
+        if g.out[i] == 1 and not every_tap:
             s = max(s, g.in_[i] + g.before[i] + d * (g.kernel[i] - 1))
-        phases = []
-        for a in range(min(s * f, g.in_[i])):
-            taps = [(r, (a + g.before[i] - r * d) // s)
-                    for r in range(g.kernel[i]) if (a + g.before[i] - r * d) % s == 0]
-            phases.append(tuple(sorted(taps, key=lambda tap: tap[1])))
+        phases = [[] for _ in range(min(s * f, g.in_[i]))]
+        for r in range(g.kernel[i]):
+            for a in range((r * d - g.before[i]) % s, len(phases), s):
+                phases[a].append((r, (a + g.before[i] - r * d) // s))
+        phases = (tuple(sorted(taps, key=lambda tap: tap[1])) for taps in phases)
         axes.append(Axis(g.out[i], g.in_[i], f, s * f, tuple(phases)))
     return tuple(axes)
 

@@ -175,6 +175,7 @@ def test_random_values_within_tolerance(isa, x_shape, w_shape, arguments, dtype)
 
 # 3x3, stride 1: (x shape, out-channels, arguments). The last two have weights too large to stay transformed.
 WINOGRAD_CASES = {
+    "one-row-of-outputs": ((2, 18, 3, 9), 20, {}),
     "one-tile": ((1, 16, 2, 2), 16, {"padding": 1}),
     "tails": ((2, 17, 13, 11), 33, {"padding": 1}),
     "few-channels": ((1, 3, 9, 10), 5, {"padding": ((0, 2), (1, 0))}),
