@@ -23,7 +23,9 @@ typedef enum fc_activation {
 } fc_activation;
 #define FC_LEAKY_SLOPE 0.01 /* where leaky_relu is fused into a store */
 
-/* Copy a box of one padded image into a strip: dst[c][d][h][w] = src at lo + (d, h, w), or padding. */
+/* Copy a box of one padded image into a strip: dst[c][d][h][w] = src at lo + (d, h, w), or padding.
+ * A split row holds its columns 0, split, 2 split, ... and, dst_run further on, 1, split + 1, ...: what a convolution
+ * of stride `split` reads at one tap is adjacent. */
 typedef struct fc_strip {
     const void *src;       /* element (0, 0, 0, 0) of the image and channel group */
     ptrdiff_t src_c, src_axis[3];
@@ -33,6 +35,7 @@ typedef struct fc_strip {
     ptrdiff_t lo[3], count[3];
     void *dst;
     ptrdiff_t dst_c, dst_axis[3];
+    ptrdiff_t split, dst_run;  /* split 1: rows as they are */
 } fc_strip;
 
 /* The adjoint of that copy takes the same descriptor: what the strip holds is added where it came from. */
@@ -52,6 +55,14 @@ typedef struct fc_gemm {
     int accumulate;            /* add to what c holds (bias is not used then) */
     fc_activation activation;  /* applied by the tile: FC_IDENTITY, FC_RELU or FC_RELU6 */
 } fc_gemm;
+
+/* The same product with pixels as lanes: row m of a is a vector of adjacent elements, the first `lanes[m]` of which
+ * count, and its results for column j lie at c + j * col + crow[m]. len is 1, nothing is accumulated; reads go up to a
+ * vector beyond the last element of a row. */
+typedef struct fc_planar {
+    ptrdiff_t col;
+    const ptrdiff_t *lanes;
+} fc_planar;
 
 /* Pack one block of weights: dst[(at[t] * len + l) * width + j] = src[j * col + l * red + t], zero for
  * n <= j < width. Returns 0 if a weight is NaN or infinite, else 1. `at` permutes the taps (backward-input groups them by stride phase). */
@@ -235,6 +246,7 @@ typedef struct fc_kernels {
     void (*fold_strip)(const fc_strip *);
     int (*pack_weight)(const fc_pack *);
     void (*gemm)(const fc_gemm *);
+    void (*planar_gemm)(const fc_gemm *, const fc_planar *);
     void (*load_rows)(const fc_rows *);
     void (*store_rows)(const fc_rows *);
     void (*join_weight)(const fc_join *);

@@ -39,7 +39,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
     itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
     if op == "backward_input":
-        red, cols, axes = cols, red, backward_axes(g)
+        red, cols, axes = cols, red, backward_axes(g, every_tap=algorithm in WINOGRAD)
     shape = g.n, g.groups, red, cols
     common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
     if algorithm in WINOGRAD:
@@ -51,13 +51,14 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         make = backward_axes if op == "backward_input" else forward_axes
         axes = make(g, max(1, fold_of(g, op, lanes)))
         strict = plan(op, g, "direct", dtype, src_last, isa)
-        return _folded.Folded(correlation_blocking(axes, *shape, itemsize, block, src_last, True), *common, strict)
+        blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
+        return _folded.Folded(blocking, *common, strict)
     if is_lanewise(g.groups, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last)
     else:
-        blocking = correlation_blocking(axes, *shape, itemsize, block, src_last)
+        blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last)
     driver = _weight_gradient.WeightGradient if op == "backward_weight" else _correlation.Correlation
     return driver(blocking, *common)
 
@@ -72,14 +73,14 @@ def algorithms_for(op, g):
 
 
 @lru_cache(maxsize=512)
-def _best(op, g, f64, isa):
+def _best(op, g, f64, src_last, isa):
     if op == "backward_weight":
         return best_weight_gradient(g, *_runtime.tile_constants(f64))
-    return best_correlation(g, op, *_runtime.tile_constants(f64))
+    return best_correlation(g, op, src_last, *_runtime.tile_constants(f64))
 
 
-def select(fn, op, g, algorithm, dtype):
-    """The name that `algorithm` stands for; ValueError if a named one can't serve."""
+def select(fn, op, g, algorithm, dtype, order):
+    """The name that `algorithm` stands for; ValueError if a named one can't serve. `order` is that of the source."""
     if algorithm not in ALGORITHMS:
         raise ValueError(f"{fn}: algorithm: got {algorithm!r}; expected one of {', '.join(map(repr, ALGORITHMS))}")
     if algorithm == "fft":
@@ -87,7 +88,7 @@ def select(fn, op, g, algorithm, dtype):
     if algorithm == "auto":
         algorithm = runtime.default_algorithm()
     if algorithm == "auto":
-        return _best(op, g, dtype == np.float64, _runtime.isa_in_use())
+        return _best(op, g, dtype == np.float64, order == checks.CHANNELS_LAST, _runtime.isa_in_use())
     if algorithm not in algorithms_for(op, g):
         raise ValueError(f"{fn}: algorithm: {algorithm!r} can't serve this convolution ({op}); expected one of "
                          f"{', '.join(map(repr, ('auto', *algorithms_for(op, g))))}")
@@ -198,10 +199,11 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     # The padding to come is not known; "same" is the usual one and fits every size.
     g = _geometry(fn, rank, checks.shape_tuple(fn, "input_shape", input_shape), w.shape, stride, "same", dilation,
                   groups, "zeros")
-    chosen = select(fn, "forward", g, algorithm, w.dtype)
+    chosen, other = (select(fn, "forward", g, algorithm, w.dtype, order)
+                     for order in (checks.CHANNELS_FIRST, checks.CHANNELS_LAST))
     isa = _runtime.isa_in_use()
-    # Without a size the untransformed taps serve whatever algorithm a call takes.
-    serves_all = any_size and algorithm == "auto"
+    # Where size or memory order decide, the untransformed taps serve whatever algorithm a call takes.
+    serves_all = algorithm == "auto" and (any_size or chosen != other)
     compiled = plan("forward", g, "direct" if serves_all or chosen == "folded" else chosen, w.dtype, False, isa)
     size = compiled.packed_bytes
     data = np.empty(size + 64, np.uint8)
@@ -243,7 +245,7 @@ def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, 
         w = _weight(fn, rank, w, ("x", x))
     g = _geometry(fn, rank, x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
     act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
-    algorithm = select(fn, "forward", g, algorithm, x.dtype)
+    algorithm = select(fn, "forward", g, algorithm, x.dtype, checks.memory_order(x))
     b = checks.bias(fn, b, g.k, x)
     source, order = checks.in_an_order(x)
     shape = (g.n, g.k, *_spatial(g.out, rank))
@@ -268,7 +270,7 @@ def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilat
     w = _weight(fn, rank, w, ("x", x))
     g = _transpose_geometry(fn, rank, x, w, stride, padding, output_padding, dilation, groups)
     act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
-    algorithm = select(fn, "backward_input", g, algorithm, x.dtype)
+    algorithm = select(fn, "backward_input", g, algorithm, x.dtype, checks.memory_order(x))
     b = checks.bias(fn, b, g.c, x)
     source, order = checks.in_an_order(x)
     y = _target(fn, "out", out, (g.n, g.c, *_spatial(g.in_, rank)), x.dtype, order, {"x": x, "w": w, "b": b},
@@ -294,7 +296,7 @@ def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, grou
     shape = (1, *shape) if unbatched else shape
     g = _geometry(fn, rank, shape, w.shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
-    algorithm = select(fn, "backward_input", g, algorithm, dy.dtype)
+    algorithm = select(fn, "backward_input", g, algorithm, dy.dtype, checks.memory_order(dy))
     return _dx(fn, "out", "backward_input", g, algorithm, dy, w, shape, {"dy": dy, "w": w}, out, unbatched, num_threads)
 
 
@@ -356,7 +358,7 @@ def backward_weight(fn, rank, dy, x, weight_shape, stride, padding, dilation, gr
         raise ValueError(f"{fn}: weight_shape: got {shape}; expected {rank + 2} extents")
     g = _geometry(fn, rank, x.shape, shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
-    algorithm = select(fn, "backward_weight", g, algorithm, x.dtype)
+    algorithm = select(fn, "backward_weight", g, algorithm, x.dtype, None)
     if out is not None:
         checks.output(fn, "out", out, shape, x.dtype, {"dy": dy, "x": x})
     dw, _ = _weight_gradients(g, algorithm, dy, x, (shape, None), (True, False), (out, None), accumulate,
@@ -385,17 +387,19 @@ def check_outputs(fn, need, out, shapes, dtype, inputs):
     return tuple(bool(n) for n in need), tuple(out)
 
 
-def _select_both(fn, by_input, g, algorithm, need, dtype):
+def _select_both(fn, by_input, g, algorithm, need, dy):
     """The algorithms of dx (`by_input` is its operation) and of dw and db.
 
     A named one has to serve dx and dw where they are needed. The bits of db depend on the algorithm, but not on
     whether dw is needed.
     """
+    order = checks.memory_order(dy)
     for op, wanted in ((by_input, need[0]), ("backward_weight", need[1])):
         if wanted:
-            select(fn, op, g, algorithm, dtype)
-    return tuple(select(fn, op, g, algorithm if algorithm in ("auto", *algorithms_for(op, g)) else "direct", dtype)
-                 for op in (by_input, "backward_weight"))
+            select(fn, op, g, algorithm, dy.dtype, order)
+    return tuple(
+        select(fn, op, g, algorithm if algorithm in ("auto", *algorithms_for(op, g)) else "direct", dy.dtype, order)
+        for op in (by_input, "backward_weight"))
 
 
 def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
@@ -407,7 +411,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, x.dtype)
+    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, dy)
     dx = None
     if need[0]:
         dx = _dx(fn, "out[0] (dx)", "backward_input", g, by_input, dy, w, x.shape, inputs, out[0], unbatched,
@@ -426,7 +430,7 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, x.dtype)
+    by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, dy)
     dx = None
     if need[0]:
         dx = _dx(fn, "out[0] (dx)", "forward", g, by_input, dy, w, x.shape, inputs, out[0], unbatched, num_threads)
@@ -464,7 +468,7 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
         raise TypeError(f"{fn}: dtype: got {dtype}; expected float32 or float64")
     checks.choice(fn, "memory_order", memory_order, dict.fromkeys((checks.CHANNELS_FIRST, checks.CHANNELS_LAST)))
     g = _geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
-    algorithm = select(fn, op, g, algorithm, dtype)
+    algorithm = select(fn, op, g, algorithm, dtype, memory_order)
     compiled = plan(op, g, algorithm, dtype, memory_order == checks.CHANNELS_LAST, _runtime.isa_in_use())
     blocking = compiled.blocking
     flops = 2 * g.macs
@@ -476,6 +480,8 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
     if blocking.lanewise:
         block, reason = lanes, "direct, with lanes of several groups in one vector"
+    if blocking.planar:
+        reason = "direct, with neighbouring pixels in one vector"
     return ConvPlan(
         op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
         None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops,

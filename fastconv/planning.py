@@ -24,6 +24,19 @@ LEAST_PIXELS = 32
 # Channels-first strips keep their order from this many channels on; fewer are interleaved, so that a
 # row of taps and channels is one run of memory.
 PLANAR_CHANNELS = 8
+# Boxes of pixels as lanes: at least this many vectors wide, and this many times as high as the rows around them.
+PLANAR_VECTORS = 4
+PLANAR_ROWS = 4
+# Measured cycles over those of the FMAs: tiles of pixels with up to PLANAR_STEPS taps x channels, whose strip and
+# weights stay in L1, and with more; tiles of one vector of columns, and of several.
+PLANAR_STEPS = 200
+PLANAR_SHORT, PLANAR_LONG = 1.35, 2.2
+TILE_NARROW, TILE_WIDE = 1.9, 1.35
+# Cycles to transpose a vector of results, and to copy a pixel and channel into a strip that 1x1 does without.
+TRANSPOSE_CYCLES = 12
+COPY_CYCLES = 0.3
+# Pixels as lanes have to win by this factor.
+PLANAR_GAIN = 1.1
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
@@ -94,16 +107,22 @@ def forward_axes(g, fold=1):
     return tuple(axes)
 
 
-def backward_axes(g, fold=1):
-    """The axes of backward-input; along w, there are `fold` times the stride's phases."""
+def backward_axes(g, fold=1, every_tap=False):
+    """The axes of backward-input; along w, there are `fold` times the stride's phases.
+
+    A single output fits any stride; with a long one, every phase has the taps that reach that output and no others.
+    Winograd needs `every_tap` at every position.
+    """
     axes = []
     for i, f in enumerate((1, 1, fold)):
         s, d = g.stride[i], g.dilation[i]
-        phases = []
-        for a in range(min(s * f, g.in_[i])):
-            taps = [(r, (a + g.before[i] - r * d) // s)
-                    for r in range(g.kernel[i]) if (a + g.before[i] - r * d) % s == 0]
-            phases.append(tuple(sorted(taps, key=lambda tap: tap[1])))
+        if g.out[i] == 1 and not every_tap:
+            s = max(s, g.in_[i] + g.before[i] + d * (g.kernel[i] - 1))
+        phases = [[] for _ in range(min(s * f, g.in_[i]))]
+        for r in range(g.kernel[i]):
+            for a in range((r * d - g.before[i]) % s, len(phases), s):
+                phases[a].append((r, (a + g.before[i] - r * d) // s))
+        phases = (tuple(sorted(taps, key=lambda tap: tap[1])) for taps in phases)
         axes.append(Axis(g.out[i], g.in_[i], f, s * f, tuple(phases)))
     return tuple(axes)
 
@@ -122,6 +141,9 @@ class Blocking(NamedTuple):
     c_parts: int          # weight gradient: work items along the reduction channels' rows
     parts: int            # weight gradient: partial sums
     lanewise: bool = False  # lanes of one vector belong to different groups
+    planar: bool = False  # lanes of one vector are neighbouring pixels
+    split: int = 1        # runs of columns in a row of the strip, this many elements apart:
+    strip_run: int = 0
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
     group_tiles: int = 0  # tiles transformed at a time, at most
     tile_parts: int = 1   # work items along the tiles
@@ -130,8 +152,9 @@ class Blocking(NamedTuple):
     pack_transformed: bool = False  # packed weights are transformed ones
 
 
-def _strip_strides(strip, channels, last, lane_line):
+def _strip_strides(strip, channels, last, lane_line, split=1):
     d, h, w = strip
+    w = -(-w // split) * split
     if last:
         return d * h * w * channels, 1, h * w * channels, w * channels, channels
     plane = -(-d * h * w // lane_line) * lane_line
@@ -151,8 +174,40 @@ def _largest_box(axes, pixel_limit, fits):
     return box
 
 
+def is_planar(axes, red, cols, lanes):
+    """Whether the lanes of a channels-first correlation should be pixels, not result channels."""
+    return (all(axis.out_step == 1 for axis in axes)
+            and PLANAR_GAIN * _planar_cycles(axes, red, cols, lanes) < _column_cycles(axes, red, cols, lanes))
+
+
+def _planar_cycles(axes, red, cols, lanes):
+    """Cycles a result pixel of tiles of pixels; a single column is bound by the loads of the strip."""
+    steps = red * prod(len(axis.phases[0]) for axis in axes)
+    width = axes[2].dst
+    fill = width / (-(-width // lanes) * lanes)
+    return (steps * max(cols, 2) / (2 * lanes * fill) * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
+            + (COPY_CYCLES * red if steps == red else 0))
+
+
+def _column_cycles(axes, red, cols, lanes):
+    """Cycles a result pixel of tiles of columns, whose results are transposed."""
+    steps = red * prod(len(axis.phases[0]) for axis in axes)
+    vectors = -(-cols // lanes)
+    return vectors * (steps / 2 * (TILE_NARROW if vectors == 1 else TILE_WIDE) + TRANSPOSE_CYCLES)
+
+
+def _planar_box(axes, lanes, fits):
+    """The largest box that fits: whole rows, cut where the rows above and below them would be most of the strip."""
+    width = axes[2].dst
+    least = min(axes[1].dst, PLANAR_ROWS * (axes[1].high - axes[1].low))
+    while width > PLANAR_VECTORS * lanes and (width * least > BOX_PIXELS or not fits([1, least, width])):
+        width = -(-width // (2 * lanes)) * lanes
+    box = _largest_box((*axes[:2], axes[2]._replace(dst=width)), BOX_PIXELS, fits)
+    return [*box[:2], min(axes[2].dst, -(-box[2] // lanes) * lanes)]
+
+
 @lru_cache(maxsize=512)
-def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, folded=False):
+def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src_last, folded=False):
     """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse).
 
     Folded: the rows of a tile are cells of ``out_step`` results an axis, not single results.
@@ -162,7 +217,9 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, 
     in_place = taps == 1 and all(
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
         for axis in axes)
-    strip_last = src_last or red < PLANAR_CHANNELS
+    planar = not folded and not src_last and is_planar(axes, red, cols, lanes)
+    in_place = in_place and not planar
+    strip_last = src_last or red < PLANAR_CHANNELS and not planar
 
     def strip_bytes(box):
         return red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
@@ -170,10 +227,12 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, 
     def fits(box):
         return in_place or strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
 
-    box = _largest_box(axes, BOX_PIXELS * cell, fits)
+    box = _planar_box(axes, lanes, fits) if planar else _largest_box(axes, BOX_PIXELS * cell, fits)
     images = 1
     if box == [axis.dst for axis in axes]:
-        images = max(1, min(n, JOINED_PIXELS * cell // prod(box), STRIP_BYTES // strip_bytes(box)))
+        rows = prod(-(-axis.dst // axis.out_step) for axis in axes)
+        joined = BOX_PIXELS if planar else min(JOINED_PIXELS * prod(box) // rows, BOX_PIXELS * cell)
+        images = max(1, min(n, joined // prod(box), STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
     wanted = min(WANTED_ITEMS, flops / ITEM_FLOPS)
@@ -196,10 +255,12 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, block, src_last, 
             k_groups = min(2 * k_groups, col_blocks)
         else:
             break
+    split = axes[2].in_step if planar else 1
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
         axes, (images, *box), (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box))), strip, strip_last, in_place,
-        _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize), k_groups, 1, 1)
+        _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
+        split=split, strip_run=-(-strip[2] // split))
 
 
 @lru_cache(maxsize=512)
@@ -413,18 +474,21 @@ def fold_of(g, op, lanes):
     return fold
 
 
-def best_correlation(g, op, itemsize, lanes, block):
+def best_correlation(g, op, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for forward or backward-input: the least of the cost models."""
     axes = forward_axes(g) if op == "forward" else backward_axes(g)
     red, cols = g.c // g.groups, g.k // g.groups
     if op == "backward_input":
         red, cols = cols, red
+    planar = not src_last and not is_lanewise(g.groups, cols, lanes) and is_planar(axes, red, cols, lanes)
     if fold_of(g, op, lanes):
-        return "folded"
+        return "direct" if planar else "folded"
     if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
         return "direct"
     pixels = g.n * prod(axis.dst for axis in axes)
     costs = {"direct": _cycles_direct(pixels, red, cols, itemsize, lanes)}
+    if planar:
+        costs["direct"] = pixels * g.groups * _planar_cycles(axes, red, cols, lanes)
     for name, m in WINOGRAD.items():
         costs[name] = _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block)
     return min(costs, key=costs.get)

@@ -4,7 +4,7 @@ import pytest
 from kernel_helpers import DTYPES, ORDERS, Guarded, assert_close, in_order, normal, small_integers
 
 import fastconv as fc
-from fastconv import reference
+from fastconv import convolve, planning, reference
 from fastconv._kernels import _runtime
 
 # (x shape, w shape, arguments); extents sit at vector lengths, one beside them, and below.
@@ -99,6 +99,64 @@ def test_folded_is_exact_on_small_integers(isa, threads, x_shape, w_shape, argum
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.fixture
+def planar(monkeypatch):
+    """All channels-first correlations without stride phases have pixels as lanes, whatever that costs."""
+    caches = planning.correlation_blocking, convolve.plan
+    monkeypatch.setattr(planning, "is_planar", lambda axes, *_: all(axis.out_step == 1 for axis in axes))
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@case
+@pytest.mark.parametrize("out_order", ORDERS)
+@pytest.mark.parametrize("activation", ["relu", "hardswish"])
+def test_pixels_as_lanes_give_the_same_bits(isa, threads, planar, x_shape, w_shape, arguments, out_order, activation):
+    x, w = normal(x_shape, np.float32), normal(w_shape, np.float32, 1)
+    b = normal(w_shape[:1], np.float32, 2)
+    forward, gradient = function("conv{}d", w_shape), function("conv{}d_backward_input", w_shape)
+    expected = forward(in_order(x, "channels_last"), w, b, activation=activation, algorithm="direct", **arguments)
+    out = Guarded(expected.shape, np.float32, out_order)
+    forward(x, w, b, activation=activation, out=out.array, algorithm="direct", **arguments)
+    assert out.intact()
+    np.testing.assert_array_equal(out.array, expected)
+    expected = gradient(in_order(out.array, "channels_last"), w, x_shape, algorithm="direct", **arguments)
+    got = gradient(in_order(out.array, "channels_first"), w, x_shape, algorithm="direct", **arguments)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_pixels_as_lanes_and_weights_that_are_not_finite(isa, planar):
+    x, w = normal((1, 2, 9, 21), np.float32), normal((3, 2, 3, 3), np.float32, 1)
+    w[1, 1, 0, 2] = np.inf
+    expected = fc.conv2d(fc.channels_last(x), w, padding=1, stride=2, algorithm="direct")
+    np.testing.assert_array_equal(fc.conv2d(x, w, padding=1, stride=2, algorithm="direct"), expected)
+
+
+def test_memory_order_decides_between_pixels_and_folded_columns():
+    shape = (1, 32, 64, 64), (2, 32, 3, 3)
+    plans = {order: fc.explain_conv(*shape, padding=1, memory_order=order) for order in ORDERS}
+    assert "pixels" in plans["channels_first"].reason and plans["channels_first"].algorithm == "direct"
+    assert plans["channels_last"].algorithm == "folded"
+    x, w = normal(shape[0], np.float32), normal(shape[1], np.float32, 1)
+    packed = fc.pack_weight(w, input_shape=shape[0])
+    for order in ORDERS:
+        np.testing.assert_array_equal(fc.conv2d(in_order(x, order), packed, padding=1),
+                                      fc.conv2d(in_order(x, order), w, padding=1))
+
+
+def test_gradient_of_a_single_output(isa, threads):
+    for arguments in ({"stride": 1}, {"stride": 3, "padding": (0, 2)}, {"dilation": (2, 1)}):
+        x, w = small_integers((70, 3, 5, 7), np.float32), small_integers((20, 3, 3, 7), np.float32, 1)
+        x = x[:, :, :, :3] if "padding" in arguments else x
+        dy = small_integers(reference.conv2d(x, w, **arguments).shape, np.float32, 2)
+        assert 1 in dy.shape[2:]
+        np.testing.assert_array_equal(fc.conv2d_backward_input(dy, w, x.shape, algorithm="direct", **arguments),
+                                      reference.conv2d_backward_input(dy, w, x.shape, **arguments))
+
+
 @case
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_random_values_within_tolerance(isa, x_shape, w_shape, arguments, dtype):
@@ -117,6 +175,7 @@ def test_random_values_within_tolerance(isa, x_shape, w_shape, arguments, dtype)
 
 # 3x3, stride 1: (x shape, out-channels, arguments). The last two have weights too large to stay transformed.
 WINOGRAD_CASES = {
+    "one-row-of-outputs": ((2, 18, 3, 9), 20, {}),
     "one-tile": ((1, 16, 2, 2), 16, {"padding": 1}),
     "tails": ((2, 17, 13, 11), 33, {"padding": 1}),
     "few-channels": ((1, 3, 9, 10), 5, {"padding": ((0, 2), (1, 0))}),

@@ -57,7 +57,7 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
     }
     for (ptrdiff_t s = k->s0; s < k->s1; s++) {
         ptrdiff_t i = g->seg[s] + k->l0 * step;
-        for (ptrdiff_t l = k->l0; l < k->l1; l++, i += step, b += width) {
+        for (const T *end = b + (k->l1 - k->l0) * width; b != end; i += step, b += width) {
             vec w[FC_NV];
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) w[v] = vload(b + v * VL);

@@ -38,6 +38,49 @@ FC_INLINE void zero(T *dst, ptrdiff_t n) {
     if (i < n) vstore_n(dst + i, (vec){0}, n - i);
 }
 
+/* Interior of a split row: n elements, the first of which is column i of the strip. */
+static void split_run(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, ptrdiff_t n) {
+    const ptrdiff_t split = s->split, sw = s->src_axis[2];
+    if (split == 2 && sw == 1) {
+        T *even = dst + i % 2 * s->dst_run + i / 2, *odd = dst + (i + 1) % 2 * s->dst_run + (i + 1) / 2;
+        for (; n > 0; n -= 2 * VL, src += 2 * VL, even += VL, odd += VL) {
+            const vec a = vload_upto(src, n), b = n > VL ? vload_upto(src + VL, n - VL) : (vec){0};
+            vstore_upto(even, vevens(a, b), (n + 1) / 2);
+            vstore_upto(odd, vodds(a, b), n / 2);
+        }
+        return;
+    }
+    for (ptrdiff_t f = 0; f < split; f++) { /* column i + f and every split-th after it */
+        T *to = dst + (i + f) % split * s->dst_run + (i + f) / split;
+        for (ptrdiff_t k = f; k < n; k += split) *to++ = src[k * sw];
+    }
+}
+
+/* One row of one channel, of which columns [in0, in1) are inside the image; src NULL is a row of zeros. */
+static void channel_row(const fc_strip *s, const T *src, T *dst, ptrdiff_t in0, ptrdiff_t in1) {
+    const ptrdiff_t w0 = s->lo[2], w1 = w0 + s->count[2], sw = s->src_axis[2], dw = s->dst_axis[2];
+    const int zeros = dw == 1 && (!src || s->mode == FC_ZEROS);
+    if (zeros && s->split == 1) {
+        zero(dst, in0 - w0);
+        zero(dst + in1 - w0, w1 - in1);
+    } else if (zeros) {
+        zero(dst, s->split * s->dst_run);
+    } else {
+        for (ptrdiff_t w = w0; w < w1; w++) {
+            if (w == in0) w = in1;
+            if (w == w1) break;
+            const ptrdiff_t from = src ? padded_source(w, s->extent[2], s->mode) : -1;
+            dst[(w - w0) % s->split * s->dst_run + (w - w0) / s->split * dw] = from < 0 ? 0 : src[from * sw];
+        }
+    }
+    if (in1 <= in0) return;
+    src += in0 * sw;
+    if (s->split > 1) split_run(s, src, dst, in0 - w0, in1 - in0);
+    else if (sw == 1 && dw == 1) copy(dst + in0 - w0, src, in1 - in0);
+    else
+        for (ptrdiff_t i = 0; i < in1 - in0; i++) dst[(in0 - w0 + i) * dw] = src[i * sw];
+}
+
 /* One row (fixed d and h) of all channels; src is the row's w = 0, or NULL for a row of zeros. */
 static void strip_row(const fc_strip *s, const T *src, T *dst) {
     const ptrdiff_t w0 = s->lo[2], w1 = w0 + s->count[2], extent = s->extent[2];
@@ -60,25 +103,8 @@ static void strip_row(const fc_strip *s, const T *src, T *dst) {
         }
         return;
     }
-    for (ptrdiff_t j = 0; j < c; j++) {
-        const T *from_row = src ? src + j * s->src_c : NULL;
-        T *to = dst + j * s->dst_c - w0 * dw;
-        if (!src) {
-            for (ptrdiff_t w = w0; w < w1; w++) to[w * dw] = 0;
-            continue;
-        }
-        for (ptrdiff_t w = w0; w < in0; w++) {
-            const ptrdiff_t from = padded_source(w, extent, s->mode);
-            to[w * dw] = from < 0 ? 0 : from_row[from * sw];
-        }
-        if (sw == 1 && dw == 1) copy(to + in0, from_row + in0, in1 - in0);
-        else
-            for (ptrdiff_t w = in0; w < in1; w++) to[w * dw] = from_row[w * sw];
-        for (ptrdiff_t w = in1; w < w1; w++) {
-            const ptrdiff_t from = padded_source(w, extent, s->mode);
-            to[w * dw] = from < 0 ? 0 : from_row[from * sw];
-        }
-    }
+    for (ptrdiff_t j = 0; j < c; j++)
+        channel_row(s, src ? src + j * s->src_c : NULL, dst + j * s->dst_c, src ? in0 : w1, src ? in1 : w1);
 }
 
 static void load_strip(const fc_strip *s) {

@@ -8,6 +8,7 @@
 #include "gemm.h"
 #include "norm.h"
 #include "pack.h"
+#include "planar.h"
 #include "softmax.h"
 #include "strip.h"
 #include "lanes.h"
@@ -58,6 +59,7 @@ const fc_kernels FC_TABLE = {
     .fold_strip = fold_strip,
     .pack_weight = pack_weight,
     .gemm = gemm,
+    .planar_gemm = planar_gemm,
     .load_rows = load_rows,
     .store_rows = store_rows,
     .join_weight = join_weight,

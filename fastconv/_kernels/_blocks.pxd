@@ -21,7 +21,7 @@ cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *box, const ptrdiff_t *
 cdef class Blocks:
     cdef readonly object blocking
     cdef ptrdiff_t itemsize, block, lanes
-    cdef bint f64, in_place, transposed
+    cdef bint f64, in_place, transposed, planar
     cdef double flops
     cdef ptrdiff_t strip_bytes, rows_bytes, table_bytes
     cdef fc_pad_mode mode
@@ -37,6 +37,7 @@ cdef class Blocks:
     cdef ptrdiff_t boxes[4]
     cdef ptrdiff_t box_count, col_blocks, k_groups, c_parts, parts
     cdef ptrdiff_t strip_n, strip_c, strip_size
+    cdef ptrdiff_t split, strip_run   # rows of the strip hold `split` runs of columns, this far apart
     cdef ptrdiff_t strip_axis[3]
     cdef ptrdiff_t phases
     cdef Phase *phase
@@ -52,6 +53,8 @@ cdef class Blocks:
     cdef ptrdiff_t packed_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil
     cdef ptrdiff_t box_pixels(self) noexcept nogil
     cdef fc_lane_map lane_map(self, ptrdiff_t kb) noexcept nogil
+    cdef ptrdiff_t tap_offset(self, const Tensor *a, const ptrdiff_t *offset) noexcept nogil
+    cdef ptrdiff_t pixel_step(self, const Tensor *a) noexcept nogil
     cdef void load(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb, ptrdiff_t channel,
                    ptrdiff_t channels, char *strip) noexcept nogil
     cdef Tensor source(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,

@@ -10,6 +10,8 @@ d. Three axes, always: d h w. Arrays with fewer spatial axes have extent 1 and s
 e. Grouped convolution with few columns a group puts lanes of different groups into one vector: then all
    groups together are one, a block is one vector, and strips and tiles are those of csrc/kernels/lanes.h.
 f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
+g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
+   split by the stride, so that what a vector of pixels reads at one tap is adjacent.
 """
 from libc.stdlib cimport free, malloc
 
@@ -41,7 +43,8 @@ cdef class Blocks:
         self.n, self.groups, self.red, self.cols, self.lane_cols = n, groups, red, cols, 0
         if blocking.lanewise:
             self.groups, self.cols, self.lane_cols, self.block = 1, groups * cols, cols, self.lanes
-        self.in_place = blocking.in_place
+        self.in_place, self.planar = blocking.in_place, blocking.planar
+        self.split, self.strip_run = blocking.split, blocking.strip_run
         self.extent[0] = n
         for i in range(3):
             axis = blocking.axes[i]
@@ -59,7 +62,8 @@ cdef class Blocks:
         self.col_blocks = ceil_div(self.cols, self.block)
         self.ntap = kernel[0] * kernel[1] * kernel[2]
         self._fill_taps(blocking.axes, kernel)
-        self.strip_bytes = line(self.strip_size * self.itemsize)
+        # Tiles of pixels read up to a vector beyond the last one.
+        self.strip_bytes = line((self.strip_size + (self.lanes if self.planar else 0)) * self.itemsize)
         self.rows_bytes = line(self.box_pixels() * self.block * self.itemsize)
 
     cdef _fill_taps(self, axes, kernel):
@@ -146,6 +150,7 @@ cdef class Blocks:
         s.mode = self.mode
         s.channels = channels
         s.src_c, s.dst_c = x.c, self.strip_c
+        s.split, s.dst_run = self.split, self.strip_run
         for i in range(3):
             s.src_axis[i], s.dst_axis[i] = x.axis[i], self.strip_axis[i]
             s.extent[i] = self.src[i]
@@ -166,6 +171,16 @@ cdef class Blocks:
         else:
             kernels.gemm(t)
 
+    cdef ptrdiff_t tap_offset(self, const Tensor *a, const ptrdiff_t *offset) noexcept nogil:
+        """Where a tap lies in the strip (or in the source), counted from the pixel that it belongs to."""
+        cdef ptrdiff_t column = offset[2] - self.low[2]
+        return ((offset[0] - self.low[0]) * a.axis[0] + (offset[1] - self.low[1]) * a.axis[1]
+                + column % self.split * self.strip_run + column // self.split * a.axis[2])
+
+    cdef ptrdiff_t pixel_step(self, const Tensor *a) noexcept nogil:
+        """Distance of what neighbouring pixels along w read at one tap."""
+        return self.in_step[2] // self.split * a.axis[2]
+
     cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil:
         """Offsets of a phase's taps in the strip (or in the source) and the reduction's len and step.
 
@@ -175,8 +190,7 @@ cdef class Blocks:
         cdef const ptrdiff_t *o = self.offset + 3 * phase.tap0
         g.len, g.step = self.red, a.c
         for t in range(phase.segs):
-            seg[t] = ((o[3 * t] - self.low[0]) * a.axis[0] + (o[3 * t + 1] - self.low[1]) * a.axis[1]
-                      + (o[3 * t + 2] - self.low[2]) * a.axis[2])
+            seg[t] = self.tap_offset(a, o + 3 * t)
         if phase.segs < 2:
             return phase.segs
         gap = seg[1] - seg[0]

@@ -7,7 +7,8 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels,
-    fc_master, fc_pad_mode, fc_rows, fc_settle, fc_strip, fc_this_thread, give_scratch, shares_of, take_scratch,
+    fc_master, fc_pad_mode, fc_planar, fc_rows, fc_settle, fc_strip, fc_this_thread, give_scratch, shares_of,
+    take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -19,7 +20,8 @@ cdef class Correlation(Blocks):
     """Forward, or backward-input (``transposed`` weights), of one shape, order and dtype."""
 
     def __cinit__(self, *args, **kwargs):
-        self.table_bytes = line((2 * self.box_pixels() + self.ntap) * sizeof(ptrdiff_t))
+        cdef ptrdiff_t steps = self.ntap * self.red if self.planar else self.ntap
+        self.table_bytes = line((3 * self.box_pixels() + steps) * sizeof(ptrdiff_t))
 
     @property
     def packed_bytes(self):
@@ -122,6 +124,12 @@ cdef class Correlation(Blocks):
                               + b.origin[3] * y.axis[2]) * self.itemsize
             t.c = block if direct else rows
             strict = self.mode == FC_ZEROS and not weights[self.flag_offset() + g * self.col_blocks + kb]
+            if self.planar and y.axis[2] == 1 and not strict:
+                t.b, t.c = weights + self.packed_offset(g, kb) * self.itemsize, block
+                self.multiply_planar(kernels, a, y, b, &t, seg + self.ntap * self.red)
+                if activation > FC_RELU6:
+                    self.activate_rows(kernels, y, b, block, t.n, activation)
+                continue
             for ph in range(self.phases):
                 t.nseg = self.fill_segments(a, &self.phase[ph], seg, &t)
                 t.rows = self.fill_rows(a, y, b, &self.phase[ph], row, crow, 0 if direct else width)
@@ -144,7 +152,7 @@ cdef class Correlation(Blocks):
         """Source and result offsets of a phase's pixels; result rows are `width` apart, or in y if 0."""
         cdef ptrdiff_t m = 0, n, d, h, w, from_h, to_h
         cdef ptrdiff_t od = self.out_step[0], oh = self.out_step[1], ow = self.out_step[2]
-        cdef ptrdiff_t sd = self.in_step[0] * a.axis[0], sh = self.in_step[1] * a.axis[1], sw = self.in_step[2] * a.axis[2]
+        cdef ptrdiff_t sd = self.in_step[0] * a.axis[0], sh = self.in_step[1] * a.axis[1], sw = self.pixel_step(a)
         cdef ptrdiff_t yw = width if width else y.axis[2]
         cdef ptrdiff_t yh = b.count[3] * width if width else y.axis[1]
         cdef ptrdiff_t yd = b.count[2] * b.count[3] * width if width else y.axis[0]
@@ -160,6 +168,31 @@ cdef class Correlation(Blocks):
                         crow[m] = to_h + w * ow * yw
                         m += 1
         return m
+
+    cdef void multiply_planar(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
+                              fc_gemm *t, ptrdiff_t *lanes) noexcept nogil:
+        """One column block of a box by the tile whose lanes are pixels; results are stored where they belong."""
+        cdef fc_planar p
+        cdef ptrdiff_t *row = <ptrdiff_t *>t.row
+        cdef ptrdiff_t *crow = <ptrdiff_t *>t.crow
+        cdef ptrdiff_t *seg = <ptrdiff_t *>t.seg
+        cdef ptrdiff_t m = 0, n, d, h, w, i, tap, c, at
+        for n in range(b.count[0]):
+            for d in range(b.count[1]):
+                for h in range(b.count[2]):
+                    for i in range(ceil_div(b.count[3], self.lanes)):
+                        w = i * self.lanes
+                        row[m] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1] + w
+                        crow[m] = n * y.n + d * y.axis[0] + h * y.axis[1] + w
+                        lanes[m] = min(self.lanes, b.count[3] - w)
+                        m += 1
+        for tap in range(self.ntap):
+            at = self.tap_offset(a, self.offset + 3 * tap)
+            for c in range(self.red):
+                seg[tap * self.red + c] = at + c * a.c
+        t.rows, t.nseg, t.len = m, self.ntap * self.red, 1
+        p.col, p.lanes = y.c, lanes
+        kernels.planar_gemm(t, &p)
 
     cdef void real_taps(self, const fc_kernels *kernels, const Tensor *a, const Box *b, const Phase *phase,
                         fc_gemm *t, ptrdiff_t width) noexcept nogil:
@@ -185,11 +218,10 @@ cdef class Correlation(Blocks):
                         at[0], at[1], at[2] = d, h, w
                         for tap in range(phase.segs):
                             inside = True
-                            seg = 0
+                            seg = self.tap_offset(a, o + 3 * tap)
                             for i in range(3):
                                 at_i = (b.origin[i + 1] // self.out_step[i] + at[i]) * self.in_step[i] + o[3 * tap + i]
                                 inside = inside and 0 <= at_i < self.src[i]
-                                seg += (o[3 * tap + i] - self.low[i]) * a.axis[i]
                             if inside:
                                 one.b = <const char *>t.b + tap * self.red * width * self.itemsize
                                 self.multiply(kernels, &one)
@@ -222,8 +254,16 @@ cdef class Correlation(Blocks):
                         pixel = block + (n * y.n + d * y.axis[0] + h * y.axis[1] + w * y.axis[2]) * self.itemsize
                         kernels.activate(activation, FC_LEAKY_SLOPE, pixel, pixel, columns)
 
-
-# ---------------------------------------------------------------- backward-weight
+    cdef void activate_rows(self, const fc_kernels *kernels, const Tensor *y, const Box *b, char *block,
+                            ptrdiff_t columns, fc_activation activation) noexcept nogil:
+        cdef ptrdiff_t n, j, d, h
+        cdef char *row
+        for n in range(b.count[0]):
+            for j in range(columns):
+                for d in range(b.count[1]):
+                    for h in range(b.count[2]):
+                        row = block + (n * y.n + j * y.c + d * y.axis[0] + h * y.axis[1]) * self.itemsize
+                        kernels.activate(activation, FC_LEAKY_SLOPE, row, row, b.count[3])
 
 
 # ---------------------------------------------------------------- padding modes, backwards

@@ -194,7 +194,7 @@ cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, ptrdiff_t n, 
     cdef fc_strip s
     cdef int i
     s.src, s.src_c = element(&call.dy, n, channel, 0, 0, 0), call.dy.c
-    s.mode, s.channels = FC_ZEROS, tile.channels
+    s.mode, s.channels, s.split = FC_ZEROS, tile.channels, 1
     s.dst, s.dst_c = tile.dy.data, tile.dy.c
     for i in range(3):
         s.src_axis[i], s.dst_axis[i] = call.dy.axis[i], tile.dy.axis[i]

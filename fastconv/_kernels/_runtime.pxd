@@ -35,6 +35,8 @@ cdef extern from "fastconv.h":
         void *dst
         ptrdiff_t dst_c
         ptrdiff_t dst_axis[3]
+        ptrdiff_t split
+        ptrdiff_t dst_run
 
     ctypedef struct fc_gemm:
         const void *a
@@ -51,6 +53,10 @@ cdef extern from "fastconv.h":
         const void *bias
         int accumulate
         fc_activation activation
+
+    ctypedef struct fc_planar:
+        ptrdiff_t col
+        const ptrdiff_t *lanes
 
     ctypedef struct fc_pack:
         const void *src
@@ -237,6 +243,7 @@ cdef extern from "fastconv.h":
         void (*fold_strip)(const fc_strip *) noexcept nogil
         int (*pack_weight)(const fc_pack *) noexcept nogil
         void (*gemm)(const fc_gemm *) noexcept nogil
+        void (*planar_gemm)(const fc_gemm *, const fc_planar *) noexcept nogil
         void (*load_rows)(const fc_rows *) noexcept nogil
         void (*store_rows)(const fc_rows *) noexcept nogil
         void (*join_weight)(const fc_join *) noexcept nogil
