@@ -371,6 +371,7 @@ def test_samples_are_distinct_and_hold_all_corners_and_tails():
     }
     assert sum(any(n - 16 <= i for i, n in zip(place, shape, strict=True)) for place in places) > 100
     assert verify.sample_places((3, 4), 200) == list(np.ndindex(3, 4))
+    assert len(set(verify.sample_places((512,), 200))) == 200
 
 
 def test_cold_rows_are_timed_a_second_time():

@@ -6,7 +6,7 @@ verified at the size and with the plan that is timed, however large it is. Nothi
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import count, product
 from typing import Any
 
 import numpy as np
@@ -71,13 +71,14 @@ def sample_places(shape: tuple[int, ...], samples: int = SAMPLES) -> list[tuple[
         return list(np.ndindex(shape))
     rng = np.random.default_rng(len(shape))
     places = dict.fromkeys(product(*(sorted({0, size - 1}) for size in shape)))
-    while len(places) < samples:
+    for attempt in count():
+        if len(places) == samples:
+            return list(places)
         place = [int(rng.integers(size)) for size in shape]
-        if len(places) % 2:
+        if attempt % 2:
             axis = int(rng.integers(len(shape)))
             place[axis] = int(rng.integers(max(0, shape[axis] - 16), shape[axis]))
         places[tuple(place)] = None
-    return list(places)
 
 
 def expected(problem: Problem, place: tuple[int, ...]) -> float:
