@@ -180,9 +180,14 @@ class FastconvPacked(Fastconv):
 
 
 class VectorisedNumPy(Contender):
-    """The naive baseline that people write: `sliding_window_view` and `tensordot`, multi-threaded where the BLAS is."""
+    """The naive baseline that people write: `sliding_window_view` and `tensordot`, multi-threaded where the BLAS is.
+
+    OpenBLAS's idle threads were seen to spin for 105 ms after the last call: hence the pause. Without it, the two
+    threads of whoever came next ran on one CPU, at half their speed.
+    """
 
     name = "numpy"
+    pause_seconds = 0.12
 
     def start(self, threads: int) -> None:
         try:

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reasons", type=Path, metavar="FILE.toml", help="why rows miss their targets")
     options = parser.parse_args(argv)
     runs = [json.loads(path.read_text()) for path in options.runs]
-    reasons = Reasons(tomllib.loads(options.reasons.read_text())["reason"] if options.reasons else ())
+    reasons = Reasons(tomllib.loads(options.reasons.read_text()).get("reason", ()) if options.reasons else ())
     print(document(runs, reasons))
     for pattern in reasons.unused():
         print(f"{options.reasons}: {pattern!r} meets no row that misses its target", file=sys.stderr)
