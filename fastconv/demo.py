@@ -91,7 +91,12 @@ def _layer_cases():
 
 
 def _speed_report(rows):
-    directions = {"forward": "forward", "dx": "gradient of the input", "dw": "gradient of the weights"}
+    directions = {
+        "forward": "forward",
+        "dx": "gradient of the input",
+        "dw": "gradient of the weights",
+        "backward": "all gradients",
+    }
     lines = [["kernel", "fastconv", "NumPy", "times faster"]]
     for name, ours, naive in rows:
         layer, op = name.rsplit(" ", 1)

@@ -22,7 +22,7 @@ from fastconv.bench.contenders import (
 )
 from fastconv.bench.loops import LIMIT, LoopNest, cut_down, scaled_seconds
 from fastconv.bench.peers import PEERS
-from fastconv.bench.problems import DTYPES, ORDERS, make
+from fastconv.bench.problems import DTYPES, ORDERS, PARTS, make
 from fastconv.bench.report import Report
 from fastconv.bench.shapes import ActivationCase, ConvCase, PoolCase
 from fastconv.bench.suite import Row, row_keys, run
@@ -44,9 +44,15 @@ SMALL = (
     ActivationCase("relu 2-D", "", (2, 3, 5, 5)),
 )
 PROBLEMS = [(case, op) for case in SMALL for op in case.ops]
-NAMES = [f"{case.name} {op}" for case, op in PROBLEMS]
 
-over_problems = pytest.mark.parametrize(("case", "op"), PROBLEMS, ids=NAMES)
+
+def over(problems):
+    return pytest.mark.parametrize(("case", "op"), problems, ids=[f"{case.name} {op}" for case, op in problems])
+
+
+over_problems = over(PROBLEMS)
+over_single_results = over([(case, op) for case, op in PROBLEMS if op not in PARTS])
+over_convs = pytest.mark.parametrize("case", [case for case in SMALL if case.family == "conv"], ids=lambda c: c.name)
 
 
 class Known(Contender):
@@ -213,7 +219,7 @@ def test_interleave_keeps_two_results_alive():
 # ---------------------------------------------------------------- verification
 
 
-@over_problems
+@over_single_results
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_baselines_are_right(case, op, order):
     """Vectorised NumPy, plain loops and the sampled dot products are three independent computations."""
@@ -255,7 +261,7 @@ def test_torch_is_right(case, op):
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("case", [case for case in SMALL if case.family == "conv"], ids=lambda case: case.name)
+@over_convs
 def test_model_runners_are_right_and_write_into_one_array(name, case):
     contender = started(name)
     problem = make(case, "forward")
@@ -285,7 +291,32 @@ def test_packed_calls_are_forward_convolutions_alone():
     assert FastconvPacked().prepare(make(SMALL[1], "forward")) is not None
 
 
-@over_problems
+@over_convs
+def test_backward_is_dx_dw_and_db(case):
+    problem = make(case, "backward", "float64")
+    assert [part.op for part in problem.parts] == ["dx", "dw", "db"]
+    got = naive.vectorised(problem)()
+    assert verify.check(problem, got) < 1e-14
+    np.testing.assert_array_equal(got[0], naive.vectorised(problem.parts[0])())
+    np.testing.assert_array_equal(got[1], naive.vectorised(problem.parts[1])())
+    assert problem.flops == 2 * case.flops
+    assert problem.nbytes == 8 * (2 * np.prod(case.x_shape) + 2 * np.prod(case.w_shape) + got[2].size) + 8 * np.prod(
+        case.y_shape
+    )
+
+
+@over_convs
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_verification_refuses_a_wrong_part(case, which):
+    problem = make(case, "backward")
+    parts = list(naive.vectorised(problem)())
+    parts[which] = parts[which].copy()
+    parts[which].flat[-1] += np.abs(parts[which]).max()
+    with pytest.raises(verify.WrongResult, match=problem.parts[which].name):
+        verify.check(problem, tuple(parts))
+
+
+@over_single_results
 def test_verification_refuses_a_wrong_element(case, op):
     """In a corner, where kernels go wrong; the whole row of the tail; a lost minus sign; a NaN anywhere."""
     problem = make(case, op)
@@ -340,6 +371,7 @@ def test_samples_are_distinct_and_hold_all_corners_and_tails():
     }
     assert sum(any(n - 16 <= i for i, n in zip(place, shape, strict=True)) for place in places) > 100
     assert verify.sample_places((3, 4), 200) == list(np.ndindex(3, 4))
+    assert len(set(verify.sample_places((512,), 200))) == 200
 
 
 def test_cold_rows_are_timed_a_second_time():
@@ -416,7 +448,7 @@ def row_of(case, op, seconds, **more):
 
 def report_of(*rows, rivals=()):
     limits = machine.Machine("a CPU", "avx2", 2, 2, "a system", "3.12", {"float32": 1e9}, 1e9, 2e-7)
-    return Report(limits, 0.0, {"fastconv": fc.__version__}, {}, tuple(rivals), rows)
+    return Report(limits, "2026-01-02T03:04:05+00:00", 0.0, {"fastconv": fc.__version__}, {}, tuple(rivals), rows)
 
 
 def test_report_counts_ratios_shares_and_losses():
@@ -488,7 +520,7 @@ def test_command_runs_and_writes_json(tmp_path):
         assert row["times_faster_than"]["numpy"]["median"] > 0
         assert row["loops_seconds_scaled"] > row["seconds"]["fastconv"]["median"]
     assert found["machine"]["fma_peak"]["float32"] > 1e9
-    assert found["summary"]["rows"] == 11
+    assert found["summary"]["rows"] == 14
     assert "LeNet-5 C3 5x5 b64 dw" in done.stdout and "x NumPy" in done.stdout
 
 
@@ -517,7 +549,7 @@ def test_command_lists_rows(capsys):
     [
         (["--rows", "alexnet"], "no row matches"),
         (["--rows", "("], "not a regular expression"),
-        (["--ops", "sideways"], "'sideways' is not one of forward, dx, dw"),
+        (["--ops", "sideways"], "'sideways' is not one of forward, dx, dw, backward"),
         (["--dtype", "int8"], "'int8' is not one of"),
         (["--threads", "0"], "'0' is not a number of threads"),
         (["--rows", "lenet-5 c1", "--json", "/no/such/folder/x.json"], "/no/such/folder/x.json: No such file"),

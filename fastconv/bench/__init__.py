@@ -6,7 +6,9 @@
 - `verify`: is a result right, by sampled float64 dot products
 - `timing`: interleaved rounds, medians, intervals; `caches`: empty caches
 - `machine`: FMA peak, copy bandwidth, latency between two cores, measured by the run
+- `targets`: classes of layers, and the ratios wanted of them
 - `suite` joins them row by row; `report` writes text and JSON; `command` is the command line
+- `document`: JSON as the page of the documentation; `regret`: how good `algorithm="auto"` is
 """
 
 

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import get_num_threads, threads
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ContenderUnavailable as missing:
         return _refuse(str(missing))
 
+    date = datetime.now(UTC).isoformat(timespec="seconds")
     schedule = QUICK if options.quick else Schedule()
     with threads(count):
         limits = machine.measure(count, options.dtype)
@@ -67,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"algorithm {options.algorithm!r} can serve none of the rows")
     report = Report(
         machine=limits,
+        date=date,
         disturbance=neighbours.cores(),
         versions={contender.name: contender.version() for contender in (ours, *rivals)},
         settings={"schedule": asdict(schedule), "quick": options.quick, "algorithm": options.algorithm},

@@ -10,8 +10,15 @@ import fastconv
 
 from . import naive
 from .problems import Problem
+from .shapes import ConvCase
 
-CONV_OPS = {"forward": "forward", "dx": "backward_input", "dw": "backward_weight"}
+CONV_OPS = {
+    "forward": ("forward",),
+    "dx": ("backward_input",),
+    "dw": ("backward_weight",),
+    "backward": ("backward_input", "backward_weight"),
+}
+"""The operations of the package, each with an algorithm of its own, that an op consists of."""
 
 
 class ContenderUnavailable(Exception):
@@ -42,8 +49,23 @@ class Contender:
         """Return the call to be timed, None if this contender has nothing for the problem."""
         raise NotImplementedError
 
-    def to_numpy(self, result: Any) -> np.ndarray:
+    def to_numpy(self, result: Any) -> Any:
+        """The result as an array, or as a tuple of arrays where the problem has several parts."""
         return result
+
+
+def geometry(case: ConvCase) -> dict[str, Any]:
+    """The keyword arguments of every convolution function that describe the layer."""
+    return {name: getattr(case, name) for name in ("stride", "padding", "dilation", "groups")}
+
+
+def algorithms(problem: Problem) -> tuple[str, ...]:
+    """The algorithms of the package that can serve all parts of a convolution problem."""
+    case = problem.case
+    first, *others = (
+        fastconv.conv_algorithms(case.x_shape, case.w_shape, op=op, **geometry(case)) for op in CONV_OPS[problem.op]
+    )
+    return tuple(name for name in first if all(name in names for names in others))
 
 
 class Fastconv(Contender):
@@ -74,40 +96,36 @@ class Fastconv(Contender):
         return lambda **out: backward(operands["dy"], operands["x"], **out)
 
     def plan(self, problem: Problem) -> str:
-        """The algorithm that the timed call takes, by the package's own account; empty where there is no choice."""
+        """The algorithm that the timed call takes, by the package's own account; empty where there is no choice.
+
+        That of dx and that of dw, where `backward` takes different ones.
+        """
         case = problem.case
         if case.family != "conv":
             return ""
-        plan = fastconv.explain_conv(
-            case.x_shape,
-            case.w_shape,
-            op=CONV_OPS[problem.op],
-            dtype=problem.dtype,
-            memory_order=problem.order,
-            algorithm=self.algorithm,
-            **self._geometry(problem),
-        )
-        return plan.algorithm
+        choice = {"dtype": problem.dtype, "memory_order": problem.order, "algorithm": self.algorithm}
+        plans = [
+            fastconv.explain_conv(case.x_shape, case.w_shape, op=op, **choice, **geometry(problem.case))
+            for op in CONV_OPS[problem.op]
+        ]
+        return "+".join(dict.fromkeys(plan.algorithm for plan in plans))
 
     def _serves(self, problem: Problem) -> bool:
         if self.algorithm in ("auto", "direct"):
             return True
-        case, op = problem.case, CONV_OPS[problem.op]
-        return self.algorithm in fastconv.conv_algorithms(case.x_shape, case.w_shape, op=op, **self._geometry(problem))
-
-    @staticmethod
-    def _geometry(problem: Problem) -> dict[str, Any]:
-        return {name: getattr(problem.case, name) for name in ("stride", "padding", "dilation", "groups")}
+        return self.algorithm in algorithms(problem)
 
     def _conv(self, problem: Problem, rank: str) -> Callable[..., Any]:
         operands = problem.operands
-        arguments = self._geometry(problem) | {"algorithm": self.algorithm}
+        arguments = geometry(problem.case) | {"algorithm": self.algorithm}
         if problem.op == "forward":
             function, args = f"conv{rank}", (operands["x"], operands["w"])
         elif problem.op == "dx":
             function, args = f"conv{rank}_backward_input", (operands["dy"], operands["w"], problem.result_shape)
-        else:
+        elif problem.op == "dw":
             function, args = f"conv{rank}_backward_weight", (operands["dy"], operands["x"], problem.result_shape)
+        else:
+            function, args = f"conv{rank}_backward", (operands["dy"], operands["x"], operands["w"])
         call = getattr(fastconv, function)
         return lambda **out: call(*args, **arguments, **out)
 
@@ -153,7 +171,7 @@ class FastconvPacked(Fastconv):
     def prepare(self, problem: Problem) -> Callable[[], Any] | None:
         if problem.kind != ("conv", "forward") or not self._serves(problem):
             return None
-        spread = {name: value for name, value in self._geometry(problem).items() if name != "padding"}
+        spread = {name: value for name, value in geometry(problem.case).items() if name != "padding"}
         shape = problem.case.x_shape
         packed = fastconv.pack_weight(problem.operands["w"], **spread, input_shape=shape, algorithm=self.algorithm)
         call = super().prepare(replace(problem, operands={**problem.operands, "w": packed}))
@@ -162,9 +180,14 @@ class FastconvPacked(Fastconv):
 
 
 class VectorisedNumPy(Contender):
-    """The naive baseline that people write: `sliding_window_view` and `tensordot`, multi-threaded where the BLAS is."""
+    """The naive baseline that people write: `sliding_window_view` and `tensordot`, multi-threaded where the BLAS is.
+
+    OpenBLAS's idle threads were seen to spin for 105 ms after the last call: hence the pause. Without it, the two
+    threads of whoever came next ran on one CPU, at half their speed.
+    """
 
     name = "numpy"
+    pause_seconds = 0.12
 
     def start(self, threads: int) -> None:
         try:

@@ -9,6 +9,7 @@ than reducing windows). Results stay in whatever memory order NumPy leaves them.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,7 +18,7 @@ from .problems import Problem
 from .shapes import Axis, ConvCase, PoolCase
 
 
-def vectorised(problem: Problem) -> Callable[[], np.ndarray]:
+def vectorised(problem: Problem) -> Callable[[], Any]:
     """Return the whole-array NumPy call for the problem; what a forward pass would keep is computed here."""
     case, operands = problem.case, problem.operands
     if problem.kind == ("max_pool", "dx"):
@@ -27,6 +28,7 @@ def vectorised(problem: Problem) -> Callable[[], np.ndarray]:
         ("conv", "forward"): lambda: _conv(operands["x"], operands["w"], case),
         ("conv", "dx"): lambda: _conv_dx(operands["dy"], operands["w"], case),
         ("conv", "dw"): lambda: _conv_dw(operands["dy"], operands["x"], case),
+        ("conv", "backward"): lambda: _conv_backward(operands["dy"], operands["x"], operands["w"], case),
         ("max_pool", "forward"): lambda: reduce(np.maximum, _by_tap(operands["x"], case.axes, -np.inf)),
         ("avg_pool", "forward"): lambda: reduce(np.add, _by_tap(operands["x"], case.axes)) / problem.reduction,
         ("avg_pool", "dx"): lambda: _avg_pool_dx(operands["dy"], case),
@@ -90,6 +92,11 @@ def _conv_dw(dy: np.ndarray, x: np.ndarray, case: ConvCase) -> np.ndarray:
     columns = _group_columns(windows, case)  # n g c*taps out
     right = dy.reshape(len(dy), case.groups, case.w_shape[0] // case.groups, -1)  # n g k out
     return np.matmul(right, columns.swapaxes(2, 3)).sum(axis=0).reshape(case.w_shape)
+
+
+def _conv_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, case: ConvCase) -> tuple[np.ndarray, ...]:
+    places = (0, *range(2, dy.ndim))
+    return _conv_dx(dy, w, case), _conv_dw(dy, x, case), dy.sum(axis=places)
 
 
 def _group_columns(windows: np.ndarray, case: ConvCase) -> np.ndarray:

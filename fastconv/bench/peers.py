@@ -43,8 +43,10 @@ class Torch(Contender):
 
         return without_autograd
 
-    def to_numpy(self, result: Any) -> np.ndarray:
-        return result.squeeze(2).numpy() if self._lifted else result.numpy()
+    def to_numpy(self, result: Any) -> Any:
+        if isinstance(result, tuple):
+            return tuple(self.to_numpy(part) for part in result)
+        return result.squeeze(2).numpy() if self._lifted and result.ndim == 4 else result.numpy()
 
     def _tensor(self, array: np.ndarray, problem: Problem) -> Any:
         self._lifted = array.ndim == 3
@@ -71,10 +73,13 @@ class Torch(Contender):
             return lambda: function(x, w, None, stride, padding, dilation, case.groups)
         x = x if x is not None else self._unread(problem, case.x_shape)
         w = w if w is not None else self._unread(problem, case.w_shape)
-        tail = (None, stride, padding, dilation, False, (0,) * len(stride), case.groups)
-        mask = [problem.op == "dx", problem.op == "dw", False]
+        tail = ([w.shape[0]], stride, padding, dilation, False, (0,) * len(stride), case.groups)
+        mask = [problem.op in (part, "backward") for part in ("dx", "dw", "db")]
+        backward = self.torch.ops.aten.convolution_backward
+        if problem.op == "backward":
+            return lambda: backward(dy, x, w, *tail, mask)
         which = mask.index(True)
-        return lambda: self.torch.ops.aten.convolution_backward(dy, x, w, *tail, mask)[which]
+        return lambda: backward(dy, x, w, *tail, mask)[which]
 
     def _unread(self, problem: Problem, shape: tuple[int, ...]) -> Any:
         """An operand that PyTorch asks for and reads only the shape and memory format of."""

@@ -3,13 +3,16 @@
 import math
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from .shapes import Case
 
-OPS = ("forward", "dx", "dw")
+OPS = ("forward", "dx", "dw", "backward")
+PARTS = {"backward": ("dx", "dw", "db")}
+"""Ops that have several results, and the ops that have them one by one."""
 DTYPES = ("float32", "float64")
 ORDERS = ("channels_first", "channels_last")
 
@@ -22,10 +25,6 @@ class Problem:
     ----------
     operands
         The arrays by letter: `x`, `w`, `dy`, those that the op reads. Activations are in `order`, weights C-contiguous.
-    result_shape
-        Of `y`, `dx` or `dw`.
-    reduction
-        Products summed into one result element at most; 0 where the result is a copy or comparison and so exact.
     """
 
     case: Case
@@ -33,8 +32,6 @@ class Problem:
     dtype: str
     order: str
     operands: Mapping[str, np.ndarray]
-    result_shape: tuple[int, ...]
-    reduction: int
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -46,19 +43,49 @@ class Problem:
         return f"{self.case.name} {self.op}"
 
     @property
+    def parts(self) -> tuple["Problem", ...]:
+        """The problems with one result that make up this one: dx, dw and db of `backward`, else just this one."""
+        return tuple(replace(self, op=op) for op in PARTS[self.op]) if self.op in PARTS else (self,)
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """Of `y`, `dx`, `dw` or `db`."""
+        case = self.case
+        if self.op == "dw":
+            return case.w_shape
+        return {"forward": case.y_shape, "dx": case.x_shape, "db": case.y_shape[1:2]}[self.op]
+
+    @property
+    def reduction(self) -> int:
+        """Products summed into one result element at most; 0 where the result is a copy or comparison and so exact."""
+        case, op = self.case, self.op
+        if case.family == "conv":
+            k, c_per_group, *taps = case.w_shape
+            n, _, *out = case.y_shape
+            if op in ("dw", "db"):
+                return n * math.prod(out)
+            return (c_per_group if op == "forward" else k // case.groups) * math.prod(taps)
+        if case.family == "relu" or (case.family == "max_pool" and op == "forward"):
+            return 0
+        return math.prod(axis.taps for axis in case.axes)
+
+    @property
     def flops(self) -> int:
-        return self.case.flops
+        """dx and dw cost as much as forward; the additions of db are not counted."""
+        return self.case.flops * (2 if self.op == "backward" else 1)
 
     @property
     def nbytes(self) -> int:
-        """Compulsory traffic: every operand read once and the result written once."""
-        result = math.prod(self.result_shape) * np.dtype(self.dtype).itemsize
-        return result + sum(array.nbytes for array in self.operands.values())
+        """Compulsory traffic: every operand read once and the results written once."""
+        results = sum(math.prod(part.result_shape) for part in self.parts) * np.dtype(self.dtype).itemsize
+        return results + sum(array.nbytes for array in self.operands.values())
 
-    def new_result(self, fill: float = np.nan) -> np.ndarray:
-        """An array for the result in the memory order that the package would choose, for `out=`."""
-        order = "channels_first" if self.op == "dw" else self.order
-        return _in_order(np.full(self.result_shape, fill, self.dtype), order)
+    def new_result(self) -> Any:
+        """NaN in the memory order that the package would choose, for `out=`: an array, or a tuple of one a part."""
+        if self.op in PARTS:
+            return tuple(part.new_result() for part in self.parts)
+        empty = np.full(self.result_shape, np.nan, self.dtype)
+        return empty if self.op in ("dw", "db") else _in_order(empty, self.order)
 
 
 def make(case: Case, op: str, dtype: str = "float32", order: str = "channels_first") -> Problem:
@@ -70,31 +97,15 @@ def make(case: Case, op: str, dtype: str = "float32", order: str = "channels_fir
     for letter in _reads(case, op):
         drawn = rng.standard_normal(shapes[letter], dtype)
         operands[letter] = drawn if letter == "w" else _in_order(drawn, order)
-    result_shape = {"forward": case.y_shape, "dx": case.x_shape, "dw": w_shape}[op]
-    return Problem(case, op, dtype, order, operands, result_shape, _reduction(case, op))
+    return Problem(case, op, dtype, order, operands)
 
 
 def _reads(case: Case, op: str) -> tuple[str, ...]:
     if case.family == "conv":
-        return {"forward": ("x", "w"), "dx": ("dy", "w"), "dw": ("dy", "x")}[op]
+        return {"forward": ("x", "w"), "dx": ("dy", "w"), "dw": ("dy", "x"), "backward": ("dy", "x", "w")}[op]
     if case.family == "avg_pool":
         return {"forward": ("x",), "dx": ("dy",)}[op]
     return {"forward": ("x",), "dx": ("dy", "x")}[op]
-
-
-def _reduction(case: Case, op: str) -> int:
-    """Products in one result element."""
-    if case.family == "conv":
-        k, c_per_group, *taps = case.w_shape
-        n, _, *out = case.y_shape
-        return {
-            "forward": c_per_group * math.prod(taps),
-            "dx": k // case.groups * math.prod(taps),
-            "dw": n * math.prod(out),
-        }[op]
-    if case.family == "relu" or (case.family == "max_pool" and op == "forward"):
-        return 0
-    return math.prod(axis.taps for axis in case.axes)
 
 
 def _in_order(array: np.ndarray, order: str) -> np.ndarray:

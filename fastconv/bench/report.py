@@ -1,7 +1,7 @@
 """The findings as tables of text and as JSON."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby, product
@@ -14,6 +14,7 @@ from ..console import table
 from .contenders import Contender, FastconvGivenOut, FastconvPacked, VectorisedNumPy
 from .machine import Machine
 from .suite import Row
+from .targets import SHORT, TERMS, class_of, comparisons, double_shares, geomean, summaries
 from .timing import Interval, median_interval
 
 GIGA = 1e9
@@ -29,6 +30,7 @@ of peak    of the FMA peak above; more than 100 % is possible where an algorithm
 GB/s       operands read once and result written once; 'of copy' compares with the copy bandwidth above, which rows
            that fit in a cache can exceed
 x NumPy    times faster than vectorised NumPy (convolution by sliding_window_view and tensordot)
+backward   dx, dw and db in one call, twice the operations of forward
 x peer     times faster than that library, with the 95 % interval of the ratios within rounds; lost: all of it below 1;
            ONNX Runtime and OpenVINO, which have seen the weights beforehand, are compared with 'packed'
 x loops~   times faster than plain Python loops, timed on a cut-down layer and scaled by the number of operations
@@ -40,6 +42,7 @@ class Report:
     """One run: what it ran on, against whom, and its rows."""
 
     machine: Machine
+    date: str  # of its beginning, ISO 8601
     disturbance: float | None  # CPUs' worth of time that other work took meanwhile
     versions: dict[str, str]
     settings: dict[str, Any]
@@ -57,7 +60,7 @@ class Report:
                     bound = "memory-bound rows" if memory_bound else "convolutions"
                     parts.append(f"{bound}, {dtype}, {order.replace('_', '-')}\n{table(self._lines(chosen))}")
         wrong = [f"WRONG, not timed: {name}: {why}" for row in self.rows for name, why in row.wrong.items()]
-        return "\n\n".join([*parts, *wrong, self._summary_text(), LEGEND])
+        return "\n\n".join([*parts, *wrong, *self._class_texts(), self._summary_text(), LEGEND])
 
     def write_json(self, path: Path) -> None:
         path.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n")
@@ -66,6 +69,7 @@ class Report:
         """Everything, in seconds, FLOP/s and bytes a second."""
         return {
             "machine": asdict(self.machine),
+            "date": self.date,
             "cpus_taken_by_others": self.disturbance,
             "versions": self.versions,
             "settings": self.settings,
@@ -86,7 +90,7 @@ class Report:
             shares = {_full_name(row): self.share(row) for row in rows if row.case.memory_bound == memory_bound}
             if shares:
                 worst = min(shares, key=shares.get)
-                result[name] = {"geomean": _geomean(shares.values()), "worst": shares[worst], "worst_row": worst}
+                result[name] = {"geomean": geomean(shares.values()), "worst": shares[worst], "worst_row": worst}
         return result
 
     def share(self, row: Row, contender: str = "fastconv") -> float:
@@ -98,10 +102,10 @@ class Report:
     def _ratio_summary(found: Sequence[tuple[Row, Interval]]) -> dict[str, Any]:
         row, worst = min(found, key=lambda item: item[1].median)
         ops = dict.fromkeys(row.op for row, _ in found)
-        by_op = {op: _geomean(ratio.median for row, ratio in found if row.op == op) for op in ops}
+        by_op = {op: geomean(ratio.median for row, ratio in found if row.op == op) for op in ops}
         return {
             "rows": len(found),
-            "geomean": _geomean(ratio.median for _, ratio in found),
+            "geomean": geomean(ratio.median for _, ratio in found),
             "geomean_by_op": by_op,
             "percentile_5": float(np.percentile([ratio.median for _, ratio in found], 5)),
             "worst": worst._asdict(),
@@ -114,7 +118,8 @@ class Report:
         peaks = ", ".join(f"{peak / GIGA:.0f} GFLOP/s in {dtype}" for dtype, peak in machine.fma_peak.items())
         ping_pong = f"{machine.ping_pong * 1e9:.0f} ns" if machine.ping_pong else "-"
         lines = [
-            f"{machine.cpu}, {machine.cores} CPUs, threads: {machine.threads}, ISA {machine.isa}, {machine.system}",
+            f"{machine.cpu}, {machine.cores} CPUs, threads: {machine.threads}, ISA {machine.isa}, {machine.system}, "
+            f"Python {machine.python}, {self.date}",
             f"measured now: FMA peak {peaks}; copy {machine.copy_bandwidth / GIGA:.1f} GB/s read plus written; "
             f"cache line between two cores {ping_pong}",
             "; ".join(f"{name} {version}" for name, version in self.versions.items()),
@@ -165,6 +170,7 @@ class Report:
             "op": row.op,
             "dtype": row.dtype,
             "order": row.order,
+            "class": class_of(row.case, row.dtype),
             "family": row.case.family,
             "source": row.case.source,
             "flops": row.flops,
@@ -182,6 +188,28 @@ class Report:
             "errors": row.errors,
             "wrong": row.wrong,
         }
+
+    def _class_texts(self) -> list[str]:
+        """What peers the classes of layers are how far ahead of, and the rows that are not."""
+        rows = [self._row_dict(row) for row in self.rows]
+        compared = comparisons(rows)
+        if not compared:
+            return []
+        terms = [t for t in TERMS if any(c.terms == t for c in compared)]
+        lines = [["class", "op", "rows", "of peak", *(f"x {t.title}" for t in terms)]]
+        for line in summaries(rows):
+            cells = (line.cell(t) for t in terms)
+            lines.append([line.layer_class, line.op, str(line.rows), f"{line.share:.0%}", *cells])
+        texts = [f"classes of layers: geomeans, and the target behind the stroke\n{table(lines)}"]
+        if shares := double_shares(rows):
+            texts.append(f"float64 has {geomean(shares.values()):.2f} of the share of peak that float32 has")
+        short = [c for c in compared if c.short]
+        texts.append(f"rows under {SHORT:.0%} of the target of their class: {len(short)}")
+        texts += [f"  {c.row}: x {c.terms.peer} {c.ratio.median:.3g}, target {c.target:.3g}" for c in short]
+        lost = [c for c in compared if c.lost]
+        texts.append(f"rows lost to a peer: {len(lost)}")
+        texts += [f"  {c.row}: x {c.terms.peer} {_interval_text(c.ratio)}" for c in lost]
+        return [texts[0], "\n".join(texts[1:])]
 
     def _summary_text(self) -> str:
         summary = self.summary()
@@ -234,7 +262,3 @@ def _interval_text(ratio: Interval) -> str:
 
 def _full_name(row: Row) -> str:
     return f"{row.name}, {row.dtype}, {row.order}"
-
-
-def _geomean(values: Iterable[float]) -> float:
-    return float(np.exp(np.mean(np.log(list(values)))))

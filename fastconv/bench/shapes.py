@@ -45,7 +45,7 @@ class ConvCase:
     groups: int = 1
 
     family: ClassVar[str] = "conv"
-    ops: ClassVar[tuple[str, ...]] = ("forward", "dx", "dw")
+    ops: ClassVar[tuple[str, ...]] = ("forward", "dx", "dw", "backward")
     memory_bound: ClassVar[bool] = False
 
     @property
@@ -58,7 +58,7 @@ class ConvCase:
 
     @property
     def flops(self) -> int:
-        """Of the direct algorithm, padding taps counted, multiply and add apart; the same for all three ops."""
+        """Of the direct algorithm, padding taps counted, multiply and add apart; the same for forward, dx and dw."""
         return 2 * math.prod(self.y_shape) * math.prod(self.w_shape[1:])
 
 
@@ -271,6 +271,35 @@ DEEPLAB_V3 = _network(
     ],
 )
 
+SMALL_IMAGES = (
+    *_network(
+        "MNIST network",
+        "the two convolutions of the usual first example, 28x28 digits, padded",
+        64,
+        [("conv1 3x3 1-32", (1, 28, 28), 32, 3, _pad(1)), ("conv2 3x3 32-64", (32, 14, 14), 64, 3, _pad(1))],
+    ),
+    *_network("CIFAR network", "a 3x3 layer on 32x32 pictures", 64, [("3x3 64-64", (64, 32, 32), 64, 3, _pad(1))]),
+)
+"""Training on small pictures, where batches are large and layers small."""
+
+FEW_CHANNELS = _network(
+    "few channels",
+    "3x3 layers of small networks and of the outer levels of U-shaped ones",
+    1,
+    [
+        (f"3x3 {channels}-{channels} {size}x{size}", (channels, size, size), channels, 3, _pad(1))
+        for channels in (16, 32)
+        for size in (56, 112)
+    ],
+)
+
+GROUPS = _network(
+    "groups",
+    "one layer with more and more groups: time should fall with the operations",
+    1,
+    [(f"3x3 g{groups}", (256, 28, 28), 256, 3, _pad(1, groups=groups)) for groups in (4, 8, 16)],
+)
+
 CLIFFS = (
     *_network("cliff", "few channels: less than one vector", 32, [("5x5 8-8 28x28", (8, 28, 28), 8, 5, _pad(2))]),
     *_network("cliff", "few channels, many pixels", 1, [("3x3 3-16 320x320", (3, 320, 320), 16, 3, _pad(1))]),
@@ -331,6 +360,9 @@ SUITE: tuple[Case, ...] = (
     *M5_AUDIO,
     *C3D,
     *UNET_3D,
+    *SMALL_IMAGES,
+    *FEW_CHANNELS,
+    *GROUPS,
     *CLIFFS,
     *POOLS,
     *ACTIVATIONS,

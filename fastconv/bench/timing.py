@@ -4,7 +4,8 @@ In every round each rival gets one turn, so that whatever the machine does (cloc
 happen to run) meets all of them; even rounds go through the list forwards, odd ones backwards. A turn runs unclocked
 for `settle_seconds` first. That has to be tens of milliseconds: the waiting threads of the previous rival's OpenMP
 pool go on spinning for that long, and a two-threaded BLAS behind them ran at half its speed (after 10 ms: 1.5-2x
-slower, after 30 ms: not any more); a pool that has fallen asleep needs a few milliseconds to wake up as well.
+slower, after 30 ms: not any more); a pool that has fallen asleep needs a few milliseconds to wake up as well. Pools
+that spin for longer get a pause of their own after their turn.
 """
 
 import gc
@@ -26,7 +27,7 @@ NO_PAUSES: Mapping[str, float] = MappingProxyType({})
 class Schedule:
     """How the time of one row is spent; all in seconds but for the numbers of rounds."""
 
-    row_seconds: float = 2.0
+    row_seconds: float = 3.0
     sample_seconds: float = 0.005
     settle_seconds: float = 0.03
     min_rounds: int = 6

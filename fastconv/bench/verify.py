@@ -6,7 +6,8 @@ verified at the size and with the plan that is timed, however large it is. Nothi
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import count, product
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +21,18 @@ class WrongResult(Exception):
     """A result of the wrong shape, dtype or value; the message says which element and by how much."""
 
 
-def check(problem: Problem, result: np.ndarray, samples: int = SAMPLES) -> float:
+def check(problem: Problem, result: Any, samples: int = SAMPLES) -> float:
     """Compare sampled elements of `result` with float64 and return max|e| / max|y| over them.
+
+    `result` is an array; where the problem has several parts one array a part, and the largest error is returned.
 
     Raises
     ------
     WrongResult
         Where shape or dtype differ, any element is not finite, or a sample is off by more than `tolerance`.
     """
+    if len(problem.parts) > 1:
+        return max(check(part, array, samples) for part, array in zip(problem.parts, result, strict=True))
     if result.shape != problem.result_shape or result.dtype != problem.dtype:
         raise WrongResult(
             f"{problem.name}: got {result.dtype} {result.shape}, expected {problem.dtype} {problem.result_shape}"
@@ -66,13 +71,14 @@ def sample_places(shape: tuple[int, ...], samples: int = SAMPLES) -> list[tuple[
         return list(np.ndindex(shape))
     rng = np.random.default_rng(len(shape))
     places = dict.fromkeys(product(*(sorted({0, size - 1}) for size in shape)))
-    while len(places) < samples:
+    for attempt in count():
+        if len(places) == samples:
+            return list(places)
         place = [int(rng.integers(size)) for size in shape]
-        if len(places) % 2:
+        if attempt % 2:
             axis = int(rng.integers(len(shape)))
             place[axis] = int(rng.integers(max(0, shape[axis] - 16), shape[axis]))
         places[tuple(place)] = None
-    return list(places)
 
 
 def expected(problem: Problem, place: tuple[int, ...]) -> float:
@@ -147,6 +153,11 @@ def _conv_dw(problem: Problem, place: tuple[int, ...]) -> float:
     return _dot(problem.operands["dy"][:, k][:, *outputs], problem.operands["x"][:, c][:, *inputs])
 
 
+def _conv_db(problem: Problem, place: tuple[int, ...]) -> float:
+    (k,) = place
+    return float(problem.operands["dy"][:, k].sum(dtype=np.float64))
+
+
 def _max_pool(problem: Problem, place: tuple[int, ...]) -> float:
     n, c, *out = place
     _, inputs = _patches(_at_output, problem.case.axes, out)
@@ -193,6 +204,7 @@ _EXPECTED = {
     ("conv", "forward"): _conv,
     ("conv", "dx"): _conv_dx,
     ("conv", "dw"): _conv_dw,
+    ("conv", "db"): _conv_db,
     ("max_pool", "forward"): _max_pool,
     ("max_pool", "dx"): _max_pool_dx,
     ("avg_pool", "forward"): _avg_pool,

@@ -1,0 +1,188 @@
+"""What the project wants to reach: classes of layers, and how many times faster than each peer they should be.
+
+A class reaches a target where the geometric mean of its rows does and no row stays below `SHORT` of it. A row is lost
+where the whole 95 % interval of its ratio against some peer lies below 1. Everything here reads rows as the report's
+JSON has them, so that a report, and a document joined from several runs, judge alike.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .shapes import Case, ConvCase, per_axis
+from .timing import Interval
+
+SHORT = 0.8
+"""The share of its class's target that every single row should reach."""
+
+LARGE = "3x3 s1, large"
+MIDDLE = "3x3 s1, 14x14"
+SMALL = "3x3 s1, 7x7"
+NARROW = "3x3 s1, C or K 16-32"
+PLAIN = "3x3 s2, 1x1, 7x7 s2"
+GRAY = "C = 1, batch 64"
+GROUPED = "grouped, dilated"
+DEPTHWISE = "depthwise"
+OTHER = "other"
+DOUBLE_3X3 = "float64, 3x3 s1"
+DOUBLE = "float64, other"
+
+
+class Terms(NamedTuple):
+    """A peer, and the memory order of both sides."""
+
+    peer: str
+    order: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.peer}, {self.order.replace('_', '-')}"
+
+
+TERMS = (
+    Terms("torch", "channels_last"),
+    Terms("torch", "channels_first"),
+    Terms("onnxruntime", "channels_first"),
+    Terms("openvino", "channels_first"),
+)
+
+TARGETS: dict[str, dict[str, tuple[float, ...]]] = {
+    LARGE: {"forward": (3.0, 3.2, 3.0), "backward": (2.8, 3.2)},
+    MIDDLE: {"forward": (2.3, 2.6, 2.4), "backward": (2.5, 2.8)},
+    SMALL: {"forward": (2.0, 2.3, 1.3), "backward": (2.4, 2.4)},
+    NARROW: {"forward": (2.2, 2.5, 2.2), "backward": (2.2, 2.5)},
+    PLAIN: {"forward": (1.05, 1.3, 1.0), "backward": (1.2, 1.5)},
+    GRAY: {"forward": (2.5, 2.5, 1.5), "backward": (2.5, 2.5)},
+    GROUPED: {"forward": (1.2, 1.5, 1.2), "backward": (1.5, 1.5)},
+    DEPTHWISE: {},
+    OTHER: {},
+    DOUBLE_3X3: {"forward": (3.0, 3.0), "backward": (3.0, 3.0)},
+    DOUBLE: {"backward": (3.0, 3.0)},
+}
+"""Times faster on the first of `TERMS`, by class and op. Forward of `DOUBLE` is measured by `double_shares`."""
+
+
+def class_of(case: Case, dtype: str) -> str:
+    """The class of a row, a key of `TARGETS`; empty for what is bound by memory."""
+    if not isinstance(case, ConvCase):
+        return ""
+    n, c, *size = case.x_shape
+    kernel, narrow = case.w_shape[2:], min(c, case.w_shape[0])
+    stride, dilation = (set(per_axis(value, len(size))) for value in (case.stride, case.dilation))
+    dense = case.groups == 1 and dilation == {1}
+    ours = dense and kernel == (3, 3) and stride == {1}
+    if case.groups == c > 1:
+        return DEPTHWISE
+    if dtype == "float64":
+        return DOUBLE_3X3 if ours else DOUBLE
+    if not dense:
+        return GROUPED
+    if c == 1 and len(size) == 2 and n >= 64:
+        return GRAY
+    if ours and narrow >= 64:
+        if n >= 8 or min(size) >= 28:
+            return LARGE
+        return MIDDLE if min(size) >= 14 else SMALL
+    if ours and 16 <= narrow <= 32:
+        return NARROW
+    if kernel == (1, 1) or (stride == {2} and kernel in ((3, 3), (7, 7))):
+        return PLAIN
+    return OTHER
+
+
+class Comparison(NamedTuple):
+    """One row against one peer."""
+
+    row: str
+    layer_class: str
+    op: str
+    terms: Terms
+    ratio: Interval
+
+    @property
+    def target(self) -> float | None:
+        """What the class should reach on these terms, None where nothing is wanted."""
+        wanted = TARGETS.get(self.layer_class, {}).get(self.op, ())
+        place = TERMS.index(self.terms)
+        return wanted[place] if place < len(wanted) else None
+
+    @property
+    def short(self) -> bool:
+        return self.target is not None and self.ratio.median < SHORT * self.target
+
+    @property
+    def lost(self) -> bool:
+        return self.ratio.high < 1
+
+
+def full_name(row: Mapping[str, Any]) -> str:
+    """Of a row of the JSON: layer, op, dtype and memory order."""
+    return f"{row['name']} {row['op']}, {row['dtype']}, {row['order']}"
+
+
+def comparisons(rows: Iterable[Mapping[str, Any]]) -> list[Comparison]:
+    """Every ratio against a peer of `TERMS` in the rows of a report's JSON."""
+    return [
+        Comparison(full_name(row), row["class"], row["op"], terms, Interval(**row["times_faster_than"][terms.peer]))
+        for row in rows
+        for terms in TERMS
+        if row["order"] == terms.order and terms.peer in row["times_faster_than"]
+    ]
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """One op of one class: its rows, the geomean of their shares of the FMA peak, and of their ratios by terms."""
+
+    layer_class: str
+    op: str
+    rows: int
+    share: float
+    ratios: dict[Terms, float]
+    targets: dict[Terms, float]
+
+    def cell(self, terms: Terms) -> str:
+        """The ratio, and the target where there is one."""
+        if terms not in self.ratios:
+            return "-"
+        wanted = f" / {self.targets[terms]:.3g}" if terms in self.targets else ""
+        return f"{self.ratios[terms]:.3g}{wanted}"
+
+
+def summaries(rows: Sequence[Mapping[str, Any]]) -> list[ClassSummary]:
+    """A summary for every class and op that rows of a report's JSON have, in the order of `TARGETS`."""
+    found = []
+    for layer_class in TARGETS:
+        members = [row for row in rows if row["class"] == layer_class and row["share_of_limit"]]
+        for op in dict.fromkeys(row["op"] for row in members):
+            chosen = [row for row in members if row["op"] == op]
+            compared = comparisons(chosen)
+            ratios = {
+                terms: geomean(c.ratio.median for c in compared if c.terms == terms)
+                for terms in TERMS
+                if any(c.terms == terms for c in compared)
+            }
+            targets = {c.terms: c.target for c in compared if c.target is not None}
+            share = geomean(row["share_of_limit"] for row in chosen)
+            found.append(ClassSummary(layer_class, op, len(chosen), share, ratios, targets))
+    return found
+
+
+def double_shares(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """By row of class `DOUBLE`: its share of the float64 peak over the share that the same row has in float32.
+
+    It should be 1. Rows that were not measured in both types are left out.
+    """
+    shares = {(row["name"], row["op"], row["order"], row["dtype"]): row["share_of_limit"] for row in rows}
+    return {
+        full_name(row): row["share_of_limit"] / shares[single]
+        for row in rows
+        if row["class"] == DOUBLE
+        if shares.get(single := (row["name"], row["op"], row["order"], "float32"))
+    }
+
+
+def geomean(values: Iterable[float]) -> float:
+    return float(np.exp(np.mean(np.log(list(values)))))
