@@ -43,6 +43,8 @@ PART_BYTES = 4 * 1024 * 1024
 # A lane strip is read once for each tap, by loads that can't be shared between columns: half of L1 and some L2.
 LANE_STRIP_BYTES = 64 * 1024
 CACHE_LINE = 64
+# The tile of columns sums this many products at a time (csrc/kernels/gemm.h); the one of pixels sums all at once.
+REDUCTION_STEPS = 512
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,8 @@ def _largest_box(axes, pixel_limit, fits):
 
 def is_planar(axes, red, cols, lanes):
     """Whether the lanes of a channels-first correlation should be pixels, not result channels."""
-    return (all(axis.out_step == 1 for axis in axes)
+    steps = red * prod(len(axis.phases[0]) for axis in axes)
+    return (all(axis.out_step == 1 for axis in axes) and steps <= REDUCTION_STEPS
             and PLANAR_GAIN * _planar_cycles(axes, red, cols, lanes) < _column_cycles(axes, red, cols, lanes))
 
 
@@ -354,6 +357,7 @@ OUTPUT_CYCLES = {2: 45, 4: 130}
 WEIGHT_CYCLES = {2: 280, 4: 230}
 DIRECT_L3_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 640 * 1024
+CHUNK_STEPS = 128  # and the products of no more channels are summed at once, for their rounding errors
 # Tiles transformed at a time: V and M of a resident U share L2; a chunked U has to be used by many tiles.
 RESIDENT_TILES = 18
 CHUNKED_V_BYTES = 4 * 1024 * 1024
@@ -387,14 +391,14 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
                   and tiles * v_tile <= CHUNKED_V_BYTES)
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
-        group_tiles, chunk, k_groups = min(tiles, RESIDENT_TILES), min(red, 64), 1
+        group_tiles, chunk, k_groups = min(tiles, RESIDENT_TILES), min(red, CHUNK_STEPS), 1
         tile_parts = max(1, tiles // 2)
     else:
         tile_parts = -(-tiles // max(1, min(tiles, CHUNKED_V_BYTES // v_tile)))
         if not by_columns:
             tile_parts = max(min(2, tiles), tile_parts)
         group_tiles = -(-tiles // tile_parts)
-        chunk = min(red, max(lanes, CHUNK_BYTES // (points * block * itemsize) // lanes * lanes))
+        chunk = min(red, CHUNK_STEPS, max(lanes, CHUNK_BYTES // (points * block * itemsize) // lanes * lanes))
         k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, tile_parts * groups)))
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
                     winograd=m, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk, resident=resident,

@@ -9,12 +9,14 @@
 
 enum {
     MR_MAX = 12,
-    /* Bytes of packed weights that are kept in L2 while all rows pass over them. */
-    REDUCTION_CHUNK = 256 * 1024,
+    /* Products summed one after the other. Longer sums are sums of such sums: their error grows less, and the
+     * packed weights of one (128 KiB at most) stay in L2 while all rows pass over them. */
+    REDUCTION_STEPS = 512,
 };
 
+/* Steps [begin, end) of the reduction, counted over all segments. */
 typedef struct chunk {
-    ptrdiff_t s0, s1, l0, l1;
+    ptrdiff_t begin, end;
     int first, last;
 } chunk;
 
@@ -30,34 +32,30 @@ FC_INLINE vec clamp(vec v, fc_activation activation) {
  * bounded by the parameters would be a variable-length one, which gcc leaves in memory (3x slower). */
 FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr, const int nv) {
     const ptrdiff_t width = nv * VL, tail = g->n - (nv - 1) * VL, step = g->step;
-    const T *row[MR_MAX];
+    const int add = !k->first || g->accumulate;
+    const T *row[MR_MAX], *bias = add ? NULL : g->bias;
     T *out[MR_MAX];
     vec acc[MR_MAX][FC_NV];
-    const T *b = (const T *)g->b + (k->s0 * g->len + k->l0) * width;
+    const T *b = (const T *)g->b + k->begin * width, *const stop = (const T *)g->b + k->end * width;
 
 #pragma GCC unroll 12
     for (int m = 0; m < mr; m++) {
         row[m] = (const T *)g->a + g->row[m0 + m];
         out[m] = (T *)g->c + g->crow[m0 + m];
     }
-    if (k->first && !g->accumulate) {
-        const T *bias = g->bias;
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) {
-            vec start = {0};
-            if (bias) start = vload_upto(bias + v * VL, v == nv - 1 ? tail : VL);
+    for (int v = 0; v < nv; v++) {
+        vec start = {0};
+        if (bias) start = vload_upto(bias + v * VL, v == nv - 1 ? tail : VL);
 #pragma GCC unroll 12
-            for (int m = 0; m < mr; m++) acc[m][v] = start;
-        }
-    } else {
-#pragma GCC unroll 12
-        for (int m = 0; m < mr; m++)
-#pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) acc[m][v] = vload_upto(out[m] + v * VL, v == nv - 1 ? tail : VL);
+        for (int m = 0; m < mr; m++) acc[m][v] = start;
     }
-    for (ptrdiff_t s = k->s0; s < k->s1; s++) {
-        ptrdiff_t i = g->seg[s] + k->l0 * step;
-        for (const T *end = b + (k->l1 - k->l0) * width; b != end; i += step, b += width) {
+    ptrdiff_t s = k->begin ? k->begin / g->len : 0, l = k->begin - s * g->len;
+    for (; b < stop; s++, l = 0) {
+        ptrdiff_t i = g->seg[s] + l * step;
+        const T *end = b + (g->len - l) * width;
+        if (end > stop) end = stop;
+        for (; b != end; i += step, b += width) {
             vec w[FC_NV];
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) w[v] = vload(b + v * VL);
@@ -73,9 +71,10 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
     for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) {
-            const vec y = k->last ? clamp(acc[m][v], g->activation) : acc[m][v];
-            if (v < nv - 1) vstore(out[m] + v * VL, y);
-            else vstore_upto(out[m] + v * VL, y, tail);
+            const ptrdiff_t n = v == nv - 1 ? tail : VL;
+            vec y = acc[m][v];
+            if (add) y = vload_upto(out[m] + v * VL, n) + y;
+            vstore_upto(out[m] + v * VL, k->last ? clamp(y, g->activation) : y, n);
         }
 }
 
@@ -122,29 +121,11 @@ static void gemm(const fc_gemm *g) {
         rows_3, rows_4,
 #endif
     };
-    const ptrdiff_t vectors = (g->n + VL - 1) / VL;
-    ptrdiff_t depth = REDUCTION_CHUNK / (vectors * VL * (ptrdiff_t)sizeof(T)); /* reduction steps a chunk */
-    ptrdiff_t len = g->len, nseg = g->nseg;
-    if (len > depth) {
-        const ptrdiff_t parts = (len + depth - 1) / depth;
-        len = (len + parts - 1) / parts;
-        nseg = 1;
-    } else if (len * nseg > depth) {
-        const ptrdiff_t parts = (len * nseg + depth - 1) / depth;
-        nseg = (nseg + parts - 1) / parts;
-    }
+    const ptrdiff_t vectors = (g->n + VL - 1) / VL, steps = g->nseg * g->len;
+    const ptrdiff_t chunks = steps > REDUCTION_STEPS ? (steps + REDUCTION_STEPS - 1) / REDUCTION_STEPS : 1;
     if (g->rows == 0) return;
-    chunk k = {.first = 1};
-    do {
-        k.s1 = k.s0 + nseg < g->nseg ? k.s0 + nseg : g->nseg;
-        k.l0 = 0;
-        do {
-            k.l1 = k.l0 + len < g->len ? k.l0 + len : g->len;
-            k.last = k.s1 == g->nseg && k.l1 == g->len;
-            by_width[vectors - 1](g, &k);
-            k.first = 0;
-            k.l0 = k.l1;
-        } while (k.l0 < g->len);
-        k.s0 = k.s1;
-    } while (k.s0 < g->nseg);
+    for (ptrdiff_t i = 0; i < chunks; i++) {
+        const chunk k = {steps * i / chunks, steps * (i + 1) / chunks, i == 0, i == chunks - 1};
+        by_width[vectors - 1](g, &k);
+    }
 }

@@ -111,7 +111,7 @@ cdef void pad_patches(const fc_kernels *kernels, const Side *side, const char *o
     """Copy whole patches, padded as the mode says, channels adjacent."""
     cdef fc_strip s
     cdef int i
-    s.mode, s.channels, s.src, s.dst = side.mode, j.n, origin, strip
+    s.mode, s.channels, s.split, s.src, s.dst = side.mode, j.n, 1, origin, strip
     s.src_c, s.dst_c = side.tensor.c, 1
     s.count[0], s.count[1], s.count[2] = 1, side.reach, (j.tiles - 1) * side.m + side.reach
     for i in range(3):
@@ -307,17 +307,19 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t *row = <ptrdiff_t *>(strip + self.strip_bytes)
         cdef ptrdiff_t width = self.block_width(kb), tiles = tile1 - tile0, t, c0 = 0, c1
         cdef ptrdiff_t *crow = row + tiles
+        cdef bint made = self.resident or ready != NULL
+        cdef ptrdiff_t u_point = self.red * width + 16 if made else self.u_point
         for t in range(tiles):
             row[t], crow[t] = t * self.channels, t * width
-        if self.resident or ready != NULL:
+        if made:
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
-            self.products(kernels, v, u, self.red * width + 16, m, row, crow, tiles, 0, self.red, width)
-        else:
-            while c0 < self.red:
-                c1 = min(c0 + self.chunk, self.red)
-                self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, self.u_point, taps)
-                self.products(kernels, v, u, self.u_point, m, row, crow, tiles, c0, c1, width)
-                c0 = c1
+        while c0 < self.red:
+            c1 = min(c0 + self.chunk, self.red)
+            if not made:
+                self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, u_point, taps)
+            self.products(kernels, v, u + (c0 * width * self.itemsize if made else 0), u_point, m, row, crow, tiles,
+                          c0, c1, width)
+            c0 = c1
         self.transform_output(kernels, y, bias, activation, g, kb, tile0, tile1, m, strip)
 
     cdef void products(self, const fc_kernels *kernels, const char *v, const char *u, ptrdiff_t u_point, char *m,
