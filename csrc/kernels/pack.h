@@ -3,7 +3,8 @@
 /* x - x is 0 where x is finite, else NaN: bits that stay 0 as long as everything is finite. */
 FC_INLINE ivec not_finite(vec x) { return (ivec)(x - x); }
 
-/* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ... */
+/* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ... Fully unrolled, or gcc
+ * would keep the block in memory. */
 FC_INLINE ivec pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l) {
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
     vec block[VBYTES / sizeof(T)];
@@ -16,11 +17,14 @@ FC_INLINE ivec pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t column
 #pragma GCC unroll 16
             for (ptrdiff_t j = 0; j < VL; j++) block[j] = vload(src + j * p->col + i0);
         } else {
+#pragma GCC unroll 16
             for (ptrdiff_t j = 0; j < VL; j++)
-                block[j] = j < columns ? vload_upto(src + j * p->col + i0, valid) : (vec){0};
+                block[j] = j < columns ? vload_n(src + j * p->col + i0, valid) : (vec){0};
         }
         vtranspose(block);
-        for (ptrdiff_t i = 0; i < valid; i++) {
+#pragma GCC unroll 16
+        for (ptrdiff_t i = 0; i < VL; i++) {
+            if (i == valid) break;
             vstore(dst + p->at[t] * p->len * width, block[i]);
             bad |= not_finite(block[i]);
             if (++t == p->ntap) { t = 0; dst += width; }
@@ -60,21 +64,24 @@ FC_INLINE vec join_row(const fc_join *q, const T *row) {
 }
 
 static void join_weight(const fc_join *q) {
-    const ptrdiff_t width = (q->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = (q->n + VL - 1) / VL * VL, rows = q->len * q->ntap;
     for (ptrdiff_t j = 0; j < q->n; j += VL) {
         const ptrdiff_t columns = q->n - j < VL ? q->n - j : VL;
         const T *part = (const T *)q->part + j;
         T *dst = (T *)q->dst + j * q->col;
         ptrdiff_t t = 0, l = 0;
-        for (ptrdiff_t i0 = 0; i0 < q->len * q->ntap; i0 += VL) { /* i = l * ntap + t, contiguous in dst */
-            const ptrdiff_t valid = q->len * q->ntap - i0 < VL ? q->len * q->ntap - i0 : VL;
+        for (ptrdiff_t i0 = 0; i0 < rows; i0 += VL) { /* i = l * ntap + t, contiguous in dst */
+            const ptrdiff_t valid = rows - i0 < VL ? rows - i0 : VL;
             vec block[VBYTES / sizeof(T)];
+#pragma GCC unroll 16
             for (ptrdiff_t i = 0; i < VL; i++) {
                 block[i] = i < valid ? join_row(q, part + (t * q->len + l) * width) : (vec){0};
-                if (i < valid && ++t == q->ntap) { t = 0; l++; }
+                if (++t == q->ntap) { t = 0; l++; }
             }
             vtranspose(block);
-            for (ptrdiff_t i = 0; i < columns; i++) {
+#pragma GCC unroll 16
+            for (ptrdiff_t i = 0; i < VL; i++) {
+                if (i == columns) break;
                 T *to = dst + i * q->col + i0;
                 if (q->accumulate) block[i] += vload_upto(to, valid);
                 vstore_upto(to, block[i], valid);

@@ -15,17 +15,23 @@ cnp.import_array()
 
 
 cdef class PartialSums(Blocks):
-    """Runs work items that fill partial sums [part][group][block][tap][channel][column], then joins the parts."""
+    """Runs work items that fill partial sums [part][group][block][tap][channel][column], then joins the parts.
+
+    A single part needs no joining: each item keeps its sums private and moves them to dw itself.
+    """
 
     @property
     def scratch_bytes(self):
         """Bytes of all partial sums."""
         return (line(self.parts * self.groups * self.padded_cols() * self.itemsize)
-                + line(self.parts * self.packed_size() * self.itemsize))
+                + (0 if self.single() else line(self.parts * self.packed_size() * self.itemsize)))
 
     @property
     def work_items(self):
         return self.item_count()
+
+    cdef bint single(self) noexcept nogil:
+        return self.parts == 1 and not self.lane_cols
 
     cdef ptrdiff_t item_count(self) noexcept nogil:
         return self.groups * self.parts * self.k_groups * self.c_parts
@@ -36,63 +42,69 @@ cdef class PartialSums(Blocks):
         cdef Tensor x = tensor_of(src), dy = tensor_of(grad)
         cdef ptrdiff_t items = self.item_count(), joins = self.groups * self.col_blocks
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
-        cdef Py_ssize_t joiners = min(shares, joins)
         cdef ptrdiff_t sums = line(self.parts * self.groups * self.padded_cols() * self.itemsize)
-        cdef ptrdiff_t partial = line(self.parts * self.packed_size() * self.itemsize) if dw is not None else 0
+        cdef bint shared = dw is not None and not self.single()
+        cdef ptrdiff_t partial = line(self.parts * self.packed_size() * self.itemsize) if shared else 0
+        cdef Py_ssize_t joiners = min(shares, joins) if shared else 1
         cdef ptrdiff_t share_bytes = self.share_size()
         cdef Scratch scratch = take_scratch(sums + partial + shares * share_bytes)
-        cdef char *column_sums = scratch.data
-        cdef char *part = scratch.data + sums if dw is not None else NULL
         cdef char *private = scratch.data + sums + partial
-        cdef char *dw_data = <char *>cnp.PyArray_DATA(dw) if dw is not None else NULL
-        cdef char *db_data = <char *>cnp.PyArray_DATA(db) if db is not None else NULL
+        cdef Gradient d
         cdef fc_master master = fc_this_thread()
+        d.column_sums, d.accumulate = scratch.data, accumulate
+        d.part = scratch.data + sums if shared else NULL
+        d.dw = <char *>cnp.PyArray_DATA(dw) if dw is not None else NULL
+        d.db = <char *>cnp.PyArray_DATA(db) if db is not None else NULL
         with nogil:
-            # Items are disjoint (part, group, column block, channel part) pieces of the partial sums.
+            # Items are disjoint (part, group, column block, channel part) pieces of the partial sums, or of dw.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
                 fc_settle(&master)
-                self.share(kernels, &x, &dy, part, column_sums, private + t * share_bytes,
-                           items * t // shares, items * (t + 1) // shares)
+                self.share(kernels, &x, &dy, &d, private + t * share_bytes, items * t // shares,
+                           items * (t + 1) // shares)
             # Joins are disjoint (group, column block) pieces of dw and db.
             for t in prange(joiners, num_threads=joiners, schedule="static", chunksize=1):
                 fc_settle(&master)
-                self.join(kernels, part, column_sums, dw_data, db_data, accumulate,
-                          joins * t // joiners, joins * (t + 1) // joiners)
+                self.join(kernels, &d, joins * t // joiners, joins * (t + 1) // joiners)
         give_scratch(scratch)
 
-    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, char *part, char *column_sums,
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
                     char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
         """Work items [item0, item1); each subclass has its own."""
 
-    cdef void join(self, const fc_kernels *kernels, const char *part, const char *column_sums, char *dw, char *db,
-                   bint accumulate, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+    cdef void join(self, const fc_kernels *kernels, const Gradient *d, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
         """Add the parts up, in order, into (group, column block) pieces of dw and db."""
         cdef uint64_t state = kernels.enter()
         cdef fc_join j
         cdef fc_lane_map m
-        cdef ptrdiff_t item, g, kb, column
-        j.parts, j.accumulate = self.parts, accumulate
+        cdef ptrdiff_t item, g, kb
+        j.parts, j.accumulate = self.parts, d.accumulate
         for item in range(item0, item1):
             g, kb = item // self.col_blocks, item % self.col_blocks
-            column = g * self.cols + kb * self.block
             j.n = min(self.block, self.cols - kb * self.block)
-            if dw != NULL:
-                j.part, j.part_stride = part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
-                j.len, j.red, j.ntap, j.col = self.red, self.ntap, self.ntap, self.red * self.ntap
-                j.dst = dw + column * j.col * self.itemsize
-                if self.lane_cols:
-                    m = self.lane_map(kb)
-                    j.dst = dw
-                    kernels.join_lanes(&j, &m)
-                else:
-                    kernels.join_weight(&j)
-            if db != NULL:
-                j.part = column_sums + (g * self.padded_cols() + kb * self.block) * self.itemsize
+            if d.part != NULL and self.lane_cols:
+                j.part, j.part_stride = d.part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
+                j.len, j.red, j.ntap, j.col, j.dst = self.red, self.ntap, self.ntap, self.red * self.ntap, d.dw
+                m = self.lane_map(kb)
+                kernels.join_lanes(&j, &m)
+            elif d.part != NULL:
+                self.join_block(kernels, d, d.part + self.packed_offset(g, kb) * self.itemsize, g, kb, 0, self.red)
+            if d.db != NULL:
+                j.part = d.column_sums + (g * self.padded_cols() + kb * self.block) * self.itemsize
                 j.part_stride = self.groups * self.padded_cols()
                 j.len, j.red, j.ntap, j.col = 1, 1, 1, 1
-                j.dst = db + column * self.itemsize
+                j.dst = d.db + (g * self.cols + kb * self.block) * self.itemsize
                 kernels.join_weight(&j)
         kernels.leave(state)
+
+    cdef void join_block(self, const fc_kernels *kernels, const Gradient *d, const char *part, ptrdiff_t g,
+                         ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+        """Move the sums [tap][c1 - c0][column] of a block, of all parts, to dw's channels [c0, c1)."""
+        cdef fc_join j
+        j.part, j.part_stride, j.parts, j.accumulate = part, self.packed_size(), self.parts, d.accumulate
+        j.n = min(self.block, self.cols - kb * self.block)
+        j.len, j.red, j.ntap, j.col = c1 - c0, self.ntap, self.ntap, self.red * self.ntap
+        j.dst = d.dw + ((g * self.cols + kb * self.block) * j.col + c0 * self.ntap) * self.itemsize
+        kernels.join_weight(&j)
 
 
 @cython.final
@@ -103,15 +115,25 @@ cdef class WeightGradient(PartialSums):
     sums of its own; the parts are joined in order.
     """
 
-    def __cinit__(self, *args, **kwargs):
-        self.table_bytes = line(
-            (2 * self.ntap * ceil_div(self.red, self.c_parts) + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
+    cdef ptrdiff_t private_block  # elements of a column block's sums, where an item keeps its own
 
-    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, char *part, char *column_sums,
+    def __cinit__(self, *args, **kwargs):
+        cdef ptrdiff_t channels = ceil_div(self.red, self.c_parts)
+        self.table_bytes = line(
+            (2 * self.ntap * channels + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
+        self.private_block = self.ntap * channels * self.block if self.single() else 0
+
+    cdef ptrdiff_t share_size(self) noexcept nogil:
+        return (self.strip_bytes + self.rows_bytes + self.table_bytes
+                + line(ceil_div(self.col_blocks, self.k_groups) * self.private_block * self.itemsize))
+
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
                     char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
         """Work items [item0, item1): channel parts innermost, then column groups, parts, groups."""
         cdef uint64_t state = kernels.enter()
-        cdef ptrdiff_t item, g, q, cp, kp, box, c0, c1, kb0, kb1
+        cdef ptrdiff_t item, g, q, cp, kp, kb, box, c0, c1, kb0, kb1
+        cdef char *own = private + self.strip_bytes + self.rows_bytes + self.table_bytes
+        cdef char *sums
         cdef bint first
         cdef Box b
         cdef Tensor a
@@ -125,42 +147,44 @@ cdef class WeightGradient(PartialSums):
             first = True
             for box in range(self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts):
                 b = box_of(self.extent, self.box, self.boxes, box)
-                if part != NULL:
+                if d.dw != NULL:
                     a = self.source(kernels, x, &b, kb0, g * self.red + c0, c1 - c0, private)
-                self.add_box(kernels, &a, dy, &b, g, q, kb0, kb1, c0, c1, first, part, column_sums,
-                         private + self.strip_bytes)
+                for kb in range(kb0, kb1):
+                    if d.part != NULL:
+                        sums = d.part + (q * self.packed_size() + self.packed_offset(g, kb)) * self.itemsize
+                    else:
+                        sums = own + (kb - kb0) * self.private_block * self.itemsize
+                    self.add_box(kernels, &a, dy, &b, g, q, kb, c0, c1, first, d, sums, private + self.strip_bytes)
                 first = False
+            if d.dw != NULL and self.single():
+                for kb in range(kb0, kb1):
+                    self.join_block(kernels, d, own + (kb - kb0) * self.private_block * self.itemsize, g, kb, c0, c1)
         kernels.leave(state)
 
     cdef void add_box(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b, ptrdiff_t g,
-                  ptrdiff_t q, ptrdiff_t kb0, ptrdiff_t kb1, ptrdiff_t c0, ptrdiff_t c1, bint first, char *part,
-                  char *column_sums, char *private) noexcept nogil:
-        """Add one box's products to the partial sums of column blocks [kb0, kb1) and channels [c0, c1)."""
+                      ptrdiff_t q, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, bint first, const Gradient *d, char *sums,
+                      char *private) noexcept nogil:
+        """Add one box's products to the sums of a column block and channels [c0, c1)."""
         cdef char *rows = private
         cdef ptrdiff_t *row = <ptrdiff_t *>(private + self.rows_bytes)
         cdef ptrdiff_t *crow = row + self.ntap * ceil_div(self.red, self.c_parts)
         cdef ptrdiff_t *seg = crow + self.ntap * ceil_div(self.red, self.c_parts)
-        cdef ptrdiff_t kb, width, i
-        cdef char *sums
+        cdef ptrdiff_t width = self.block_width(kb), i
+        cdef char *column_sums = d.column_sums + (
+            (q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
         cdef fc_gemm t
-        t.a, t.row, t.crow, t.seg = a.data, row, crow, seg
-        t.b, t.bias, t.activation = rows, NULL, FC_IDENTITY
-        t.accumulate = not first
-        for kb in range(kb0, kb1):
-            width = self.block_width(kb)
-            t.n = width
-            sums = column_sums + ((q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
-            if first and c0 == 0:
-                for i in range(width * self.itemsize):
-                    sums[i] = 0
-            self.load_gradient(kernels, dy, b, g, kb, rows, sums if c0 == 0 else NULL)
-            if part == NULL:
-                continue
-            t.rows = self.fill_rows(a, c0, c1, width, row, crow)
-            t.nseg = self.fill_pixels(a, b, seg)
-            t.len, t.step = b.count[3], self.in_step[2] * a.axis[2]
-            t.c = part + (q * self.packed_size() + self.packed_offset(g, kb)) * self.itemsize
-            self.multiply(kernels, &t)
+        if first and c0 == 0:
+            for i in range(width * self.itemsize):
+                column_sums[i] = 0
+        self.load_gradient(kernels, dy, b, g, kb, rows, column_sums if c0 == 0 else NULL)
+        if d.dw == NULL:
+            return
+        t.a, t.row, t.crow, t.seg, t.b, t.c, t.n = a.data, row, crow, seg, rows, sums, width
+        t.bias, t.activation, t.accumulate = NULL, FC_IDENTITY, not first
+        t.rows = self.fill_rows(a, c0, c1, width, row, crow)
+        t.nseg = self.fill_pixels(a, b, seg)
+        t.len, t.step = b.count[3], self.in_step[2] * a.axis[2]
+        self.multiply(kernels, &t)
 
     cdef void load_gradient(self, const fc_kernels *kernels, const Tensor *dy, const Box *b, ptrdiff_t g,
                             ptrdiff_t kb, char *rows, char *sums) noexcept nogil:
@@ -179,15 +203,16 @@ cdef class WeightGradient(PartialSums):
 
     cdef ptrdiff_t fill_rows(self, const Tensor *a, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t width, ptrdiff_t *row,
                              ptrdiff_t *crow) noexcept nogil:
-        """Rows (tap, channel): where the source of the first pixel lies, and the row of the partial sums."""
+        """Rows (tap, channel): where the source of the first pixel lies, and the row of the sums."""
         cdef ptrdiff_t m = 0, t, c, at
+        cdef ptrdiff_t first = c0 if self.single() else 0, channels = c1 - c0 if self.single() else self.red
         cdef const ptrdiff_t *o
         for t in range(self.ntap):
             o = self.offset + 3 * t
             at = ((o[0] - self.low[0]) * a.axis[0] + (o[1] - self.low[1]) * a.axis[1] + (o[2] - self.low[2]) * a.axis[2])
             for c in range(c0, c1):
                 row[m] = at + (c - c0) * a.c
-                crow[m] = (t * self.red + c) * width
+                crow[m] = (t * channels + c - first) * width
                 m += 1
         return m
 

@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._runtime cimport FC_IDENTITY, FC_ZEROS, fc_gemm, fc_kernels, fc_winograd
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
-from fastconv._kernels._weight_gradient cimport PartialSums
+from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
 from fastconv._kernels._winograd cimport Side, input_side, strip_size, transform_tiles
 
 
@@ -19,7 +19,7 @@ cdef class WinogradWeight(PartialSums):
 
     cdef ptrdiff_t m, points, channels, tiles, group_tiles, kept_blocks
     cdef ptrdiff_t v_point, z_point, du_point
-    cdef ptrdiff_t v_bytes, z_bytes, du_bytes
+    cdef ptrdiff_t v_bytes, z_bytes, du_bytes, taps_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
         cdef ptrdiff_t pad = 64 // self.itemsize
@@ -34,12 +34,14 @@ cdef class WinogradWeight(PartialSums):
         self.z_bytes = line(self.points * self.z_point * self.itemsize)
         self.du_bytes = line(self.points * self.du_point * self.itemsize)
         self.strip_bytes = strip_size(self, self.m)
+        self.taps_bytes = line(self.ntap * self.lanes * self.block * self.itemsize) if self.single() else 0
         self.table_bytes = line((max(self.red, 1) * 2) * sizeof(ptrdiff_t))
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
-        return self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes + self.strip_bytes + self.table_bytes
+        return (self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes + self.strip_bytes + self.table_bytes
+                + self.taps_bytes)
 
-    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, char *part, char *column_sums,
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
                     char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
         """Work items [item0, item1): column groups innermost, then groups, then parts."""
         cdef uint64_t state = kernels.enter()
@@ -57,19 +59,19 @@ cdef class WinogradWeight(PartialSums):
             steps = ceil_div(tile1 - tile0, self.group_tiles)
             for i in range(steps):
                 t0, t1 = tile0 + (tile1 - tile0) * i // steps, tile0 + (tile1 - tile0) * (i + 1) // steps
-                if part != NULL and (steps > 1 or loaded != item // self.k_groups):
+                if d.dw != NULL and (steps > 1 or loaded != item // self.k_groups):
                     loaded = item // self.k_groups
                     transform_tiles(kernels, self, &from_x, t0, t1, v, strip, NULL)
                 for kb in range(kb0, kb1):
-                    self.add_tiles(kernels, dy, g, q, kb, kb - kb0, t0, t1, i == 0, part != NULL, column_sums, private)
-            if part != NULL:
+                    self.add_tiles(kernels, dy, g, q, kb, kb - kb0, t0, t1, i == 0, d, private)
+            if d.dw != NULL:
                 for kb in range(kb0, kb1):
-                    self.finish(kernels, g, q, kb, kb - kb0, part, private)
+                    self.finish(kernels, g, q, kb, kb - kb0, d, private)
         kernels.leave(state)
 
     cdef void add_tiles(self, const fc_kernels *kernels, const Tensor *dy, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb,
-                        ptrdiff_t kept, ptrdiff_t tile0, ptrdiff_t tile1, bint first, bint products,
-                        char *column_sums, char *private) noexcept nogil:
+                        ptrdiff_t kept, ptrdiff_t tile0, ptrdiff_t tile1, bint first, const Gradient *d,
+                        char *private) noexcept nogil:
         """Add the products of tiles [tile0, tile1) to dU of a column block, and dy's sums to the column sums."""
         cdef char *v = private
         cdef char *z = v + self.v_bytes
@@ -78,7 +80,7 @@ cdef class WinogradWeight(PartialSums):
         cdef ptrdiff_t *row = <ptrdiff_t *>(strip + self.strip_bytes)
         cdef ptrdiff_t *crow = row + self.red
         cdef ptrdiff_t width = self.block_width(kb), i, zero = 0
-        cdef char *sums = column_sums + ((q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
+        cdef char *sums = d.column_sums + ((q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
         cdef Side from_dy
         cdef fc_gemm t
         from_dy.tensor, from_dy.mode, from_dy.m, from_dy.reach = dy[0], FC_ZEROS, self.m, self.m
@@ -90,7 +92,7 @@ cdef class WinogradWeight(PartialSums):
             for i in range(width * self.itemsize):
                 sums[i] = 0
         transform_tiles(kernels, self, &from_dy, tile0, tile1, z, strip, sums)
-        if not products:
+        if d.dw == NULL:
             return
         for i in range(self.red):
             row[i], crow[i] = i, i * width
@@ -104,12 +106,18 @@ cdef class WinogradWeight(PartialSums):
             kernels.gemm(&t)
 
     cdef void finish(self, const fc_kernels *kernels, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb, ptrdiff_t kept,
-                     char *part, char *private) noexcept nogil:
-        """dU of a column block to a part's sums [tap][channel][column]."""
+                     const Gradient *d, char *private) noexcept nogil:
+        """dU of a column block to a part's sums [tap][channel][column], or, some channels at a time, to dw."""
         cdef fc_winograd j
-        cdef ptrdiff_t width = self.block_width(kb)
-        j.m, j.tiles, j.n = self.m, self.red, width
-        j.from_, j.from_point = private + self.v_bytes + self.z_bytes + kept * self.du_bytes, self.du_point
-        j.to = part + (q * self.packed_size() + self.packed_offset(g, kb)) * self.itemsize
-        j.to_point = self.red * width
-        kernels.winograd_taps(&j)
+        cdef ptrdiff_t width = self.block_width(kb), c = 0, step = self.lanes if self.single() else self.red
+        cdef const char *du = private + self.v_bytes + self.z_bytes + kept * self.du_bytes
+        j.m, j.n, j.from_point, j.to = self.m, width, self.du_point, private + self.share_size() - self.taps_bytes
+        if d.part != NULL:
+            j.to = d.part + (q * self.packed_size() + self.packed_offset(g, kb)) * self.itemsize
+        while c < self.red:
+            j.tiles = min(step, self.red - c)
+            j.from_, j.to_point = du + c * width * self.itemsize, j.tiles * width
+            kernels.winograd_taps(&j)
+            if self.single():
+                self.join_block(kernels, d, <const char *>j.to, g, kb, c, c + j.tiles)
+            c += j.tiles
