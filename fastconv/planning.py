@@ -361,8 +361,10 @@ CHUNK_STEPS = 128  # and the products of no more channels are summed at once, fo
 # Tiles transformed at a time: V and M of a resident U share L2; a chunked U has to be used by many tiles.
 RESIDENT_TILES = 18
 CHUNKED_V_BYTES = 4 * 1024 * 1024
-# Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates.
+# Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates; where all tiles of a part
+# are transformed at once, channels whose dU is made and finished at a time.
 WEIGHT_TILES = 64
+WEIGHT_CHUNK = 64
 WEIGHT_BYTES = 5 * 1024 * 1024
 
 
@@ -419,7 +421,7 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
     while parts * groups * k_groups < WANTED_ITEMS // 2 and k_groups < col_blocks:
         k_groups = min(2 * k_groups, col_blocks)
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
-                    winograd=m, group_tiles=group_tiles)
+                    winograd=m, group_tiles=group_tiles, chunk=WEIGHT_CHUNK)
 
 
 def _cycles_direct(pixels, red, cols, itemsize, lanes):
