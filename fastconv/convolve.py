@@ -5,15 +5,13 @@ import numpy as np
 
 from . import checks, runtime
 from ._kernels import _correlation, _folded, _runtime, _weight_gradient, _winograd, _winograd_weight
+from .costs import best_correlation, best_fold, best_weight_gradient
 from .dilated import ResidueCorrelation, ResidueWeightGradient, split_axes
 from .planning import (
     WINOGRAD,
     ConvPlan,
     backward_axes,
-    best_correlation,
-    best_weight_gradient,
     correlation_blocking,
-    fold_of,
     forward_axes,
     is_lanewise,
     lane_blocking,
@@ -49,7 +47,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         return _winograd.Winograd(winograd_blocking(*tiles), *common)
     if algorithm == "folded":
         make = backward_axes if op == "backward_input" else forward_axes
-        axes = make(g, max(1, fold_of(g, op, lanes)))
+        axes = make(g, best_fold(g, op, lanes)[1])
         strict = plan(op, g, "direct", dtype, src_last, isa)
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)
@@ -75,7 +73,7 @@ def algorithms_for(op, g):
 @lru_cache(maxsize=512)
 def _best(op, g, f64, src_last, isa):
     if op == "backward_weight":
-        return best_weight_gradient(g, *_runtime.tile_constants(f64))
+        return best_weight_gradient(g, src_last, *_runtime.tile_constants(f64))
     return best_correlation(g, op, src_last, *_runtime.tile_constants(f64))
 
 

@@ -180,10 +180,10 @@ def is_planar(axes, red, cols, lanes):
     """Whether the lanes of a channels-first correlation should be pixels, not result channels."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     return (all(axis.out_step == 1 for axis in axes) and steps <= REDUCTION_STEPS
-            and PLANAR_GAIN * _planar_cycles(axes, red, cols, lanes) < _column_cycles(axes, red, cols, lanes))
+            and PLANAR_GAIN * planar_cycles(axes, red, cols, lanes) < _column_cycles(axes, red, cols, lanes))
 
 
-def _planar_cycles(axes, red, cols, lanes):
+def planar_cycles(axes, red, cols, lanes):
     """Cycles a result pixel of tiles of pixels; a single column is bound by the loads of the strip."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     width = axes[2].dst
@@ -351,11 +351,6 @@ WINOGRAD = {"winograd2": 2, "winograd4": 4}
 RESIDENT_BYTES = 2_500_000
 # Packed weights are transformed up to this size; larger ones would come from memory, four times as many as taps.
 PACKED_BYTES = 12_000_000
-# Cycles to transform 16 channels of one tile, and to pack and transform the 9 taps of 16 columns: (F2, F4).
-INPUT_CYCLES = {2: 90, 4: 250}
-OUTPUT_CYCLES = {2: 45, 4: 130}
-WEIGHT_CYCLES = {2: 280, 4: 230}
-DIRECT_L3_BYTES = 4 * 1024 * 1024
 CHUNK_BYTES = 640 * 1024
 CHUNK_STEPS = 128  # and the products of no more channels are summed at once, for their rounding errors
 # Tiles transformed at a time: V and M of a resident U share L2; a chunked U has to be used by many tiles.
@@ -387,10 +382,9 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     u_bytes = groups * points * red * vectors_cols * lanes * itemsize
     col_blocks = -(-cols // block)
     v_tile = points * vectors_red * lanes * itemsize
-    # Either every thread transforms all weights, or all inputs of its column blocks: whatever costs less.
-    weight_cycles = WEIGHT_CYCLES[m] * red * vectors_cols
-    by_columns = (col_blocks > 1 and weight_cycles > INPUT_CYCLES[m] * tiles * vectors_red
-                  and tiles * v_tile <= CHUNKED_V_BYTES)
+    # Either every thread transforms all weights, or all inputs of its column blocks: whatever costs less. A vector
+    # of 9 weights takes about as long as a vector of a tile.
+    by_columns = col_blocks > 1 and red * vectors_cols > tiles * vectors_red and tiles * v_tile <= CHUNKED_V_BYTES
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
         group_tiles, chunk, k_groups = min(tiles, RESIDENT_TILES), min(red, CHUNK_STEPS), 1
@@ -422,97 +416,3 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
         k_groups = min(2 * k_groups, col_blocks)
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
                     winograd=m, group_tiles=group_tiles, chunk=WEIGHT_CHUNK)
-
-
-def _cycles_direct(pixels, red, cols, itemsize, lanes):
-    """As below. Packing 9 taps of 16 columns takes three times as long where they go through L3."""
-    pack = 110 if 9 * red * cols * itemsize <= DIRECT_L3_BYTES else 320
-    return 9 * pixels * red * cols / (2 * lanes * 0.9) + pack * red * cols / lanes
-
-
-def _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block):
-    """Cycles of all threads together; the constants were measured on 16-lane vectors."""
-    b = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, m)
-    tiles = prod(b.boxes)
-    fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
-    vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
-    return ((m + 2) ** 2 * tiles * red * cols / (2 * lanes * 0.9 * fill)
-            + INPUT_CYCLES[m] * tiles * vectors_red * (1 if b.resident else min(2, b.k_groups))
-            + OUTPUT_CYCLES[m] * tiles * vectors_cols
-            + WEIGHT_CYCLES[m] * red * vectors_cols * (2 if b.resident else b.tile_parts) + 6000)
-
-
-# ---------------------------------------------------------------- folded: phases and pixels as columns
-
-# The store of a folded row costs this many cycles an element, and the product has to win by the second number.
-UNFOLD_CYCLES = 2.0
-FOLD_GAIN = 1.25
-
-
-def _tile_cycles(axes, n, red, cols, lanes, folded):
-    """Cycles of the products of forward or backward-input, columns rounded up to whole vectors."""
-    if folded:
-        taps = prod(len({o for phase in axis.phases for _, o in phase}) for axis in axes)
-        cells = prod(-(-axis.dst // axis.out_step) for axis in axes)
-        vectors = -(-prod(len(axis.phases) for axis in axes) * cols // lanes)
-        pixels = prod(axis.dst for axis in axes)
-        return n * (cells * taps * red * vectors / 1.6 + UNFOLD_CYCLES * pixels * cols)
-    taps = prod(sum(len(phase) for phase in axis.phases) / axis.out_step for axis in axes)
-    return n * prod(axis.dst for axis in axes) * taps * red * -(-cols // lanes) / 1.6
-
-
-@lru_cache(maxsize=512)
-def fold_of(g, op, lanes):
-    """How many pixels along w to fold for few columns, 0 where folding doesn't pay (1: only the stride's phases)."""
-    make = forward_axes if op == "forward" else backward_axes
-    red, cols = (g.c, g.k) if op == "forward" else (g.k, g.c)
-    red, cols = red // g.groups, cols // g.groups
-    if g.groups > 1 or 2 * cols > lanes or not prod(g.in_) or not prod(g.out):
-        return 0
-    best, fold = _tile_cycles(make(g), g.n, red, cols, lanes, False) / FOLD_GAIN, 0
-    for f in (1, 2, 3, 4, 5, 6, 8, 16):
-        axes = make(g, f)
-        if axes[2].dst < 2 * axes[2].out_step:
-            break
-        cycles = _tile_cycles(axes, g.n, red, cols, lanes, True)
-        if cycles < best:
-            best, fold = cycles, f
-    return fold
-
-
-def best_correlation(g, op, src_last, itemsize, lanes, block):
-    """The algorithm that "auto" takes for forward or backward-input: the least of the cost models."""
-    axes = forward_axes(g) if op == "forward" else backward_axes(g)
-    red, cols = g.c // g.groups, g.k // g.groups
-    if op == "backward_input":
-        red, cols = cols, red
-    planar = not src_last and not is_lanewise(g.groups, cols, lanes) and is_planar(axes, red, cols, lanes)
-    if fold_of(g, op, lanes):
-        return "direct" if planar else "folded"
-    if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
-        return "direct"
-    pixels = g.n * prod(axis.dst for axis in axes)
-    costs = {"direct": _cycles_direct(pixels, red, cols, itemsize, lanes)}
-    if planar:
-        costs["direct"] = pixels * g.groups * _planar_cycles(axes, red, cols, lanes)
-    for name, m in WINOGRAD.items():
-        costs[name] = _cycles_winograd(m, g, axes, red, cols, itemsize, lanes, block)
-    return min(costs, key=costs.get)
-
-
-def best_weight_gradient(g, itemsize, lanes, block):
-    """The algorithm that "auto" takes for backward-weight."""
-    red, cols = g.c // g.groups, g.k // g.groups
-    if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or red < 8:
-        return "direct"
-    pixels = g.n * prod(g.out)
-    costs = {"direct": _cycles_direct(pixels, red, cols, itemsize, lanes)}
-    for name, m in WINOGRAD.items():
-        b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
-        tiles = prod(b.boxes)
-        steps = b.group_tiles
-        repeats = b.k_groups if tiles > b.group_tiles * b.parts else min(2, b.k_groups)
-        costs[name] = ((m + 2) ** 2 * tiles * red * cols / (2 * lanes * 0.9) * (1 + 8 / steps)
-                       + INPUT_CYCLES[m] * tiles * (repeats * -(-red // lanes) + -(-cols // lanes))
-                       + 1.5 * WEIGHT_CYCLES[m] * b.parts * red * -(-cols // lanes) + 6000)
-    return min(costs, key=costs.get)

@@ -1,0 +1,139 @@
+"""Which algorithm `auto` takes: the one whose cost model says the fewest cycles, from shapes alone.
+
+Cycles are those of all threads together, on vectors of 16 lanes; the constants were fitted to measured times of layers
+of published networks and of random ones, in both memory orders.
+"""
+from functools import lru_cache
+from math import prod
+
+from .planning import (
+    WINOGRAD,
+    backward_axes,
+    forward_axes,
+    is_lanewise,
+    is_planar,
+    planar_cycles,
+    winograd_blocking,
+    winograd_serves,
+    winograd_weight_blocking,
+)
+
+# Cycles of the register tile over those of its FMAs, by vectors of columns: loads are shared by all of them. To begin
+# and end a tile takes as long as some steps.
+TILE = {1: 1.7, 2: 1.3, 3: 1.15, 4: 1.15}
+TILE_STEPS = 3.0
+# Per vector: to load 16 channels of a pixel to a strip, and to store 16 results; channels-first ones are transposed.
+LOAD, LOAD_FIRST = 4.0, 10.0
+STORE, STORE_FIRST = 1.5, 18.0
+# Per tap and vector of weights: to pack them.
+PACK = 20.0
+# Winograd, for m = 2 and 4. Per vector and tile: the transforms of the input (and of dy) and of the results; what
+# channels-first ones take more; per vector: the transform of 9 weights, and of 9 sums of backward-weight.
+INPUT, INPUT_FIRST = {2: 70, 4: 160}, {2: 40, 4: 70}
+OUTPUT, OUTPUT_FIRST = {2: 50, 4: 210}, {2: 35, 4: 110}
+WEIGHT = {2: 20, 4: 65}
+TAPS = {2: 160, 4: 200}
+# Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
+# backward-weight.
+PART, PART_WEIGHT = 75.0, 95.0
+# Folded: the store of a result, and the packing of a vector of weights, both element by element.
+UNFOLD = 4.0
+PACK_FOLDED = 130.0
+FIXED = {"direct": 33000, "folded": 18000, "winograd": 43000}
+
+
+def _tile_cycles(steps, columns, lanes):
+    """Cycles of `steps` steps of one row of the register tile with all columns, in blocks of four vectors."""
+    blocks, rest = divmod(-(-columns // lanes), 4)
+    return (steps + TILE_STEPS) / 2 * (4 * TILE[4] * blocks + (rest * TILE[rest] if rest else 0))
+
+
+def _direct(axes, g, red, cols, src_last, lanes):
+    pixels = g.n * g.groups * prod(axis.dst for axis in axes)
+    taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
+    used = taps / prod(axis.out_step for axis in axes)
+    pack = PACK * taps * g.groups * red * -(-cols // lanes)
+    if not src_last and is_planar(axes, red, cols, lanes):
+        return pixels * planar_cycles(axes, red, cols, lanes) + pack + FIXED["direct"]
+    return (pixels * (_tile_cycles(used * red, cols, lanes) + -(-cols // lanes) * (STORE if src_last else STORE_FIRST)
+                      + red / lanes * (LOAD if src_last else LOAD_FIRST)) + pack + FIXED["direct"])
+
+
+def _folded(axes, g, red, cols, lanes):
+    """Cells of results are rows, and a cell's results are columns; taps that a result doesn't use are zeros."""
+    taps = prod(len({o for phase in axis.phases for _, o in phase}) for axis in axes)
+    cells = prod(-(-axis.dst // axis.out_step) for axis in axes)
+    columns = prod(len(axis.phases) for axis in axes) * cols
+    return (g.n * (cells * _tile_cycles(taps * red, columns, lanes) + UNFOLD * prod(axis.dst for axis in axes) * cols)
+            + PACK_FOLDED * taps * red * -(-columns // lanes) + FIXED["folded"])
+
+
+@lru_cache(maxsize=512)
+def best_fold(g, op, lanes):
+    """(cycles, pixels along w that are columns) of the folded algorithm."""
+    make = forward_axes if op == "forward" else backward_axes
+    red, cols = (g.c, g.k) if op == "forward" else (g.k, g.c)
+    folds = [f for f in (1, 2, 3, 4, 5, 6, 8, 16) if f == 1 or make(g, f)[2].dst >= 2 * make(g, f)[2].out_step]
+    return min((_folded(make(g, f), g, red // g.groups, cols // g.groups, lanes) * g.groups, f) for f in folds)
+
+
+def _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block):
+    b = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, m)
+    tiles = prod(b.boxes)
+    fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
+    vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
+    shares = 1 if b.resident else min(2, b.k_groups) if b.tile_parts == 1 else 1
+    return g.groups * (
+        (m + 2) ** 2 * tiles * _tile_cycles(red, cols, lanes) / fill
+        + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * vectors_red * shares
+        + (OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])) * tiles * vectors_cols
+        + PART * tiles * (bool(red % lanes) + bool(cols % lanes))
+        + (WEIGHT[m] + 9 * PACK) * red * vectors_cols * (2 if b.resident else b.tile_parts)) + FIXED["winograd"]
+
+
+def best_correlation(g, op, src_last, itemsize, lanes, block):
+    """The algorithm that "auto" takes for forward or backward-input."""
+    axes = forward_axes(g) if op == "forward" else backward_axes(g)
+    red, cols = g.c // g.groups, g.k // g.groups
+    if op == "backward_input":
+        red, cols = cols, red
+    if is_lanewise(g.groups, cols, lanes) or not g.macs:
+        return "direct"
+    costs = {"direct": _direct(axes, g, red, cols, src_last, lanes)}
+    if g.groups == 1 and 2 * cols <= lanes:
+        costs["folded"] = best_fold(g, op, lanes)[0]
+    if winograd_serves(g):
+        axes = axes if op == "forward" else backward_axes(g, every_tap=True)
+        for name, m in WINOGRAD.items():
+            costs[name] = _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block)
+    return min(costs, key=costs.get)
+
+
+def _direct_weight(g, red, cols, src_last, lanes):
+    pixels, taps = g.n * g.groups * prod(g.out), prod(g.kernel)
+    load = LOAD if src_last else LOAD_FIRST
+    return (pixels * (_tile_cycles(taps * red, cols, lanes) + load * (red / lanes + -(-cols // lanes)))
+            + PACK * taps * g.groups * red * -(-cols // lanes) + FIXED["direct"])
+
+
+def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
+    b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
+    tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
+    single = tiles <= b.group_tiles * b.parts
+    return g.groups * (
+        (m + 2) ** 2 * tiles * _tile_cycles(red, cols, lanes) * (1 + 8 / b.group_tiles)
+        + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * (
+            vectors_red * (min(2, b.k_groups) if single else b.k_groups) + vectors_cols)
+        + PART_WEIGHT * tiles * (bool(red % lanes) + bool(cols % lanes))
+        + (TAPS[m] * b.parts + 9 * PACK) * red * vectors_cols) + FIXED["winograd"]
+
+
+def best_weight_gradient(g, src_last, itemsize, lanes, block):
+    """The algorithm that "auto" takes for backward-weight."""
+    red, cols = g.c // g.groups, g.k // g.groups
+    if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or not g.macs:
+        return "direct"
+    costs = {"direct": _direct_weight(g, red, cols, src_last, lanes)}
+    for name, m in WINOGRAD.items():
+        costs[name] = _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block)
+    return min(costs, key=costs.get)
