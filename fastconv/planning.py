@@ -149,6 +149,7 @@ class Blocking(NamedTuple):
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
     group_tiles: int = 0  # tiles transformed at a time, at most
     tile_parts: int = 1   # work items along the tiles
+    tile_step: tuple = (1, 1)  # h w between the results of a tile: the dilation
     chunk: int = 0        # reduction channels whose weights are transformed at a time
     resident: bool = False  # a thread keeps all transformed weights, else it transforms them chunk by chunk
     pack_transformed: bool = False  # packed weights are transformed ones
@@ -355,7 +356,10 @@ CHUNK_BYTES = 640 * 1024
 CHUNK_STEPS = 128  # and the products of no more channels are summed at once, for their rounding errors
 # Tiles transformed at a time: V and M of a resident U share L2; a chunked U has to be used by many tiles.
 RESIDENT_TILES = 18
-CHUNKED_V_BYTES = 4 * 1024 * 1024
+CHUNKED_V_BYTES = 8 * 1024 * 1024
+# Column blocks are shared out, not tiles, where weights outweigh tiles by this much and V is not larger than that.
+COLUMNS_GAIN = 2
+COLUMNS_V_BYTES = 4 * 1024 * 1024
 # Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates; where all tiles of a part
 # are transformed at once, channels whose dU is made and finished at a time.
 WEIGHT_TILES = 64
@@ -364,19 +368,22 @@ WEIGHT_BYTES = 5 * 1024 * 1024
 
 
 def winograd_serves(g):
-    """Whether F(m x m, 3 x 3) can compute this convolution."""
-    return g.kernel == (1, 3, 3) and g.stride == g.dilation == (1, 1, 1) and not g.before[0] and not g.after[0]
+    """Whether F(m x m, 3 x 3) can compute this convolution. A dilated one is an undilated one for each residue."""
+    return (g.kernel == (1, 3, 3) and g.stride == (1, 1, 1) and not g.before[0] and not g.after[0]
+            and (not g.mode or g.dilation[1:] == (1, 1)))
 
 
 def _tiles(axes, n, m):
-    """(box of results of one tile, tiles an axis)."""
-    return (1, 1, m, m), (n, axes[0].dst, -(-axes[1].dst // m), -(-axes[2].dst // m))
+    """(box of results of one tile; tiles an axis, residues along the depth; distance of the results)."""
+    step = tuple(axis.phases[0][1][1] - axis.phases[0][0][1] for axis in axes[1:])
+    across = (-(-axis.dst // (m * d)) for axis, d in zip(axes[1:], step))  # of residue 0, which has the most results
+    return (1, 1, m, m), (n, axes[0].dst * prod(step), *across), step
 
 
 @lru_cache(maxsize=512)
 def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     points = (m + 2) ** 2
-    box, boxes = _tiles(axes, n, m)
+    box, boxes, step = _tiles(axes, n, m)
     tiles = prod(boxes)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     u_bytes = groups * points * red * vectors_cols * lanes * itemsize
@@ -384,7 +391,8 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     v_tile = points * vectors_red * lanes * itemsize
     # Either every thread transforms all weights, or all inputs of its column blocks: whatever costs less. A vector
     # of 9 weights takes about as long as a vector of a tile.
-    by_columns = col_blocks > 1 and red * vectors_cols > tiles * vectors_red and tiles * v_tile <= CHUNKED_V_BYTES
+    by_columns = (col_blocks > 1 and red * vectors_cols > COLUMNS_GAIN * tiles * vectors_red
+                  and tiles * v_tile <= COLUMNS_V_BYTES)
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
         group_tiles, chunk, k_groups = min(tiles, RESIDENT_TILES), min(red, CHUNK_STEPS), 1
@@ -392,19 +400,19 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     else:
         tile_parts = -(-tiles // max(1, min(tiles, CHUNKED_V_BYTES // v_tile)))
         if not by_columns:
-            tile_parts = max(min(2, tiles), tile_parts)
+            tile_parts = min(tiles, tile_parts + tile_parts % 2)  # two threads, the fewest that share, get as many
         group_tiles = -(-tiles // tile_parts)
         chunk = min(red, CHUNK_STEPS, max(lanes, CHUNK_BYTES // (points * block * itemsize) // lanes * lanes))
         k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, tile_parts * groups)))
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
-                    winograd=m, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk, resident=resident,
-                    pack_transformed=u_bytes <= PACKED_BYTES)
+                    winograd=m, tile_step=step, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk,
+                    resident=resident, pack_transformed=u_bytes <= PACKED_BYTES)
 
 
 @lru_cache(maxsize=512)
 def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     points = (m + 2) ** 2
-    box, boxes = _tiles(axes, n, m)
+    box, boxes, step = _tiles(axes, n, m)
     tiles = prod(boxes)
     col_blocks = -(-cols // block)
     group_tiles = min(tiles, WEIGHT_TILES)
@@ -415,4 +423,4 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
     while parts * groups * k_groups < WANTED_ITEMS // 2 and k_groups < col_blocks:
         k_groups = min(2 * k_groups, col_blocks)
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
-                    winograd=m, group_tiles=group_tiles, chunk=WEIGHT_CHUNK)
+                    winograd=m, tile_step=step, group_tiles=group_tiles, chunk=WEIGHT_CHUNK)

@@ -183,6 +183,9 @@ WINOGRAD_CASES = {
     "wide": ((1, 8, 5, 300), 20, {"padding": 1}),
     "reflect": ((1, 8, 7, 6), 16, {"padding": 2, "padding_mode": "reflect"}),
     "cropped": ((1, 8, 12, 12), 16, {"padding": ((-2, 1), (0, -3))}),
+    "dilated": ((2, 17, 13, 19), 20, {"padding": (1, 4), "dilation": (2, 3)}),
+    "residues-without-results": ((1, 9, 6, 21), 33, {"padding": (5, 0), "dilation": (7, 9), "groups": 1}),
+    "dilated-width": ((2, 24, 7, 40), 36, {"padding": 1, "dilation": (1, 2), "groups": 2}),
     "large-weights": ((1, 210, 9, 10), 150, {"padding": 1}),
     "large-weights-batch": ((3, 150, 14, 14), 200, {"padding": 1}),
 }
@@ -200,7 +203,8 @@ def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order
     fc.conv2d(x, w, b, activation="relu", algorithm=algorithm, out=out.array, **arguments)
     assert out.intact()
     assert_close(out.array, expected, w[0].size)
-    packed = fc.pack_weight(w, groups=arguments.get("groups", 1), input_shape=x_shape, algorithm=algorithm)
+    packed = fc.pack_weight(w, groups=arguments.get("groups", 1), dilation=arguments.get("dilation", 1),
+                            input_shape=x_shape, algorithm=algorithm)
     assert fc.conv2d(x, packed, b, activation="relu", **arguments).tobytes() == out.array.tobytes()
     dy = normal(expected.shape, np.float32, 3, order)
     dx = fc.conv2d_backward_input(dy, w, x_shape, algorithm=algorithm, **arguments)

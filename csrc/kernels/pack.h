@@ -155,6 +155,16 @@ static void add_columns(T *sum, const T *rows, ptrdiff_t pixels, ptrdiff_t n) {
     }
 }
 
+/* One run of pixels that lie apart, or whose channels do, element by element. */
+static void run_strided(const fc_rows *r, ptrdiff_t step, T *x, T *rows, ptrdiff_t pixels, int store) {
+    const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
+    if (!store) zero(rows, pixels * width);
+    for (ptrdiff_t j = 0; j < r->n; j++)
+        for (ptrdiff_t i = 0; i < pixels; i++)
+            if (store) x[j * r->x_c + i * step] = rows[i * width + j];
+            else rows[i * width + j] = x[j * r->x_c + i * step];
+}
+
 FC_INLINE void each_run(const fc_rows *r, const int store) {
     const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
     const runs m = merge_axes(r);
@@ -164,6 +174,7 @@ FC_INLINE void each_run(const fc_rows *r, const int store) {
         for (ptrdiff_t h = 0; h < m.count[1]; h++) {
             T *x = (T *)r->x + d * m.axis[0] + h * m.axis[1];
             if (planar) run_planar(r, x, rows, m.count[2], store);
+            else if (r->x_c != 1) run_strided(r, m.axis[2], x, rows, m.count[2], store);
             else
                 for (ptrdiff_t w = 0; w < m.count[2]; w++)
                     for (ptrdiff_t j = 0; j < r->n; j += VL) {

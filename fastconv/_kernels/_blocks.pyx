@@ -45,6 +45,8 @@ cdef class Blocks:
             self.groups, self.cols, self.lane_cols, self.block = 1, groups * cols, cols, self.lanes
         self.in_place, self.planar = blocking.in_place, blocking.planar
         self.split, self.strip_run = blocking.split, blocking.strip_run
+        self.m = blocking.winograd
+        self.tile_step[0], self.tile_step[1] = blocking.tile_step
         self.extent[0] = n
         for i in range(3):
             axis = blocking.axes[i]

@@ -1,7 +1,12 @@
 # Transforms of runs of tiles, for Winograd forward, backward-input and backward-weight.
-from fastconv._kernels._blocks cimport Blocks, Box
+from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport fc_kernels, fc_pad_mode
 from fastconv._kernels._tensor cimport Tensor
+
+
+cdef struct Run:
+    # Tiles side by side: the first one's first result (n, d, h, w), and how many rows and columns of results exist.
+    ptrdiff_t tiles, n, d, h, w, rows, columns
 
 
 cdef struct Side:
@@ -10,15 +15,14 @@ cdef struct Side:
     ptrdiff_t low[3]
     ptrdiff_t extent[3]
     fc_pad_mode mode
-    ptrdiff_t m, reach, channel0, channels
+    ptrdiff_t reach, channel0, channels
     ptrdiff_t point   # stride between points of the result
 
 
-cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t m, ptrdiff_t point) noexcept nogil
+cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil
+cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil
+cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil
 
 # column_sum given: results' gradients (reach m), whose sums over pixels are added to it.
 cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
                           char *to, char *strip, char *column_sum) noexcept nogil
-
-cdef ptrdiff_t run_of_tiles(Blocks p, const Box *b, ptrdiff_t tiles) noexcept nogil
-cdef ptrdiff_t strip_size(Blocks p, ptrdiff_t m) noexcept nogil

@@ -13,36 +13,48 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 
-from fastconv._kernels._blocks cimport Blocks, Box, box_of
+from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm,
     fc_kernels, fc_master, fc_pack, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch,
     shares_of, take_scratch,
 )
-from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
+from fastconv._kernels._tensor cimport Tensor, ceil_div, element, line, tensor_of
 
 cnp.import_array()
 
 
-cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t m, ptrdiff_t point) noexcept nogil:
+cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil:
+    """Bytes of the source, or of the results, of one run of tiles, a vector of channels."""
+    return line((p.m + 2) * (p.m * min(FC_RUN_TILES, p.boxes[3]) + 2) * p.lanes * p.itemsize)
+
+
+cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
+    """Tiles from `tile` on that lie in one row, before tile `end`, FC_RUN_TILES at most."""
+    cdef Run r
+    cdef ptrdiff_t column = tile % p.boxes[3], rest = tile // p.boxes[3], residue
+    r.tiles = min(min(end - tile, FC_RUN_TILES), p.boxes[3] - column)
+    r.h = rest % p.boxes[2] * p.m * p.tile_step[0]
+    rest //= p.boxes[2]
+    residue = rest % (p.tile_step[0] * p.tile_step[1])
+    r.d = rest % p.boxes[1] // (p.tile_step[0] * p.tile_step[1])
+    r.n = rest // p.boxes[1]
+    r.h += residue // p.tile_step[1]
+    r.w = column * p.m * p.tile_step[1] + residue % p.tile_step[1]
+    r.rows = max(0, min(p.m, ceil_div(p.extent[2] - r.h, p.tile_step[0])))
+    r.columns = max(0, min(r.tiles * p.m, ceil_div(p.extent[3] - r.w, p.tile_step[1])))
+    return r
+
+
+cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil:
     """The padded input of a plan; channel0 is left to the caller."""
     cdef Side s
     cdef int i
-    s.tensor, s.mode, s.m, s.reach, s.point = x[0], p.mode, m, m + 2, point
+    s.tensor, s.mode, s.reach, s.point = x[0], p.mode, p.m + 2, point
     s.channels, s.channel0 = p.red, 0
     for i in range(3):
         s.low[i], s.extent[i] = p.low[i], p.src[i]
     return s
-
-
-cdef ptrdiff_t run_of_tiles(Blocks p, const Box *b, ptrdiff_t tiles) noexcept nogil:
-    """How many of `tiles` tiles from this box on lie in one row, FC_RUN_TILES at most."""
-    return min(min(tiles, FC_RUN_TILES), p.boxes[3] - b.origin[3] // p.box[3])
-
-
-cdef ptrdiff_t strip_size(Blocks p, ptrdiff_t m) noexcept nogil:
-    """Bytes of the source of one run of tiles, a vector of channels."""
-    return line((m + 2) * (m * min(FC_RUN_TILES, p.boxes[3]) + 2) * p.lanes * p.itemsize)
 
 
 cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
@@ -53,37 +65,36 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
     """
     cdef fc_winograd j
     cdef Tensor x = side.tensor
-    cdef ptrdiff_t tile = tile0, step, c, i
+    cdef ptrdiff_t tile = tile0, lanes = p.lanes, columns, step, c, i
     cdef ptrdiff_t lo[3]
-    cdef ptrdiff_t lanes = p.lanes
     cdef bint padded
-    cdef Box b
+    cdef Run r
     cdef const char *origin
-    j.m, j.column_sum = side.m, NULL
+    x.axis[1], x.axis[2] = x.axis[1] * p.tile_step[0], x.axis[2] * p.tile_step[1]
+    j.m, j.column_sum = p.m, NULL
     j.to_point, j.to_tile = side.point, ceil_div(side.channels, lanes) * lanes
     while tile < tile1:
-        b = box_of(p.extent, p.box, p.boxes, tile)
-        j.tiles = run_of_tiles(p, &b, tile1 - tile)
-        for i in range(3):
-            lo[i] = b.origin[i + 1] + side.low[i]
-        j.lo[0], j.lo[1] = max(0, -lo[1]), max(0, -lo[2])
-        j.hi[0] = max(j.lo[0], min(side.reach, side.extent[1] - lo[1]))
-        j.hi[1] = max(j.lo[1], min((j.tiles - 1) * side.m + side.reach, side.extent[2] - lo[2]))
+        r = run_of(p, tile, tile1)
+        j.tiles, columns = r.tiles, (r.tiles - 1) * p.m + side.reach
+        lo[0], lo[1], lo[2] = r.d + side.low[0], r.h + side.low[1], r.w + side.low[2]
+        j.lo[0], j.lo[1] = max(0, ceil_div(-lo[1], p.tile_step[0])), max(0, ceil_div(-lo[2], p.tile_step[1]))
+        j.hi[0] = max(j.lo[0], min(side.reach, ceil_div(side.extent[1] - lo[1], p.tile_step[0])))
+        j.hi[1] = max(j.lo[1], min(columns, ceil_div(side.extent[2] - lo[2], p.tile_step[1])))
         padded = side.mode != FC_ZEROS and (
-            j.lo[0] or j.lo[1] or j.hi[0] < side.reach or j.hi[1] < (j.tiles - 1) * side.m + side.reach)
+            j.lo[0] or j.lo[1] or j.hi[0] < side.reach or j.hi[1] < columns)
         step = side.channels if x.c == 1 and not padded else lanes
         for i in range(ceil_div(side.channels, step)):
             c = i * step
             j.n = min(step, side.channels - c)
             j.to = to + ((tile - tile0) * j.to_tile + c) * p.itemsize
-            origin = x.data + (b.origin[0] * x.n + (side.channel0 + c) * x.c) * p.itemsize
+            origin = x.data + (r.n * x.n + (side.channel0 + c) * x.c) * p.itemsize
             if padded:
-                pad_patches(kernels, side, origin, lo, &j, lanes, strip)
-            elif x.c == 1:
-                j.from_ = origin + (lo[0] * x.axis[0] + lo[1] * x.axis[1] + lo[2] * x.axis[2]) * p.itemsize
-                j.from_row, j.from_column = x.axis[1], x.axis[2]
+                pad_patches(kernels, side, origin, lo, &j, columns, lanes, strip)
             else:
-                load_patches(kernels, p, &x, origin, lo, &j, strip)
+                origin += (lo[0] * x.axis[0] + lo[1] * side.tensor.axis[1] + lo[2] * side.tensor.axis[2]) * p.itemsize
+                j.from_, j.from_row, j.from_column = origin, x.axis[1], x.axis[2]
+                if x.c != 1:
+                    load_patches(kernels, p, &x, origin, &j, strip)
             if column_sum != NULL:
                 j.column_sum = column_sum + c * p.itemsize
                 kernels.winograd_gradient(&j)
@@ -92,12 +103,11 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
         tile += j.tiles
 
 
-cdef void load_patches(const fc_kernels *kernels, Blocks p, const Tensor *x, const char *origin, const ptrdiff_t *lo,
-                       fc_winograd *j, char *strip) noexcept nogil:
+cdef void load_patches(const fc_kernels *kernels, Blocks p, const Tensor *x, const char *origin, fc_winograd *j,
+                       char *strip) noexcept nogil:
     """Copy the rows and columns of patches that exist from a channels-first image, channels adjacent."""
     cdef fc_rows r
-    r.x = <char *>origin + (lo[0] * x.axis[0] + (lo[1] + j.lo[0]) * x.axis[1]
-                            + (lo[2] + j.lo[1]) * x.axis[2]) * p.itemsize
+    r.x = <char *>origin + (j.lo[0] * x.axis[1] + j.lo[1] * x.axis[2]) * p.itemsize
     r.x_c, r.x_axis[0], r.x_axis[1], r.x_axis[2] = x.c, x.axis[0], x.axis[1], x.axis[2]
     r.count[0], r.count[1], r.count[2] = 1, j.hi[0] - j.lo[0], j.hi[1] - j.lo[1]
     r.rows, r.n, r.column_sum = strip, j.n, NULL
@@ -107,13 +117,13 @@ cdef void load_patches(const fc_kernels *kernels, Blocks p, const Tensor *x, con
 
 
 cdef void pad_patches(const fc_kernels *kernels, const Side *side, const char *origin, const ptrdiff_t *lo,
-                      fc_winograd *j, ptrdiff_t lanes, char *strip) noexcept nogil:
+                      fc_winograd *j, ptrdiff_t columns, ptrdiff_t lanes, char *strip) noexcept nogil:
     """Copy whole patches, padded as the mode says, channels adjacent."""
     cdef fc_strip s
     cdef int i
     s.mode, s.channels, s.split, s.src, s.dst = side.mode, j.n, 1, origin, strip
     s.src_c, s.dst_c = side.tensor.c, 1
-    s.count[0], s.count[1], s.count[2] = 1, side.reach, (j.tiles - 1) * side.m + side.reach
+    s.count[0], s.count[1], s.count[2] = 1, side.reach, columns
     for i in range(3):
         s.lo[i], s.src_axis[i], s.extent[i] = lo[i], side.tensor.axis[i], side.extent[i]
     s.dst_axis[0], s.dst_axis[1], s.dst_axis[2] = 0, s.count[2] * lanes, lanes
@@ -127,7 +137,7 @@ cdef void pad_patches(const fc_kernels *kernels, const Side *side, const char *o
 cdef class Winograd(Blocks):
     """Forward, or backward-input (``transposed``), of one shape, order and dtype."""
 
-    cdef ptrdiff_t m, points, channels, tiles, group_tiles, tile_parts, chunk
+    cdef ptrdiff_t points, channels, group_tiles, tile_parts, chunk
     cdef bint resident                       # a thread keeps U of all blocks, not transformed chunk by chunk
     cdef bint pack_transformed               # packed weights are U
     cdef ptrdiff_t v_point, m_point, u_point # strides between points
@@ -135,11 +145,10 @@ cdef class Winograd(Blocks):
 
     def __cinit__(self, blocking, *args, **kwargs):
         cdef ptrdiff_t pad = 64 // self.itemsize
-        self.m, self.resident, self.chunk = blocking.winograd, blocking.resident, blocking.chunk
-        self.pack_transformed = blocking.pack_transformed
+        self.resident, self.chunk, self.tile_parts = blocking.resident, blocking.chunk, blocking.tile_parts
+        self.pack_transformed, self.group_tiles = blocking.pack_transformed, blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
-        self.tiles, self.group_tiles, self.tile_parts = self.box_count, blocking.group_tiles, blocking.tile_parts
         # A cache line more than a power of two: points must not fall into one L1 set.
         self.v_point, self.m_point = self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
         self.u_point = self.chunk * self.block + pad
@@ -147,7 +156,7 @@ cdef class Winograd(Blocks):
         self.m_bytes = line(self.points * self.m_point * self.itemsize)
         self.u_bytes = line(self.transformed_size() if self.resident else self.points * self.u_point * self.itemsize)
         self.taps_bytes = line(self.ntap * self.lanes * self.lanes * self.itemsize)
-        self.strip_bytes = strip_size(self, self.m)
+        self.strip_bytes = run_bytes(self)
         self.table_bytes = line(2 * self.group_tiles * sizeof(ptrdiff_t))
         self.made_bytes = line(self.groups * self.col_blocks)  # flags: this share has made U of the block
 
@@ -228,7 +237,7 @@ cdef class Winograd(Blocks):
         cdef char *v = private
         cdef char *u = v + self.v_bytes + self.m_bytes
         cdef ptrdiff_t item = item0, part, i, parts, g, kp, kb, tile0, tile1, runs, t0, t1, loaded = -1
-        cdef Side side = input_side(self, x, self.m, self.v_point)
+        cdef Side side = input_side(self, x, self.v_point)
         cdef char *made = private + self.share_size() - self.made_bytes
         for kb in range(self.made_bytes):
             made[kb] = 0
@@ -237,7 +246,7 @@ cdef class Winograd(Blocks):
             part = item // self.k_groups % self.tile_parts
             g = item // self.k_groups // self.tile_parts
             parts = min(item1 - item, self.tile_parts - part) if self.k_groups == 1 else 1
-            tile0, tile1 = self.tiles * part // self.tile_parts, self.tiles * (part + parts) // self.tile_parts
+            tile0, tile1 = self.box_count * part // self.tile_parts, self.box_count * (part + parts) // self.tile_parts
             side.channel0 = g * self.red
             runs = ceil_div(tile1 - tile0, self.group_tiles)
             for i in range(runs):
@@ -345,27 +354,25 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t tile = tile0, width = self.block_width(kb), i, c, column = g * self.cols + kb * self.block
         cdef ptrdiff_t cols = min(self.block, self.cols - kb * self.block), step = self.lanes
         cdef bint direct = y.c == 1 and y.axis[2] != 1 and activation <= FC_RELU6
-        cdef Box b
+        cdef Run run
         cdef char *to
         if direct:
             step = cols
         j.m, j.from_point, j.from_tile = self.m, self.m_point, width
         j.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         r.x_c, r.column_sum, r.rows = y.c, NULL, strip
-        r.x_axis[0], r.x_axis[1], r.x_axis[2] = y.axis[0], y.axis[1], y.axis[2]
+        r.x_axis[0], r.x_axis[1], r.x_axis[2] = y.axis[0], y.axis[1] * self.tile_step[0], y.axis[2] * self.tile_step[1]
         while tile < tile1:
-            b = box_of(self.extent, self.box, self.boxes, tile)
-            j.tiles = run_of_tiles(self, &b, tile1 - tile)
-            j.hi[0], j.hi[1] = b.count[2], min(j.tiles * self.m, self.extent[3] - b.origin[3])
+            run = run_of(self, tile, tile1)
+            j.tiles, j.hi[0], j.hi[1] = run.tiles, run.rows, run.columns
             for i in range(ceil_div(cols, step)):
                 c = i * step
                 j.n = min(step, cols - c)
                 j.from_ = m + ((tile - tile0) * width + c) * self.itemsize
                 j.bias = bias + (column + c) * self.itemsize if bias != NULL else NULL
-                to = y.data + (b.origin[0] * y.n + (column + c) * y.c + b.origin[1] * y.axis[0]
-                               + b.origin[2] * y.axis[1] + b.origin[3] * y.axis[2]) * self.itemsize
+                to = element(y, run.n, column + c, run.d, run.h, run.w)
                 if direct:
-                    j.to, j.to_row, j.to_column = to, y.axis[1], y.axis[2]
+                    j.to, j.to_row, j.to_column = to, r.x_axis[1], r.x_axis[2]
                     kernels.winograd_output(&j)
                     continue
                 j.to, j.to_row, j.to_column = strip, j.hi[1] * self.lanes, self.lanes

@@ -5,29 +5,29 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._runtime cimport FC_IDENTITY, FC_ZEROS, fc_gemm, fc_kernels, fc_winograd
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
-from fastconv._kernels._winograd cimport Side, input_side, strip_size, transform_tiles
+from fastconv._kernels._winograd cimport Side, input_side, run_bytes, transform_tiles
 
 
 @cython.final
 cdef class WinogradWeight(PartialSums):
-    """dw and db of one stride-1 3x3 convolution.
+    """dw and db of one 3x3 convolution of stride 1.
 
     Work item = (part, group, column group). A part is a fixed run of tiles, taken `group_tiles` at a time: transform
     them to V and Z, then add V^T Z for each point to dU. A part that is one such step is finished a few channels at a
     time, whose dU stays in L2, and the thread keeps its V for the next column group.
     """
 
-    cdef ptrdiff_t m, points, channels, tiles, group_tiles, kept_blocks, du_channels
+    cdef ptrdiff_t points, channels, group_tiles, kept_blocks, du_channels
     cdef ptrdiff_t v_point, z_point, du_point
     cdef ptrdiff_t v_bytes, z_bytes, du_bytes, taps_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
         cdef ptrdiff_t pad = 64 // self.itemsize
-        self.m, self.tiles, self.group_tiles = blocking.winograd, self.box_count, blocking.group_tiles
+        self.group_tiles = blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         self.kept_blocks, self.du_channels = ceil_div(self.col_blocks, self.k_groups), self.red
-        if self.group_tiles * self.parts >= self.tiles:
+        if self.group_tiles * self.parts >= self.box_count:
             self.kept_blocks, self.du_channels = 1, min(self.red, blocking.chunk)
         # A cache line more than a power of two: points must not fall into one L1 set.
         self.v_point, self.z_point = self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
@@ -35,7 +35,7 @@ cdef class WinogradWeight(PartialSums):
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.z_bytes = line(self.points * self.z_point * self.itemsize)
         self.du_bytes = line(self.points * self.du_point * self.itemsize)
-        self.strip_bytes = strip_size(self, self.m)
+        self.strip_bytes = run_bytes(self)
         self.taps_bytes = line(self.ntap * self.lanes * self.block * self.itemsize) if self.single() else 0
         self.table_bytes = line(2 * max(self.du_channels, 1) * sizeof(ptrdiff_t))
 
@@ -47,7 +47,7 @@ cdef class WinogradWeight(PartialSums):
                     char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
         """Work items [item0, item1): column groups innermost, then groups, then parts."""
         cdef uint64_t state = kernels.enter()
-        cdef Side from_x = input_side(self, x, self.m, self.v_point)
+        cdef Side from_x = input_side(self, x, self.v_point)
         cdef char *v = private
         cdef char *strip = v + self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes
         cdef ptrdiff_t item, g, q, kp, kb, kb0, kb1, tile0, tile1, steps, i, t0, t1, loaded = -1
@@ -57,7 +57,7 @@ cdef class WinogradWeight(PartialSums):
             q = item // self.k_groups // self.groups
             kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
             from_x.channel0 = g * self.red
-            tile0, tile1 = self.tiles * q // self.parts, self.tiles * (q + 1) // self.parts
+            tile0, tile1 = self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts
             steps = ceil_div(tile1 - tile0, self.group_tiles)
             for i in range(steps):
                 t0, t1 = tile0 + (tile1 - tile0) * i // steps, tile0 + (tile1 - tile0) * (i + 1) // steps
@@ -79,7 +79,7 @@ cdef class WinogradWeight(PartialSums):
         cdef ptrdiff_t width = self.block_width(kb), i, c = 0
         cdef char *sums = d.column_sums + ((q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
         cdef Side from_dy
-        from_dy.tensor, from_dy.mode, from_dy.m, from_dy.reach = dy[0], FC_ZEROS, self.m, self.m
+        from_dy.tensor, from_dy.mode, from_dy.reach = dy[0], FC_ZEROS, self.m
         from_dy.channels = min(self.block, self.cols - kb * self.block)
         from_dy.channel0, from_dy.point = g * self.cols + kb * self.block, self.z_point
         for i in range(3):
