@@ -318,8 +318,8 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
 
 
 def is_lanewise(groups, cols, lanes):
-    """Whether lanes of several groups should share a vector: below half a vector of columns a group."""
-    return groups > 1 and 2 * cols <= lanes
+    """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group."""
+    return groups > 1 and 3 * cols <= lanes
 
 
 @lru_cache(maxsize=512)
