@@ -356,7 +356,7 @@ def backward_weight(fn, rank, dy, x, weight_shape, stride, padding, dilation, gr
         raise ValueError(f"{fn}: weight_shape: got {shape}; expected {rank + 2} extents")
     g = _geometry(fn, rank, x.shape, shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
-    algorithm = select(fn, "backward_weight", g, algorithm, x.dtype, None)
+    algorithm = select(fn, "backward_weight", g, algorithm, x.dtype, checks.memory_order(x))
     if out is not None:
         checks.output(fn, "out", out, shape, x.dtype, {"dy": dy, "x": x})
     dw, _ = _weight_gradients(g, algorithm, dy, x, (shape, None), (True, False), (out, None), accumulate,
@@ -385,19 +385,19 @@ def check_outputs(fn, need, out, shapes, dtype, inputs):
     return tuple(bool(n) for n in need), tuple(out)
 
 
-def _select_both(fn, by_input, g, algorithm, need, dy):
-    """The algorithms of dx (`by_input` is its operation) and of dw and db.
+def _select_both(fn, by_input, g, algorithm, need, dy, source):
+    """The algorithms of dx (`by_input` is its operation, of dy) and of dw and db (of `source`, the convolution's x).
 
     A named one has to serve dx and dw where they are needed. The bits of db depend on the algorithm, but not on
     whether dw is needed.
     """
-    order = checks.memory_order(dy)
-    for op, wanted in ((by_input, need[0]), ("backward_weight", need[1])):
+    wants = (by_input, checks.memory_order(dy)), ("backward_weight", checks.memory_order(source))
+    for (op, order), wanted in zip(wants, need):
         if wanted:
             select(fn, op, g, algorithm, dy.dtype, order)
     return tuple(
         select(fn, op, g, algorithm if algorithm in ("auto", *algorithms_for(op, g)) else "direct", dy.dtype, order)
-        for op in (by_input, "backward_weight"))
+        for op, order in wants)
 
 
 def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
@@ -409,7 +409,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.k,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, dy)
+    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, need, dy, x)
     dx = None
     if need[0]:
         dx = _dx(fn, "out[0] (dx)", "backward_input", g, by_input, dy, w, x.shape, inputs, out[0], unbatched,
@@ -428,7 +428,7 @@ def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, gro
     inputs = {"dy": dy, "x": x, "w": w}
     dx_shape = x.shape[1:] if unbatched else x.shape
     need, out = check_outputs(fn, need, out, (dx_shape, w.shape, (g.c,)), x.dtype, inputs)
-    by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, dy)
+    by_input, by_weight = _select_both(fn, "forward", g, algorithm, need, dy, dy)
     dx = None
     if need[0]:
         dx = _dx(fn, "out[0] (dx)", "forward", g, by_input, dy, w, x.shape, inputs, out[0], unbatched, num_threads)

@@ -83,7 +83,7 @@ def _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block):
     tiles = prod(b.boxes)
     fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
-    shares = 1 if b.resident else min(2, b.k_groups) if b.tile_parts == 1 else 1
+    shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
     return g.groups * (
         (m + 2) ** 2 * tiles * _tile_cycles(red, cols, lanes) / fill
         + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * vectors_red * shares

@@ -147,6 +147,20 @@ def test_memory_order_decides_between_pixels_and_folded_columns():
                                       fc.conv2d(in_order(x, order), w, padding=1))
 
 
+@pytest.mark.parametrize("dy_order", ORDERS)
+def test_order_of_x_decides_on_the_weight_gradient(dy_order):
+    x_shape, w_shape = (1, 8, 30, 30), (16, 8, 3, 3)
+    dy = normal((1, 16, 30, 30), np.float32, 1, dy_order)
+    w = normal(w_shape, np.float32, 2)
+    plans = {order: fc.explain_conv(x_shape, w_shape, op="backward_weight", padding=1, memory_order=order).algorithm
+             for order in ORDERS}
+    for order in ORDERS:
+        x = normal(x_shape, np.float32, 0, order)
+        named = fc.conv2d_backward_weight(dy, x, w_shape, padding=1, algorithm=plans[order])
+        np.testing.assert_array_equal(fc.conv2d_backward_weight(dy, x, w_shape, padding=1), named)
+        np.testing.assert_array_equal(fc.conv2d_backward(dy, x, w, padding=1)[1], named)
+
+
 def test_gradient_of_a_single_output(isa, threads):
     for arguments in ({"stride": 1}, {"stride": 3, "padding": (0, 2)}, {"dilation": (2, 1)}):
         x, w = small_integers((70, 3, 5, 7), np.float32), small_integers((20, 3, 3, 7), np.float32, 1)

@@ -65,8 +65,8 @@ cdef class WinogradWeight(PartialSums):
                     loaded = item // self.k_groups
                     transform_tiles(kernels, self, &from_x, t0, t1, v, strip, NULL)
                 for kb in range(kb0, kb1):
-                    self.add_tiles(kernels, dy, g, q, kb, (kb - kb0) % self.kept_blocks, t0, t1, i == 0, i == steps - 1, d,
-                                   private)
+                    self.add_tiles(kernels, dy, g, q, kb, (kb - kb0) % self.kept_blocks, t0, t1, i == 0,
+                                   i == steps - 1, d, private)
         kernels.leave(state)
 
     cdef void add_tiles(self, const fc_kernels *kernels, const Tensor *dy, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb,
