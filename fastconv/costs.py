@@ -9,6 +9,7 @@ from math import prod
 from .planning import (
     WINOGRAD,
     backward_axes,
+    depth_tiles,
     forward_axes,
     is_lanewise,
     is_planar,
@@ -81,15 +82,17 @@ def best_fold(g, op, lanes):
 def _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block):
     b = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, m)
     tiles = prod(b.boxes)
+    depth, sources = depth_tiles(axes, b.group_tiles, b.boxes)
+    sources *= tiles / b.group_tiles
     fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
     return g.groups * (
-        (m + 2) ** 2 * tiles * _tile_cycles(red, cols, lanes) / fill
-        + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * vectors_red * shares
+        (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) / fill
+        + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * sources * vectors_red * shares
         + (OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])) * tiles * vectors_cols
         + PART * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + (WEIGHT[m] + 9 * PACK) * red * vectors_cols * (2 if b.resident else b.tile_parts)) + FIXED["winograd"]
+        + (WEIGHT[m] + 9 * PACK) * depth * red * vectors_cols * (2 if b.resident else b.tile_parts)) + FIXED["winograd"]
 
 
 def best_correlation(g, op, src_last, itemsize, lanes, block):
@@ -120,13 +123,14 @@ def _direct_weight(g, red, cols, src_last, lanes):
 def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
     b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
     tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
+    depth, sources = depth_tiles(b.axes, b.group_tiles, b.boxes)
     single = tiles <= b.group_tiles * b.parts
     return g.groups * (
-        (m + 2) ** 2 * tiles * _tile_cycles(red, cols, lanes) * (1 + 8 / b.group_tiles)
+        (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) * (1 + 8 / b.group_tiles)
         + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * (
-            vectors_red * (min(2, b.k_groups) if single else b.k_groups) + vectors_cols)
+            sources / b.group_tiles * vectors_red * (min(2, b.k_groups) if single else b.k_groups) + vectors_cols)
         + PART_WEIGHT * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + (TAPS[m] * b.parts + 9 * PACK) * red * vectors_cols) + FIXED["winograd"]
+        + (TAPS[m] * b.parts + 9 * PACK) * depth * red * vectors_cols) + FIXED["winograd"]
 
 
 def best_weight_gradient(g, src_last, itemsize, lanes, block):

@@ -202,6 +202,13 @@ WINOGRAD_CASES = {
     "dilated-width": ((2, 24, 7, 40), 36, {"padding": 1, "dilation": (1, 2), "groups": 2}),
     "large-weights": ((1, 210, 9, 10), 150, {"padding": 1}),
     "large-weights-batch": ((3, 150, 14, 14), 200, {"padding": 1}),
+    "3-d": ((2, 17, 5, 9, 10), 20, {"padding": 1}),
+    "3-d-deep": ((2, 9, 12, 6, 5), 24, {"padding": (3, 1, 1)}),
+    "3-d-groups": ((1, 24, 6, 9, 8), 36, {"groups": 2, "padding": (0, 1, 0)}),
+    "3-d-dilated": ((2, 12, 9, 10, 9), 20, {"padding": (1, 2, 2), "dilation": (3, 1, 2)}),
+    "3-d-replicate": ((1, 8, 3, 7, 6), 16, {"padding": (2, 1, 2), "padding_mode": "replicate"}),
+    "3-d-cropped": ((1, 8, 9, 12, 12), 16, {"padding": ((-2, 1), (0, -3), 1)}),
+    "3-d-large-weights": ((2, 150, 4, 9, 10), 150, {"padding": 1}),
 }
 
 
@@ -210,26 +217,25 @@ WINOGRAD_CASES = {
 @pytest.mark.parametrize("order", ORDERS)
 def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order):
     x = normal(x_shape, np.float32, 0, order)
-    w = normal((k, x_shape[1] // arguments.get("groups", 1), 3, 3), np.float32, 1)
+    w = normal((k, x_shape[1] // arguments.get("groups", 1), *[3] * (len(x_shape) - 2)), np.float32, 1)
     b = normal((k,), np.float32, 2)
-    expected = reference.conv2d(x, w, b, activation="relu", **arguments)
+    conv, conv_reference = function("conv{}d", w.shape), function("conv{}d", w.shape, reference)
+    expected = conv_reference(x, w, b, activation="relu", **arguments)
     out = Guarded(expected.shape, np.float32, order)
-    fc.conv2d(x, w, b, activation="relu", algorithm=algorithm, out=out.array, **arguments)
+    conv(x, w, b, activation="relu", algorithm=algorithm, out=out.array, **arguments)
     assert out.intact()
     assert_close(out.array, expected, w[0].size)
     packed = fc.pack_weight(w, groups=arguments.get("groups", 1), dilation=arguments.get("dilation", 1),
                             input_shape=x_shape, algorithm=algorithm)
-    assert fc.conv2d(x, packed, b, activation="relu", **arguments).tobytes() == out.array.tobytes()
+    assert conv(x, packed, b, activation="relu", **arguments).tobytes() == out.array.tobytes()
     dy = normal(expected.shape, np.float32, 3, order)
-    dx = fc.conv2d_backward_input(dy, w, x_shape, algorithm=algorithm, **arguments)
-    assert_close(dx, reference.conv2d_backward_input(dy, w, x_shape, **arguments), 9 * k)
-    need = (False, True, True)
-    _, dw, db = fc.conv2d_backward(dy, x, w, algorithm=algorithm, need=need, **arguments)
-    _, expected_dw, expected_db = reference.conv2d_backward(dy, x, w, need=need, **arguments)
-    assert_close(dw, expected_dw, 4 * dy[:, 0].size)
-    assert_close(db, expected_db, dy[:, 0].size)
-    again = fc.conv2d_backward(dy, x, w, algorithm=algorithm, need=(False, False, True), **arguments)
-    assert again[1] is None and again[2].tobytes() == db.tobytes()
+    backward = function("conv{}d_backward", w.shape)
+    gradients = backward(dy, x, w, algorithm=algorithm, **arguments)
+    expected = function("conv{}d_backward", w.shape, reference)(dy, x, w, **arguments)
+    for gradient, wanted, products in zip(gradients, expected, (w[:, 0].size, 4 * dy[:, 0].size, dy[:, 0].size)):
+        assert_close(gradient, wanted, products)
+    again = backward(dy, x, w, algorithm=algorithm, need=(False, False, True), **arguments)
+    assert again[:2] == (None, None) and again[2].tobytes() == gradients[2].tobytes()
 
 
 def test_named_algorithms_have_to_serve():

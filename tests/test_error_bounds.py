@@ -29,6 +29,7 @@ CASES = (
     ConvCase("few channels", "", (2, 3, 64, 64), (8, 3, 3, 3), padding=1),
     ConvCase("strided", "", (2, 128, 15, 15), (96, 128, 3, 3), padding=1, stride=2),
     ConvCase("1x1", "", (1, 512, 7, 7), (2048, 512, 1, 1)),
+    ConvCase("3x3x3", "", (1, 170, 4, 14, 14), (96, 170, 3, 3, 3), padding=1),
 )
 READS = {"forward": "x w", "dx": "dy w", "dw": "dy x"}
 

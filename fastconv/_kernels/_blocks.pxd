@@ -38,7 +38,9 @@ cdef class Blocks:
     cdef ptrdiff_t box_count, col_blocks, k_groups, c_parts, parts
     cdef ptrdiff_t strip_n, strip_c, strip_size
     cdef ptrdiff_t m                  # Winograd: boxes are m x m results,
-    cdef ptrdiff_t tile_step[2]       # this far apart (the dilation)
+    cdef ptrdiff_t tile_step[2]       # this far apart (the dilation);
+    cdef ptrdiff_t depth_taps         # slices of the source that a result needs,
+    cdef ptrdiff_t depth_tiles        # this many tiles apart
     cdef ptrdiff_t split, strip_run   # rows of the strip hold `split` runs of columns, this far apart
     cdef ptrdiff_t strip_axis[3]
     cdef ptrdiff_t phases

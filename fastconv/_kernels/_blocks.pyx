@@ -64,6 +64,10 @@ cdef class Blocks:
         self.col_blocks = ceil_div(self.cols, self.block)
         self.ntap = kernel[0] * kernel[1] * kernel[2]
         self._fill_taps(blocking.axes, kernel)
+        self.depth_taps, self.depth_tiles = kernel[0], 0
+        if self.m and self.depth_taps > 1:
+            self.depth_tiles = (self.offset[27] - self.offset[0]) * (
+                self.tile_step[0] * self.tile_step[1] * self.boxes[2] * self.boxes[3])
         # Tiles of pixels read up to a vector beyond the last one.
         self.strip_bytes = line((self.strip_size + (self.lanes if self.planar else 0)) * self.itemsize)
         self.rows_bytes = line(self.box_pixels() * self.block * self.itemsize)

@@ -26,3 +26,5 @@ cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil
 # column_sum given: results' gradients (reach m), whose sums over pixels are added to it.
 cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
                           char *to, char *strip, char *column_sum) noexcept nogil
+cdef ptrdiff_t transform_slices(const fc_kernels *kernels, Blocks p, Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
+                                char *to, char *strip) noexcept nogil

@@ -3,7 +3,7 @@
 h. A tile is m x m results of one image. Threads share the tiles out, or the groups of column blocks where weights
    outweigh the tiles. A share takes a group of tiles at a time: transform the input to V[point][tile][channel]; per
    column block: one dense product for each point, V times U[point][channel][column], to M[point][tile][column];
-   transform M to results.
+   transform M to results. Taps along the depth are as many reductions more: V has tiles of several slices.
 i. Every thread transforms what it multiplies: V, and U unless it was packed. Reading what another core has just
    written costs more than transforming it twice. Small weights are transformed once a share, for all of its tiles;
    large ones chunk by chunk between the products, so that U stays in L2.
@@ -70,6 +70,7 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
     cdef bint padded
     cdef Run r
     cdef const char *origin
+    cdef bint outside
     x.axis[1], x.axis[2] = x.axis[1] * p.tile_step[0], x.axis[2] * p.tile_step[1]
     j.m, j.column_sum = p.m, NULL
     j.to_point, j.to_tile = side.point, ceil_div(side.channels, lanes) * lanes
@@ -80,8 +81,11 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
         j.lo[0], j.lo[1] = max(0, ceil_div(-lo[1], p.tile_step[0])), max(0, ceil_div(-lo[2], p.tile_step[1]))
         j.hi[0] = max(j.lo[0], min(side.reach, ceil_div(side.extent[1] - lo[1], p.tile_step[0])))
         j.hi[1] = max(j.lo[1], min(columns, ceil_div(side.extent[2] - lo[2], p.tile_step[1])))
+        outside = lo[0] < 0 or lo[0] >= side.extent[0]
+        if outside:
+            j.hi[0], j.hi[1] = j.lo[0], j.lo[1]
         padded = side.mode != FC_ZEROS and (
-            j.lo[0] or j.lo[1] or j.hi[0] < side.reach or j.hi[1] < columns)
+            outside or j.lo[0] or j.lo[1] or j.hi[0] < side.reach or j.hi[1] < columns)
         step = side.channels if x.c == 1 and not padded else lanes
         for i in range(ceil_div(side.channels, step)):
             c = i * step
@@ -93,7 +97,7 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
             else:
                 origin += (lo[0] * x.axis[0] + lo[1] * side.tensor.axis[1] + lo[2] * side.tensor.axis[2]) * p.itemsize
                 j.from_, j.from_row, j.from_column = origin, x.axis[1], x.axis[2]
-                if x.c != 1:
+                if x.c != 1 and not outside:
                     load_patches(kernels, p, &x, origin, &j, strip)
             if column_sum != NULL:
                 j.column_sum = column_sum + c * p.itemsize
@@ -101,6 +105,25 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
             else:
                 kernels.winograd_input(&j)
         tile += j.tiles
+
+
+cdef ptrdiff_t transform_slices(const fc_kernels *kernels, Blocks p, Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
+                                char *to, char *strip) noexcept nogil:
+    """Transform what tiles [tile0, tile1) need for every tap along the depth.
+
+    Returns the distance of two taps' tiles. Tiles of one image that are deep enough share slices, others don't.
+    """
+    cdef ptrdiff_t tiles = tile1 - tile0, apart = p.depth_tiles, t, first
+    cdef ptrdiff_t image = p.boxes[1] * p.boxes[2] * p.boxes[3]
+    cdef ptrdiff_t row = ceil_div(side.channels, p.lanes) * p.lanes * p.itemsize
+    cdef bint shared = tiles > apart and tile0 // image == (tile1 - 1) // image
+    if not shared:
+        apart = tiles
+    for t in range(p.depth_taps):
+        side.low[0] = p.offset[27 * t]
+        first = tile1 - apart if t and shared else tile0
+        transform_tiles(kernels, p, side, first, tile1, to + (t * apart + first - tile0) * row, strip, NULL)
+    return apart
 
 
 cdef void load_patches(const fc_kernels *kernels, Blocks p, const Tensor *x, const char *origin, fc_winograd *j,
@@ -144,20 +167,20 @@ cdef class Winograd(Blocks):
     cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, made_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t pad = 64 // self.itemsize
+        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps
         self.resident, self.chunk, self.tile_parts = blocking.resident, blocking.chunk, blocking.tile_parts
         self.pack_transformed, self.group_tiles = blocking.pack_transformed, blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         # A cache line more than a power of two: points must not fall into one L1 set.
-        self.v_point, self.m_point = self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
-        self.u_point = self.chunk * self.block + pad
+        self.v_point, self.m_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
+        self.u_point = taps * self.chunk * self.block + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.m_bytes = line(self.points * self.m_point * self.itemsize)
         self.u_bytes = line(self.transformed_size() if self.resident else self.points * self.u_point * self.itemsize)
         self.taps_bytes = line(self.ntap * self.lanes * self.lanes * self.itemsize)
         self.strip_bytes = run_bytes(self)
-        self.table_bytes = line(2 * self.group_tiles * sizeof(ptrdiff_t))
+        self.table_bytes = line((2 * self.group_tiles + taps) * sizeof(ptrdiff_t))
         self.made_bytes = line(self.groups * self.col_blocks)  # flags: this share has made U of the block
 
     @property
@@ -182,7 +205,8 @@ cdef class Winograd(Blocks):
 
     cdef ptrdiff_t u_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
         """Elements before the resident U of a block."""
-        return ((g * self.padded_cols() + kb * self.block) * self.red + (g * self.col_blocks + kb) * 16) * self.points
+        return self.points * (16 * (g * self.col_blocks + kb)
+                              + (g * self.padded_cols() + kb * self.block) * self.depth_taps * self.red)
 
     cdef ptrdiff_t transformed_size(self) noexcept nogil:
         return self.u_offset(self.groups, 0) * self.itemsize
@@ -236,7 +260,7 @@ cdef class Winograd(Blocks):
         cdef uint64_t state = kernels.enter()
         cdef char *v = private
         cdef char *u = v + self.v_bytes + self.m_bytes
-        cdef ptrdiff_t item = item0, part, i, parts, g, kp, kb, tile0, tile1, runs, t0, t1, loaded = -1
+        cdef ptrdiff_t item = item0, part, i, parts, g, kp, kb, tile0, tile1, runs, t0, t1, apart = 0, loaded = -1
         cdef Side side = input_side(self, x, self.v_point)
         cdef char *made = private + self.share_size() - self.made_bytes
         for kb in range(self.made_bytes):
@@ -253,12 +277,12 @@ cdef class Winograd(Blocks):
                 t0, t1 = tile0 + (tile1 - tile0) * i // runs, tile0 + (tile1 - tile0) * (i + 1) // runs
                 if runs > 1 or loaded != item // self.k_groups:
                     loaded = item // self.k_groups
-                    transform_tiles(kernels, self, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes, NULL)
+                    apart = transform_slices(kernels, self, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
                 for kb in range(self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups):
                     if self.resident and ready == NULL and not made[g * self.col_blocks + kb]:
                         made[g * self.col_blocks + kb] = 1
                         self.transform_block(kernels, raw, packed, g, kb, u, u + self.u_bytes)
-                    self.block_of_tiles(kernels, y, raw, packed, ready, bias, activation, private, g, kb, t0, t1)
+                    self.block_of_tiles(kernels, y, raw, packed, ready, bias, activation, private, g, kb, t0, t1, apart)
             item += parts
         kernels.leave(state)
 
@@ -267,19 +291,24 @@ cdef class Winograd(Blocks):
     cdef void transform_chunk(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, char *u, ptrdiff_t u_point,
                               char *taps) noexcept nogil:
-        """U of channels [c0, c1) of a block, from plain weights or from packed taps of all channels."""
+        """U of channels [c0, c1) of a block, [point][depth tap][channel][column].
+
+        From plain weights or from packed taps of all channels.
+        """
         cdef fc_winograd j
         cdef fc_pack job
-        cdef ptrdiff_t width = self.block_width(kb), columns, c, i, v
+        cdef ptrdiff_t width = self.block_width(kb), columns, c, i, v, t
         j.m, j.to_point, j.to_tile = self.m, u_point, width
         if packed != NULL:
-            j.from_ = packed + (self.packed_offset(g, kb) + c0 * width) * self.itemsize
-            j.from_point, j.from_tile, j.to, j.tiles, j.n = self.red * width, width, u, c1 - c0, width
-            kernels.winograd_weight(&j)
+            j.from_point, j.from_tile, j.tiles, j.n = self.red * width, width, c1 - c0, width
+            for t in range(self.depth_taps):
+                j.from_ = packed + (self.packed_offset(g, kb) + (9 * t * self.red + c0) * width) * self.itemsize
+                j.to = u + t * (c1 - c0) * width * self.itemsize
+                kernels.winograd_weight(&j)
             return
         # A vector of columns and as many channels at a time: their taps stay in L1.
         columns = min(self.block, self.cols - kb * self.block)
-        j.from_, j.from_tile, j.n = taps, self.lanes, self.lanes
+        j.from_tile, j.n = self.lanes, self.lanes
         for i in range(ceil_div(c1 - c0, self.lanes)):
             c = c0 + i * self.lanes
             j.tiles = min(self.lanes, c1 - c)
@@ -288,25 +317,27 @@ cdef class Winograd(Blocks):
             for v in range(width // self.lanes):
                 job.n = min(self.lanes, columns - v * self.lanes)
                 kernels.pack_weight(&job)
-                j.to = u + ((c - c0) * width + v * self.lanes) * self.itemsize
-                kernels.winograd_weight(&j)
+                for t in range(self.depth_taps):
+                    j.from_ = taps + 9 * t * j.from_point * self.itemsize
+                    j.to = u + ((t * (c1 - c0) + c - c0) * width + v * self.lanes) * self.itemsize
+                    kernels.winograd_weight(&j)
                 job.src = <const char *>job.src + self.lanes * job.col * self.itemsize
 
     cdef void transform_block(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, char *u, char *taps) noexcept nogil:
-        """The resident U of a block: [point][channel][column]."""
-        cdef ptrdiff_t c0 = 0, width = self.block_width(kb)
+        """The resident U of a block: [point], then chunk by chunk."""
+        cdef ptrdiff_t c0 = 0, width = self.block_width(kb), depth = self.depth_taps * width
         u += self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:
             self.transform_chunk(kernels, raw, packed, g, kb, c0, min(c0 + self.chunk, self.red),
-                                 u + c0 * width * self.itemsize, self.red * width + 16, taps)
+                                 u + c0 * depth * self.itemsize, self.red * depth + 16, taps)
             c0 += self.chunk
 
     # ------------------------------------------------------------ products and output
 
     cdef void block_of_tiles(self, const fc_kernels *kernels, const Tensor *y, const char *raw, const char *packed,
                              const char *ready, const char *bias, fc_activation activation, char *private, ptrdiff_t g,
-                             ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1) noexcept nogil:
+                             ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1, ptrdiff_t apart) noexcept nogil:
         """All products of one column block with the V of tiles [tile0, tile1), then its results."""
         cdef char *v = private
         cdef char *m = v + self.v_bytes
@@ -314,36 +345,33 @@ cdef class Winograd(Blocks):
         cdef char *taps = u + self.u_bytes
         cdef char *strip = taps + self.taps_bytes
         cdef ptrdiff_t *row = <ptrdiff_t *>(strip + self.strip_bytes)
-        cdef ptrdiff_t width = self.block_width(kb), tiles = tile1 - tile0, t, c0 = 0, c1
+        cdef ptrdiff_t width = self.block_width(kb), depth = self.depth_taps * width, tiles = tile1 - tile0
+        cdef ptrdiff_t i, c0 = 0, c1
         cdef ptrdiff_t *crow = row + tiles
+        cdef ptrdiff_t *seg = crow + tiles
         cdef bint made = self.resident or ready != NULL
-        cdef ptrdiff_t u_point = self.red * width + 16 if made else self.u_point
-        for t in range(tiles):
-            row[t], crow[t] = t * self.channels, t * width
+        cdef ptrdiff_t u_point = self.red * depth + 16 if made else self.u_point
+        cdef fc_gemm t
+        for i in range(tiles):
+            row[i], crow[i] = i * self.channels, i * width
+        for i in range(self.depth_taps):
+            seg[i] = i * apart * self.channels
+        t.row, t.crow, t.rows, t.seg, t.nseg, t.step = row, crow, tiles, seg, self.depth_taps, 1
+        t.n, t.bias, t.activation = width, NULL, FC_IDENTITY
         if made:
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:
             c1 = min(c0 + self.chunk, self.red)
             if not made:
                 self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, u_point, taps)
-            self.products(kernels, v, u + (c0 * width * self.itemsize if made else 0), u_point, m, row, crow, tiles,
-                          c0, c1, width)
+            t.len, t.accumulate = c1 - c0, c0 > 0
+            for i in range(self.points):
+                t.a = v + (i * self.v_point + c0) * self.itemsize
+                t.b = u + (i * u_point + (c0 * depth if made else 0)) * self.itemsize
+                t.c = m + i * self.m_point * self.itemsize
+                kernels.gemm(&t)
             c0 = c1
         self.transform_output(kernels, y, bias, activation, g, kb, tile0, tile1, m, strip)
-
-    cdef void products(self, const fc_kernels *kernels, const char *v, const char *u, ptrdiff_t u_point, char *m,
-                       const ptrdiff_t *row, const ptrdiff_t *crow, ptrdiff_t tiles, ptrdiff_t c0, ptrdiff_t c1,
-                       ptrdiff_t width) noexcept nogil:
-        """M[point] (+)= V[point][tiles][c0:c1] times U[point]."""
-        cdef fc_gemm t
-        cdef ptrdiff_t p, zero = 0
-        t.row, t.crow, t.rows, t.seg, t.nseg, t.len, t.step = row, crow, tiles, &zero, 1, c1 - c0, 1
-        t.n, t.bias, t.accumulate, t.activation = width, NULL, c0 > 0, FC_IDENTITY
-        for p in range(self.points):
-            t.a = v + (p * self.v_point + c0) * self.itemsize
-            t.b = u + p * u_point * self.itemsize
-            t.c = m + p * self.m_point * self.itemsize
-            kernels.gemm(&t)
 
     cdef void transform_output(self, const fc_kernels *kernels, const Tensor *y, const char *bias,
                                fc_activation activation, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1,

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._runtime cimport FC_IDENTITY, FC_ZEROS, fc_gemm, fc_kernels, fc_winograd
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
-from fastconv._kernels._winograd cimport Side, input_side, run_bytes, transform_tiles
+from fastconv._kernels._winograd cimport Side, input_side, run_bytes, transform_slices, transform_tiles
 
 
 @cython.final
@@ -22,7 +22,7 @@ cdef class WinogradWeight(PartialSums):
     cdef ptrdiff_t v_bytes, z_bytes, du_bytes, taps_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t pad = 64 // self.itemsize
+        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps
         self.group_tiles = blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
@@ -30,14 +30,14 @@ cdef class WinogradWeight(PartialSums):
         if self.group_tiles * self.parts >= self.box_count:
             self.kept_blocks, self.du_channels = 1, min(self.red, blocking.chunk)
         # A cache line more than a power of two: points must not fall into one L1 set.
-        self.v_point, self.z_point = self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
-        self.du_point = self.du_channels * self.block + pad
+        self.v_point, self.z_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
+        self.du_point = taps * self.du_channels * self.block + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.z_bytes = line(self.points * self.z_point * self.itemsize)
         self.du_bytes = line(self.points * self.du_point * self.itemsize)
         self.strip_bytes = run_bytes(self)
         self.taps_bytes = line(self.ntap * self.lanes * self.block * self.itemsize) if self.single() else 0
-        self.table_bytes = line(2 * max(self.du_channels, 1) * sizeof(ptrdiff_t))
+        self.table_bytes = line(2 * max(taps * self.du_channels, 1) * sizeof(ptrdiff_t))
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
         return (self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes + self.strip_bytes + self.table_bytes
@@ -50,7 +50,8 @@ cdef class WinogradWeight(PartialSums):
         cdef Side from_x = input_side(self, x, self.v_point)
         cdef char *v = private
         cdef char *strip = v + self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes
-        cdef ptrdiff_t item, g, q, kp, kb, kb0, kb1, tile0, tile1, steps, i, t0, t1, loaded = -1
+        cdef ptrdiff_t item, g, q, kp, kb, kb0, kb1, tile0, tile1, steps, i, t0, t1
+        cdef ptrdiff_t apart = 0, loaded = -1
         for item in range(item0, item1):
             kp = item % self.k_groups
             g = item // self.k_groups % self.groups
@@ -63,15 +64,15 @@ cdef class WinogradWeight(PartialSums):
                 t0, t1 = tile0 + (tile1 - tile0) * i // steps, tile0 + (tile1 - tile0) * (i + 1) // steps
                 if d.dw != NULL and (steps > 1 or loaded != item // self.k_groups):
                     loaded = item // self.k_groups
-                    transform_tiles(kernels, self, &from_x, t0, t1, v, strip, NULL)
+                    apart = transform_slices(kernels, self, &from_x, t0, t1, v, strip)
                 for kb in range(kb0, kb1):
-                    self.add_tiles(kernels, dy, g, q, kb, (kb - kb0) % self.kept_blocks, t0, t1, i == 0,
+                    self.add_tiles(kernels, dy, g, q, kb, (kb - kb0) % self.kept_blocks, t0, t1, apart, i == 0,
                                    i == steps - 1, d, private)
         kernels.leave(state)
 
     cdef void add_tiles(self, const fc_kernels *kernels, const Tensor *dy, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb,
-                        ptrdiff_t kept, ptrdiff_t tile0, ptrdiff_t tile1, bint first, bint last, const Gradient *d,
-                        char *private) noexcept nogil:
+                        ptrdiff_t kept, ptrdiff_t tile0, ptrdiff_t tile1, ptrdiff_t apart, bint first, bint last,
+                        const Gradient *d, char *private) noexcept nogil:
         """Add the products of tiles [tile0, tile1) to dU of a column block, and dy's sums to the column sums."""
         cdef char *z = private + self.v_bytes
         cdef char *du = z + self.z_bytes + kept * self.du_bytes
@@ -91,21 +92,25 @@ cdef class WinogradWeight(PartialSums):
         while d.dw != NULL and c < self.red:
             i = min(self.red, c + self.du_channels)
             self.multiply_channels(kernels, private, du, <ptrdiff_t *>(strip + self.strip_bytes), width, c, i,
-                                   tile1 - tile0, first)
+                                   tile1 - tile0, apart, first)
             if last:
                 self.finish(kernels, g, q, kb, c, i, du, d, private + self.share_size() - self.taps_bytes)
             c = i
 
     cdef void multiply_channels(self, const fc_kernels *kernels, const char *v, char *du, ptrdiff_t *row,
-                                ptrdiff_t width, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t tiles,
+                                ptrdiff_t width, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t tiles, ptrdiff_t apart,
                                 bint first) noexcept nogil:
-        """dU[point][c1 - c0][width] (+)= V[point][tiles][c0:c1]^T Z[point][tiles][width]; Z lies behind V."""
-        cdef ptrdiff_t *crow = row + self.du_channels
-        cdef ptrdiff_t i, zero = 0
+        """dU[point][depth tap][c1 - c0][width] (+)= V[point][tiles][c0:c1]^T Z[point][tiles][width].
+
+        Z lies behind V.
+        """
+        cdef ptrdiff_t *crow = row + self.depth_taps * self.du_channels
+        cdef ptrdiff_t i, rows = self.depth_taps * (c1 - c0), zero = 0
         cdef fc_gemm t
-        for i in range(c1 - c0):
-            row[i], crow[i] = c0 + i, i * width
-        t.row, t.crow, t.rows, t.seg, t.nseg = row, crow, c1 - c0, &zero, 1
+        for i in range(rows):
+            row[i] = i // (c1 - c0) * apart * self.channels + c0 + i % (c1 - c0)
+            crow[i] = i * width
+        t.row, t.crow, t.rows, t.seg, t.nseg = row, crow, rows, &zero, 1
         t.len, t.step = tiles, self.channels
         t.n, t.bias, t.accumulate, t.activation = width, NULL, not first, FC_IDENTITY
         for i in range(self.points):
@@ -118,17 +123,18 @@ cdef class WinogradWeight(PartialSums):
                      ptrdiff_t c1, const char *du, const Gradient *d, char *taps) noexcept nogil:
         """dU of channels [c0, c1) to a part's sums [tap][channel][column], or, a few channels at a time, to dw."""
         cdef fc_winograd j
-        cdef ptrdiff_t width = self.block_width(kb), c = c0, step = self.lanes if self.single() else c1 - c0
+        cdef ptrdiff_t width = self.block_width(kb), c = c0, step = self.lanes if self.single() else c1 - c0, t
         j.m, j.n, j.from_point = self.m, width, self.du_point
         while c < c1:
             j.tiles = min(step, c1 - c)
-            j.from_ = du + (c - c0) * width * self.itemsize
-            if self.single():
-                j.to, j.to_point = taps, j.tiles * width
-            else:
+            j.to, j.to_point = taps, j.tiles * width
+            if not self.single():
                 j.to = d.part + (q * self.packed_size() + self.packed_offset(g, kb) + c * width) * self.itemsize
                 j.to_point = self.red * width
-            kernels.winograd_taps(&j)
+            for t in range(self.depth_taps):
+                j.from_ = du + (t * (c1 - c0) + c - c0) * width * self.itemsize
+                kernels.winograd_taps(&j)
+                j.to = <char *>j.to + 9 * j.to_point * self.itemsize
             if self.single():
                 self.join_block(kernels, d, taps, g, kb, c, c + j.tiles)
             c += j.tiles
