@@ -40,6 +40,18 @@ typedef struct fc_strip {
 
 /* The adjoint of that copy takes the same descriptor: what the strip holds is added where it came from. */
 
+/* Memory that is read soon: `runs` runs of `bytes` bytes, `stride` bytes apart. */
+typedef struct fc_ahead {
+    const char *from;
+    ptrdiff_t runs, bytes, stride;
+} fc_ahead;
+
+/* Ask for piece number `piece` of `pieces` of it, into L2. */
+static inline void fc_prefetch(const fc_ahead *a, ptrdiff_t piece, ptrdiff_t pieces) {
+    for (ptrdiff_t r = a->runs * piece / pieces; r < a->runs * (piece + 1) / pieces; r++)
+        for (ptrdiff_t i = 0; i < a->bytes; i += 64) __builtin_prefetch(a->from + r * a->stride + i, 0, 2);
+}
+
 /* c[crow[m] + j] = act(bias[j] + sum over s < nseg, l < len of
  *                      a[row[m] + seg[s] + l * step] * b[(s * len + l) * width + j])
  * for m < rows and j < n. b's rows are `width` wide, n rounded up to whole vectors. */

@@ -405,10 +405,6 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     by_columns = (col_blocks > 1 and depth * red * vectors_cols > COLUMNS_GAIN * sources * vectors_red
                   and sources * v_tile <= COLUMNS_V_BYTES)
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
-    # U lies chunk by chunk where there are several taps along the depth: then the chunk depends on the kernel alone.
-    chunk = min(red, CHUNK_STEPS)
-    if depth > 1 or not resident:
-        chunk = min(chunk, max(lanes, CHUNK_BYTES // (points * depth * block * itemsize) // lanes * lanes))
     if resident:
         group_tiles, k_groups = min(tiles, RESIDENT_TILES), 1
         tile_parts = max(1, tiles // 2)
@@ -421,6 +417,8 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
             tile_parts = min(tiles, tile_parts + images)  # two threads, the fewest that share, get as many
         group_tiles = -(-tiles // tile_parts)
         k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, tile_parts * groups)))
+    # Of the kernel alone: a chunk's products are one sum, and where there are taps along the depth U lies chunk by chunk.
+    chunk = min(red, CHUNK_STEPS, max(lanes, CHUNK_BYTES // (points * depth * block * itemsize) // lanes * lanes))
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
                     winograd=m, tile_step=step, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk,
                     resident=resident, pack_transformed=u_bytes <= PACKED_BYTES)

@@ -38,6 +38,12 @@ cdef extern from "fastconv.h":
         ptrdiff_t split
         ptrdiff_t dst_run
 
+    ctypedef struct fc_ahead:
+        const char *from_ "from"
+        ptrdiff_t runs, bytes, stride
+
+    void fc_prefetch(const fc_ahead *, ptrdiff_t piece, ptrdiff_t pieces) noexcept nogil
+
     ctypedef struct fc_gemm:
         const void *a
         const ptrdiff_t *row

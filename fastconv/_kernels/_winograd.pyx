@@ -15,8 +15,8 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm,
-    fc_kernels, fc_master, fc_pack, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch,
+    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_ahead, fc_current,
+    fc_gemm, fc_kernels, fc_master, fc_pack, fc_prefetch, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch,
     shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, element, line, tensor_of
@@ -288,49 +288,73 @@ cdef class Winograd(Blocks):
 
     # ------------------------------------------------------------ weights
 
+    cdef fc_ahead weights_ahead(self, const char *raw, const char *packed, ptrdiff_t g, ptrdiff_t kb,
+                                ptrdiff_t c0) noexcept nogil:
+        """Where the weights lie from which U of a chunk is made."""
+        cdef fc_ahead a
+        cdef ptrdiff_t channels = min(self.chunk, self.red - c0), width = self.block_width(kb)
+        cdef fc_pack job
+        if packed != NULL:
+            a.from_ = packed + (self.packed_offset(g, kb) + c0 * width) * self.itemsize
+            a.runs, a.bytes, a.stride = self.ntap, channels * width, self.red * width
+        else:
+            job = self.pack_job(raw, g, kb, c0, c0 + channels, NULL)
+            a.from_ = <const char *>job.src
+            if self.transposed:
+                a.runs, a.bytes, a.stride = channels, job.n * self.ntap, job.red
+            else:
+                a.runs, a.bytes, a.stride = job.n, channels * self.ntap, job.col
+        a.bytes, a.stride = a.bytes * self.itemsize, a.stride * self.itemsize
+        return a
+
     cdef void transform_chunk(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
-                              ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, char *u, ptrdiff_t u_point,
-                              char *taps) noexcept nogil:
+                              ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, char *u, ptrdiff_t u_point, char *taps,
+                              const fc_ahead *ahead) noexcept nogil:
         """U of channels [c0, c1) of a block, [point][depth tap][channel][column].
 
-        From plain weights or from packed taps of all channels.
+        From plain weights or from packed taps of all channels; half of those `ahead` are asked for on the way.
         """
         cdef fc_winograd j
         cdef fc_pack job
-        cdef ptrdiff_t width = self.block_width(kb), columns, c, i, v, t
+        cdef ptrdiff_t width = self.block_width(kb), columns, groups, c, i, v, t
         j.m, j.to_point, j.to_tile = self.m, u_point, width
         if packed != NULL:
             j.from_point, j.from_tile, j.tiles, j.n = self.red * width, width, c1 - c0, width
             for t in range(self.depth_taps):
                 j.from_ = packed + (self.packed_offset(g, kb) + (9 * t * self.red + c0) * width) * self.itemsize
                 j.to = u + t * (c1 - c0) * width * self.itemsize
+                fc_prefetch(ahead, t, 2 * self.depth_taps)
                 kernels.winograd_weight(&j)
             return
         # A vector of columns and as many channels at a time: their taps stay in L1.
-        columns = min(self.block, self.cols - kb * self.block)
+        columns, groups = min(self.block, self.cols - kb * self.block), ceil_div(c1 - c0, self.lanes)
         j.from_tile, j.n = self.lanes, self.lanes
-        for i in range(ceil_div(c1 - c0, self.lanes)):
-            c = c0 + i * self.lanes
-            j.tiles = min(self.lanes, c1 - c)
-            j.from_point = j.tiles * self.lanes
-            job = self.pack_job(raw, g, kb, c, c + j.tiles, taps)
-            for v in range(width // self.lanes):
+        for v in range(width // self.lanes):
+            for i in range(groups):
+                c = c0 + i * self.lanes
+                j.tiles = min(self.lanes, c1 - c)
+                j.from_point = j.tiles * self.lanes
+                job = self.pack_job(raw, g, kb, c, c + j.tiles, taps)
                 job.n = min(self.lanes, columns - v * self.lanes)
+                job.src = <const char *>job.src + v * self.lanes * job.col * self.itemsize
+                fc_prefetch(ahead, v * groups + i, 2 * groups * (width // self.lanes))
                 kernels.pack_weight(&job)
                 for t in range(self.depth_taps):
                     j.from_ = taps + 9 * t * j.from_point * self.itemsize
                     j.to = u + ((t * (c1 - c0) + c - c0) * width + v * self.lanes) * self.itemsize
                     kernels.winograd_weight(&j)
-                job.src = <const char *>job.src + self.lanes * job.col * self.itemsize
 
     cdef void transform_block(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, char *u, char *taps) noexcept nogil:
         """The resident U of a block: [point], then chunk by chunk."""
         cdef ptrdiff_t c0 = 0, width = self.block_width(kb), depth = self.depth_taps * width
+        cdef fc_ahead nothing
+        nothing.runs = 0
         u += self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:
             self.transform_chunk(kernels, raw, packed, g, kb, c0, min(c0 + self.chunk, self.red),
-                                 u + c0 * depth * self.itemsize, self.red * depth + 16, taps)
+                                 u + c0 * depth * self.itemsize, self.red * depth + 16, taps,
+                                 &nothing)
             c0 += self.chunk
 
     # ------------------------------------------------------------ products and output
@@ -352,6 +376,8 @@ cdef class Winograd(Blocks):
         cdef bint made = self.resident or ready != NULL
         cdef ptrdiff_t u_point = self.red * depth + 16 if made else self.u_point
         cdef fc_gemm t
+        cdef fc_ahead ahead
+        ahead.runs = 0
         for i in range(tiles):
             row[i], crow[i] = i * self.channels, i * width
         for i in range(self.depth_taps):
@@ -362,10 +388,15 @@ cdef class Winograd(Blocks):
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:
             c1 = min(c0 + self.chunk, self.red)
-            if not made:
-                self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, u_point, taps)
             t.len, t.accumulate = c1 - c0, c0 > 0
+            if not made:
+                if c1 < self.red:
+                    ahead = self.weights_ahead(raw, packed, g, kb, c1)
+                elif kb + 1 < self.col_blocks:
+                    ahead = self.weights_ahead(raw, packed, g, kb + 1, 0)
+                self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, u_point, taps, &ahead)
             for i in range(self.points):
+                fc_prefetch(&ahead, self.points + i, 2 * self.points)
                 t.a = v + (i * self.v_point + c0) * self.itemsize
                 t.b = u + (i * u_point + (c0 * depth if made else 0)) * self.itemsize
                 t.c = m + i * self.m_point * self.itemsize
