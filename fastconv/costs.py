@@ -21,27 +21,27 @@ from .planning import (
 
 # Cycles of the register tile over those of its FMAs, by vectors of columns: loads are shared by all of them. To begin
 # and end a tile takes as long as some steps.
-TILE = {1: 1.7, 2: 1.3, 3: 1.15, 4: 1.15}
-TILE_STEPS = 3.0
+TILE = {1: 1.7, 2: 1.33, 3: 1.15, 4: 1.05}
+TILE_STEPS = 4.4
 # Per vector: to load 16 channels of a pixel to a strip, and to store 16 results; channels-first ones are transposed.
-LOAD, LOAD_FIRST = 4.0, 10.0
-STORE, STORE_FIRST = 1.5, 18.0
+LOAD, LOAD_FIRST = 5.0, 10.0
+STORE, STORE_FIRST = 2.5, 7.5
 # Per tap and vector of weights: to pack them.
-PACK = 20.0
+PACK = 16.0
 # Winograd, for m = 2 and 4. Per vector and tile: the transforms of the input (and of dy) and of the results; what
 # channels-first ones take more; per vector: the transform of 9 weights, and of 9 sums of backward-weight.
-INPUT, INPUT_FIRST = {2: 70, 4: 160}, {2: 40, 4: 70}
-OUTPUT, OUTPUT_FIRST = {2: 50, 4: 210}, {2: 35, 4: 110}
-WEIGHT = {2: 20, 4: 65}
-TAPS = {2: 160, 4: 200}
+INPUT, INPUT_FIRST = {2: 72, 4: 163}, {2: 40, 4: 73}
+OUTPUT, OUTPUT_FIRST = {2: 79, 4: 216}, {2: 58, 4: 107}
+WEIGHT = {2: 25, 4: 143}
+TAPS = {2: 220, 4: 250}
 # Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
 # backward-weight.
-PART, PART_WEIGHT = 75.0, 95.0
+PART, PART_WEIGHT = 24.0, 55.0
 # Folded: the store of a result, and the packing of a vector of weights, both element by element.
-UNFOLD = 4.0
-PACK_FOLDED = 130.0
+UNFOLD = 1.3
+PACK_FOLDED = 215.0
 # Per call, as fitted: only the differences count.
-FIXED = {"direct": 33000, "folded": 18000, "winograd": 43000}
+FIXED = {"direct": 143000, "folded": 102000, "winograd": 98000}
 
 
 def _tile_cycles(steps, columns, lanes):
