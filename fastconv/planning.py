@@ -417,7 +417,7 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
             tile_parts = min(tiles, tile_parts + images)  # two threads, the fewest that share, get as many
         group_tiles = -(-tiles // tile_parts)
         k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, tile_parts * groups)))
-    # Of the kernel alone: a chunk's products are one sum, and where there are taps along the depth U lies chunk by chunk.
+    # Of the kernel alone: a chunk is one sum, and where there are taps along the depth U lies chunk by chunk.
     chunk = min(red, CHUNK_STEPS, max(lanes, CHUNK_BYTES // (points * depth * block * itemsize) // lanes * lanes))
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
                     winograd=m, tile_step=step, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk,
