@@ -60,6 +60,7 @@ typedef struct fc_gemm {
     const ptrdiff_t *row, *seg;
     ptrdiff_t rows, nseg, len, step;
     const void *b;
+    const ptrdiff_t *bseg;     /* where the segments' rows of b begin; NULL: one after the other */
     ptrdiff_t n;
     void *c;
     const ptrdiff_t *crow;

@@ -6,7 +6,6 @@ import numpy as np
 from . import checks, runtime
 from ._kernels import _correlation, _folded, _runtime, _weight_gradient, _winograd, _winograd_weight
 from .costs import best_correlation, best_fold, best_weight_gradient
-from .dilated import ResidueCorrelation, ResidueWeightGradient, split_axes
 from .planning import (
     WINOGRAD,
     ConvPlan,
@@ -16,6 +15,7 @@ from .planning import (
     is_lanewise,
     lane_blocking,
     weight_blocking,
+    uses_regions,
     winograd_blocking,
     winograd_serves,
     winograd_weight_blocking,
@@ -30,9 +30,6 @@ OPERATIONS = ("forward", "backward_input", "backward_weight")
 @lru_cache(maxsize=256)
 def plan(op, g, algorithm, dtype, src_last, isa):
     """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
-    if algorithm == "direct" and split_axes(g):
-        kind = ResidueWeightGradient if op == "backward_weight" else ResidueCorrelation
-        return kind(g, op == "backward_input", lambda part: plan(op, part, algorithm, dtype, src_last, isa))
     f64 = dtype == np.float64
     itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
@@ -51,12 +48,13 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         strict = plan(op, g, "direct", dtype, src_last, isa)
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)
+    regions = uses_regions(g, red, src_last)
     if is_lanewise(g.groups, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
-        blocking = weight_blocking(axes, *shape, itemsize, block, src_last)
+        blocking = weight_blocking(axes, *shape, itemsize, block, src_last, regions)
     else:
-        blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last)
+        blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, regions=regions)
     driver = _weight_gradient.WeightGradient if op == "backward_weight" else _correlation.Correlation
     return driver(blocking, *common)
 

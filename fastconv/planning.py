@@ -146,6 +146,7 @@ class Blocking(NamedTuple):
     planar: bool = False  # lanes of one vector are neighbouring pixels
     split: int = 1        # runs of columns in a row of the strip, this many elements apart:
     strip_run: int = 0
+    region_channels: int = 0  # regions of results that have the same taps read the source, these channels at a time
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
     group_tiles: int = 0  # tiles transformed at a time, at most
     tile_parts: int = 1   # work items along the tiles
@@ -210,11 +211,25 @@ def _planar_box(axes, lanes, fits):
     return [*box[:2], min(axes[2].dst, -(-box[2] // lanes) * lanes)]
 
 
+# Without padding, results that have the same taps inside the source are computed together, and read it in place:
+# from so many channels on, where a strip would be transposed or taps that reach this far leave much of it unused.
+REGION_CHANNELS = 16
+REGION_REACH = 8
+REGION_CHUNK = 128  # channels at a time: they are read for each tap
+
+
+def uses_regions(g, red, src_last):
+    """Whether the direct algorithm leaves padding out, region by region of results."""
+    far = any(d > 1 and d * (r - 1) >= REGION_REACH for d, r in zip(g.dilation, g.kernel))
+    return not g.mode and red >= REGION_CHANNELS and (far or not src_last)
+
+
 @lru_cache(maxsize=512)
-def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src_last, folded=False):
+def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src_last, folded=False, regions=False):
     """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse).
 
-    Folded: the rows of a tile are cells of ``out_step`` results an axis, not single results.
+    Folded: the rows of a tile are cells of ``out_step`` results an axis, not single results. Regions: results that
+    have the same taps inside the source are computed together, in place.
     """
     cell = prod(axis.out_step for axis in axes) if folded else 1
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
@@ -222,7 +237,8 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
         for axis in axes)
     planar = not folded and not src_last and is_planar(axes, red, cols, lanes)
-    in_place = in_place and not planar
+    regions = regions and not in_place and not planar
+    in_place = (in_place or regions) and not planar
     strip_last = src_last or red < PLANAR_CHANNELS and not planar
 
     def strip_bytes(box):
@@ -236,7 +252,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     if box == [axis.dst for axis in axes]:
         rows = prod(-(-axis.dst // axis.out_step) for axis in axes)
         joined = BOX_PIXELS if planar else min(JOINED_PIXELS * prod(box) // rows, BOX_PIXELS * cell)
-        images = max(1, min(n, joined // prod(box), STRIP_BYTES // strip_bytes(box)))
+        images = max(1, min(n, joined // prod(box), n if regions else STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
     wanted = min(WANTED_ITEMS, flops / ITEM_FLOPS)
@@ -264,12 +280,15 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     return Blocking(
         axes, (images, *box), (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box))), strip, strip_last, in_place,
         _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
-        split=split, strip_run=-(-strip[2] // split))
+        split=split, strip_run=-(-strip[2] // split), region_channels=min(red, REGION_CHUNK) if regions else 0)
 
 
 @lru_cache(maxsize=512)
-def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
-    """Blocking of backward-weight: rows are (tap, channel), columns out-channels, the reduction is over pixels."""
+def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last, regions=False):
+    """Blocking of backward-weight: rows are (tap, channel), columns out-channels, the reduction is over pixels.
+
+    Regions: every tap is summed over the pixels for which it lies inside the source.
+    """
     taps = prod(len(axis.phases[0]) for axis in axes)
     in_place = taps == 1 and all(
         axis.low == 0 and (axis.dst - 1) * axis.in_step < axis.src for axis in axes)
@@ -314,7 +333,8 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
         axes, (images, *box), boxes, strip, strip_last, in_place,
-        _strip_strides(strip, -(-red // c_parts), strip_last, CACHE_LINE // itemsize), k_groups, c_parts, parts)
+        _strip_strides(strip, -(-red // c_parts), strip_last, CACHE_LINE // itemsize), k_groups, c_parts, parts,
+        region_channels=red if regions else 0)
 
 
 def is_lanewise(groups, cols, lanes):

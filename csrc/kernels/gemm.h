@@ -36,7 +36,6 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
     const T *row[MR_MAX], *bias = add ? NULL : g->bias;
     T *out[MR_MAX];
     vec acc[MR_MAX][FC_NV];
-    const T *b = (const T *)g->b + k->begin * width, *const stop = (const T *)g->b + k->end * width;
 
 #pragma GCC unroll 12
     for (int m = 0; m < mr; m++) {
@@ -50,12 +49,13 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
 #pragma GCC unroll 12
         for (int m = 0; m < mr; m++) acc[m][v] = start;
     }
-    ptrdiff_t s = k->begin ? k->begin / g->len : 0, l = k->begin - s * g->len;
-    for (; b < stop; s++, l = 0) {
-        ptrdiff_t i = g->seg[s] + l * step;
-        const T *end = b + (g->len - l) * width;
-        if (end > stop) end = stop;
-        for (; b != end; i += step, b += width) {
+    ptrdiff_t s = k->begin ? k->begin / g->len : 0, l = k->begin - s * g->len, left = k->end - k->begin;
+    for (; left > 0; s++, l = 0) {
+        const ptrdiff_t steps = g->len - l < left ? g->len - l : left;
+        const T *b = (const T *)g->b + (g->bseg ? g->bseg[s] : s * g->len * width) + l * width;
+        const T *const end = b + steps * width;
+        left -= steps;
+        for (ptrdiff_t i = g->seg[s] + l * step; b != end; i += step, b += width) {
             vec w[FC_NV];
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) w[v] = vload(b + v * VL);

@@ -39,6 +39,7 @@ cdef class Blocks:
     cdef ptrdiff_t strip_n, strip_c, strip_size
     cdef ptrdiff_t m                  # Winograd: boxes are m x m results,
     cdef ptrdiff_t tile_step[2]       # this far apart (the dilation);
+    cdef ptrdiff_t region_channels    # no strip: regions of results read the source, so many channels at a time; else 0
     cdef ptrdiff_t depth_taps         # slices of the source that a result needs,
     cdef ptrdiff_t depth_tiles        # this many tiles apart
     cdef ptrdiff_t split, strip_run   # rows of the strip hold `split` runs of columns, this far apart
@@ -58,6 +59,8 @@ cdef class Blocks:
     cdef ptrdiff_t box_pixels(self) noexcept nogil
     cdef fc_lane_map lane_map(self, ptrdiff_t kb) noexcept nogil
     cdef ptrdiff_t tap_offset(self, const Tensor *a, const ptrdiff_t *offset) noexcept nogil
+    cdef ptrdiff_t region_end(self, const Phase *phase, int axis, ptrdiff_t begin, ptrdiff_t end) noexcept nogil
+    cdef bint inside(self, const ptrdiff_t *offset, const ptrdiff_t *cell) noexcept nogil
     cdef ptrdiff_t pixel_step(self, const Tensor *a) noexcept nogil
     cdef void load(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb, ptrdiff_t channel,
                    ptrdiff_t channels, char *strip) noexcept nogil

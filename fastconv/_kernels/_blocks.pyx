@@ -43,6 +43,7 @@ cdef class Blocks:
         self.n, self.groups, self.red, self.cols, self.lane_cols = n, groups, red, cols, 0
         if blocking.lanewise:
             self.groups, self.cols, self.lane_cols, self.block = 1, groups * cols, cols, self.lanes
+        self.region_channels = blocking.region_channels
         self.in_place, self.planar = blocking.in_place, blocking.planar
         self.split, self.strip_run = blocking.split, blocking.strip_run
         self.m = blocking.winograd
@@ -182,6 +183,26 @@ cdef class Blocks:
         cdef ptrdiff_t column = offset[2] - self.low[2]
         return ((offset[0] - self.low[0]) * a.axis[0] + (offset[1] - self.low[1]) * a.axis[1]
                 + column % self.split * self.strip_run + column // self.split * a.axis[2])
+
+    cdef ptrdiff_t region_end(self, const Phase *phase, int axis, ptrdiff_t begin, ptrdiff_t end) noexcept nogil:
+        """Where along an axis, after cell `begin`, a tap of the phase enters or leaves the source, or `end`."""
+        cdef ptrdiff_t t, o, first, last
+        for t in range(phase.tap0, phase.tap0 + phase.segs):
+            o = self.offset[3 * t + axis]
+            first, last = ceil_div(-o, self.in_step[axis]), ceil_div(self.src[axis] - o, self.in_step[axis])
+            if begin < first < end:
+                end = first
+            if begin < last < end:
+                end = last
+        return end
+
+    cdef bint inside(self, const ptrdiff_t *offset, const ptrdiff_t *cell) noexcept nogil:
+        """Whether a cell's tap lies in the source, not on padding."""
+        cdef int i
+        for i in range(3):
+            if not 0 <= cell[i] * self.in_step[i] + offset[i] < self.src[i]:
+                return False
+        return True
 
     cdef ptrdiff_t pixel_step(self, const Tensor *a) noexcept nogil:
         """Distance of what neighbouring pixels along w read at one tap."""

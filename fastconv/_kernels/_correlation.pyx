@@ -21,7 +21,7 @@ cdef class Correlation(Blocks):
 
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t steps = self.ntap * self.red if self.planar else self.ntap
-        self.table_bytes = line((3 * self.box_pixels() + steps) * sizeof(ptrdiff_t))
+        self.table_bytes = line((3 * self.box_pixels() + steps + self.ntap) * sizeof(ptrdiff_t))
 
     @property
     def packed_bytes(self):
@@ -109,10 +109,13 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t *crow = row + self.box_pixels()
         cdef ptrdiff_t *seg = crow + self.box_pixels()
         cdef ptrdiff_t kb, ph, column, width
+        cdef ptrdiff_t begin[3]
+        cdef ptrdiff_t end[3]
+        cdef int i
         cdef bint strict
         cdef fc_gemm t
         cdef char *block
-        t.a, t.seg, t.row, t.crow = a.data, seg, row, crow
+        t.a, t.seg, t.row, t.crow, t.bseg = a.data, seg, row, crow, NULL
         t.accumulate = 0
         t.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         for kb in range(kb0, kb1):
@@ -131,8 +134,15 @@ cdef class Correlation(Blocks):
                     self.activate_rows(kernels, y, b, block, t.n, activation)
                 continue
             for ph in range(self.phases):
+                if self.region_channels:
+                    t.b = weights + (self.packed_offset(g, kb) + self.phase[ph].tap0 * self.red * width) * self.itemsize
+                    self.multiply_regions(kernels, a, y, b, &self.phase[ph], &t, width, 0 if direct else width)
+                    continue
                 t.nseg = self.fill_segments(a, &self.phase[ph], seg, &t)
-                t.rows = self.fill_rows(a, y, b, &self.phase[ph], row, crow, 0 if direct else width)
+                for i in range(3):
+                    begin[i] = 0
+                    end[i] = ceil_div(b.count[i + 1] - self.phase[ph].first[i], self.out_step[i])
+                t.rows = self.fill_rows(a, y, b, &self.phase[ph], begin, end, row, crow, 0 if direct else width)
                 t.b = weights + (self.packed_offset(g, kb) + self.phase[ph].tap0 * self.red * width) * self.itemsize
                 if strict:
                     self.real_taps(kernels, a, b, &self.phase[ph], &t, width)
@@ -147,9 +157,65 @@ cdef class Correlation(Blocks):
                                      b.count[0] * b.count[1] * b.count[2] * b.count[3] * width)
                 self.store(kernels, y, b, block, rows, t.n, width)
 
+    cdef void multiply_regions(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
+                               const Phase *phase, fc_gemm *t, ptrdiff_t width, ptrdiff_t row_width) noexcept nogil:
+        """A phase of a box, without padding: pixels that have the same taps inside the source are multiplied at once."""
+        cdef ptrdiff_t origin[3]
+        cdef ptrdiff_t stop[3]
+        cdef ptrdiff_t begin[3]
+        cdef ptrdiff_t end[3]
+        cdef int i
+        for i in range(3):
+            origin[i] = b.origin[i + 1] // self.out_step[i]
+            stop[i] = origin[i] + ceil_div(b.count[i + 1] - phase.first[i], self.out_step[i])
+        begin[0] = origin[0]
+        while begin[0] < stop[0]:
+            end[0] = self.region_end(phase, 0, begin[0], stop[0])
+            begin[1] = origin[1]
+            while begin[1] < stop[1]:
+                end[1] = self.region_end(phase, 1, begin[1], stop[1])
+                begin[2] = origin[2]
+                while begin[2] < stop[2]:
+                    end[2] = self.region_end(phase, 2, begin[2], stop[2])
+                    self.multiply_region(kernels, a, y, b, phase, t, width, row_width, origin, begin, end)
+                    begin[2] = end[2]
+                begin[1] = end[1]
+            begin[0] = end[0]
+
+    cdef void multiply_region(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
+                              const Phase *phase, const fc_gemm *box, ptrdiff_t width, ptrdiff_t row_width,
+                              const ptrdiff_t *origin, const ptrdiff_t *begin, const ptrdiff_t *end) noexcept nogil:
+        """Cells [begin, end) of a box that starts at cell `origin`."""
+        cdef fc_gemm t = box[0]
+        cdef ptrdiff_t *seg = <ptrdiff_t *>t.seg
+        cdef ptrdiff_t *bseg = seg + self.ntap
+        cdef const ptrdiff_t *o = self.offset + 3 * phase.tap0
+        cdef ptrdiff_t first[3]
+        cdef ptrdiff_t last[3]
+        cdef ptrdiff_t tap, c0 = 0, c1
+        cdef int i
+        for i in range(3):
+            first[i], last[i] = begin[i] - origin[i], end[i] - origin[i]
+        t.rows = self.fill_rows(a, y, b, phase, first, last, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow, row_width)
+        t.nseg, t.bseg, t.step = 0, bseg, a.c
+        for tap in range(phase.segs):
+            if self.inside(o + 3 * tap, begin):
+                seg[t.nseg] = o[3 * tap] * a.axis[0] + o[3 * tap + 1] * a.axis[1] + o[3 * tap + 2] * a.axis[2]
+                bseg[t.nseg] = tap * self.red * width
+                t.nseg += 1
+        while c0 < self.red:
+            c1 = min(c0 + self.region_channels, self.red) if t.nseg else self.red
+            t.a, t.b = <const char *>box.a + c0 * a.c * self.itemsize, <const char *>box.b + c0 * width * self.itemsize
+            t.len, t.accumulate = c1 - c0, c0 > 0
+            t.activation = box.activation if c1 == self.red else FC_IDENTITY
+            kernels.gemm(&t)
+            c0 = c1
+
     cdef ptrdiff_t fill_rows(self, const Tensor *a, const Tensor *y, const Box *b, const Phase *phase,
-                             ptrdiff_t *row, ptrdiff_t *crow, ptrdiff_t width) noexcept nogil:
-        """Source and result offsets of a phase's pixels; result rows are `width` apart, or in y if 0."""
+                             const ptrdiff_t *begin, const ptrdiff_t *end, ptrdiff_t *row, ptrdiff_t *crow,
+                             ptrdiff_t width) noexcept nogil:
+        """Source and result offsets of the pixels in a phase's cells [begin, end); result rows are `width` apart, or in
+        y if 0."""
         cdef ptrdiff_t m = 0, n, d, h, w, from_h, to_h
         cdef ptrdiff_t od = self.out_step[0], oh = self.out_step[1], ow = self.out_step[2]
         cdef ptrdiff_t sd = self.in_step[0] * a.axis[0], sh = self.in_step[1] * a.axis[1], sw = self.pixel_step(a)
@@ -158,12 +224,12 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t yd = b.count[2] * b.count[3] * width if width else y.axis[0]
         cdef ptrdiff_t yn = b.count[1] * b.count[2] * b.count[3] * width if width else y.n
         for n in range(b.count[0]):
-            for d in range(ceil_div(b.count[1] - phase.first[0], od)):
-                for h in range(ceil_div(b.count[2] - phase.first[1], oh)):
+            for d in range(begin[0], end[0]):
+                for h in range(begin[1], end[1]):
                     from_h = n * a.n + d * sd + h * sh
                     to_h = (n * yn + (d * od + phase.first[0]) * yd + (h * oh + phase.first[1]) * yh
                             + phase.first[2] * yw)
-                    for w in range(ceil_div(b.count[3] - phase.first[2], ow)):
+                    for w in range(begin[2], end[2]):
                         row[m] = from_h + w * sw
                         crow[m] = to_h + w * ow * yw
                         m += 1

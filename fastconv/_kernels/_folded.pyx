@@ -190,7 +190,7 @@ cdef class Folded(Blocks):
         cdef fc_rows r
         cdef fc_fold f
         all_taps.tap0, all_taps.segs = 0, self.ntap
-        t.a, t.row, t.crow, t.seg, t.c, t.accumulate = a.data, row, crow, seg, rows, 0
+        t.a, t.row, t.crow, t.seg, t.bseg, t.c, t.accumulate = a.data, row, crow, seg, NULL, rows, 0
         t.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         t.nseg = self.fill_segments(a, &all_taps, seg, &t)
         for i in range(3):

@@ -53,6 +53,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t len
         ptrdiff_t step
         const void *b
+        const ptrdiff_t *bseg
         ptrdiff_t n
         void *c
         const ptrdiff_t *crow

@@ -120,7 +120,7 @@ cdef class WeightGradient(PartialSums):
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t channels = ceil_div(self.red, self.c_parts)
         self.table_bytes = line(
-            (2 * self.ntap * channels + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
+            2 * (self.ntap * channels + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
         self.private_block = self.ntap * channels * self.block if self.single() else 0
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
@@ -173,6 +173,7 @@ cdef class WeightGradient(PartialSums):
         cdef char *column_sums = d.column_sums + (
             (q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
         cdef fc_gemm t
+        cdef Box real
         if first and c0 == 0:
             for i in range(width * self.itemsize):
                 column_sums[i] = 0
@@ -181,10 +182,19 @@ cdef class WeightGradient(PartialSums):
             return
         t.a, t.row, t.crow, t.seg, t.b, t.c, t.n = a.data, row, crow, seg, rows, sums, width
         t.bias, t.activation, t.accumulate = NULL, FC_IDENTITY, not first
+        t.bseg, t.step = seg + b.count[0] * b.count[1] * b.count[2], self.in_step[2] * a.axis[2]
         t.rows = self.fill_rows(a, c0, c1, width, row, crow)
-        t.nseg = self.fill_pixels(a, b, seg)
-        t.len, t.step = b.count[3], self.in_step[2] * a.axis[2]
-        self.multiply(kernels, &t)
+        if not self.region_channels:
+            self.fill_pixels(a, b, b, width, &t)
+            self.multiply(kernels, &t)
+            return
+        # Tap by tap, over the pixels for which it lies in the source.
+        t.rows = c1 - c0
+        for i in range(self.ntap):
+            real = self.real_pixels(b, self.offset + 3 * i)
+            self.fill_pixels(a, b, &real, width, &t)
+            t.row, t.crow = row + i * t.rows, crow + i * t.rows
+            self.multiply(kernels, &t)
 
     cdef void load_gradient(self, const fc_kernels *kernels, const Tensor *dy, const Box *b, ptrdiff_t g,
                             ptrdiff_t kb, char *rows, char *sums) noexcept nogil:
@@ -216,12 +226,27 @@ cdef class WeightGradient(PartialSums):
                 m += 1
         return m
 
-    cdef ptrdiff_t fill_pixels(self, const Tensor *a, const Box *b, ptrdiff_t *seg) noexcept nogil:
-        """One segment for each row of pixels of the box."""
-        cdef ptrdiff_t s = 0, n, d, h
+    cdef Box real_pixels(self, const Box *b, const ptrdiff_t *offset) noexcept nogil:
+        """The part of a box for which a tap lies in the source, not on padding."""
+        cdef Box r = b[0]
+        cdef ptrdiff_t first, last
+        cdef int i
+        for i in range(3):
+            first = max(r.origin[i + 1], ceil_div(-offset[i], self.in_step[i]))
+            last = min(r.origin[i + 1] + r.count[i + 1], ceil_div(self.src[i] - offset[i], self.in_step[i]))
+            r.origin[i + 1], r.count[i + 1] = first, max(0, last - first)
+        return r
+
+    cdef void fill_pixels(self, const Tensor *a, const Box *b, const Box *part, ptrdiff_t width,
+                          fc_gemm *t) noexcept nogil:
+        """One segment for each row of pixels of a part of the box."""
+        cdef ptrdiff_t *seg = <ptrdiff_t *>t.seg
+        cdef ptrdiff_t *bseg = <ptrdiff_t *>t.bseg
+        cdef ptrdiff_t s = 0, n, d, h, w = part.origin[3] - b.origin[3]
         for n in range(b.count[0]):
-            for d in range(b.count[1]):
-                for h in range(b.count[2]):
-                    seg[s] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1]
+            for d in range(part.origin[1] - b.origin[1], part.origin[1] - b.origin[1] + part.count[1]):
+                for h in range(part.origin[2] - b.origin[2], part.origin[2] - b.origin[2] + part.count[2]):
+                    seg[s] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1] + w * t.step
+                    bseg[s] = (((n * b.count[1] + d) * b.count[2] + h) * b.count[3] + w) * width
                     s += 1
-        return s
+        t.nseg, t.len = s if part.count[3] else 0, part.count[3]

@@ -16,8 +16,8 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_ahead, fc_current,
-    fc_gemm, fc_kernels, fc_master, fc_pack, fc_prefetch, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd, give_scratch,
-    shares_of, take_scratch,
+    fc_gemm, fc_kernels, fc_master, fc_pack, fc_prefetch, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd,
+    give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, element, line, tensor_of
 
@@ -383,7 +383,7 @@ cdef class Winograd(Blocks):
         for i in range(self.depth_taps):
             seg[i] = i * apart * self.channels
         t.row, t.crow, t.rows, t.seg, t.nseg, t.step = row, crow, tiles, seg, self.depth_taps, 1
-        t.n, t.bias, t.activation = width, NULL, FC_IDENTITY
+        t.n, t.bseg, t.bias, t.activation = width, NULL, NULL, FC_IDENTITY
         if made:
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:

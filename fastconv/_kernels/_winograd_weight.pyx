@@ -111,7 +111,7 @@ cdef class WinogradWeight(PartialSums):
             row[i] = i // (c1 - c0) * apart * self.channels + c0 + i % (c1 - c0)
             crow[i] = i * width
         t.row, t.crow, t.rows, t.seg, t.nseg = row, crow, rows, &zero, 1
-        t.len, t.step = tiles, self.channels
+        t.len, t.step, t.bseg = tiles, self.channels, NULL
         t.n, t.bias, t.accumulate, t.activation = width, NULL, not first, FC_IDENTITY
         for i in range(self.points):
             t.a = v + i * self.v_point * self.itemsize
