@@ -51,7 +51,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         strict = plan(op, g, "direct", dtype, src_last, isa)
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)
-    if is_lanewise(g.groups, cols, lanes):
+    if is_lanewise(op, g.groups, red, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last)
@@ -472,7 +472,7 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     flops = 2 * g.macs
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
-    channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else 1)
+    channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else blocking.group_run)
     if blocking.winograd:
         channels = lanes
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"

@@ -55,8 +55,8 @@ def _direct(axes, g, red, cols, src_last, lanes):
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
     used = taps / prod(axis.out_step for axis in axes)
     pack = PACK * taps * g.groups * red * -(-cols // lanes)
-    if not src_last and is_planar(axes, red, cols, lanes):
-        return pixels * planar_cycles(axes, red, cols, lanes) + pack + FIXED["direct"]
+    if is_planar(axes, g.groups, red, cols, lanes, src_last):
+        return pixels * planar_cycles(axes, g.groups, red, cols, lanes, src_last) + pack + FIXED["direct"]
     return (pixels * (_tile_cycles(used * red, cols, lanes) + -(-cols // lanes) * (STORE if src_last else STORE_FIRST)
                       + red / lanes * (LOAD if src_last else LOAD_FIRST)) + pack + FIXED["direct"])
 
@@ -101,7 +101,7 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
     red, cols = g.c // g.groups, g.k // g.groups
     if op == "backward_input":
         red, cols = cols, red
-    if is_lanewise(g.groups, cols, lanes) or not g.macs:
+    if is_lanewise(op, g.groups, red, cols, lanes) or not g.macs:
         return "direct"
     costs = {"direct": _direct(axes, g, red, cols, src_last, lanes)}
     if g.groups == 1 and 2 * cols <= lanes:
@@ -136,7 +136,7 @@ def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
 def best_weight_gradient(g, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for backward-weight."""
     red, cols = g.c // g.groups, g.k // g.groups
-    if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or not g.macs:
+    if not winograd_serves(g) or is_lanewise("backward_weight", g.groups, red, cols, lanes) or not g.macs:
         return "direct"
     costs = {"direct": _direct_weight(g, red, cols, src_last, lanes)}
     for name, m in WINOGRAD.items():

@@ -32,9 +32,12 @@ PLANAR_ROWS = 4
 PLANAR_STEPS = 200
 PLANAR_SHORT, PLANAR_LONG = 1.35, 2.2
 TILE_NARROW, TILE_WIDE = 1.9, 1.35
-# Cycles to transpose a vector of results, and to copy a pixel and channel into a strip that 1x1 does without.
-TRANSPOSE_CYCLES = 12
+# Cycles to transpose a vector, to do so between tile and result, and to copy a pixel and channel into a strip that 1x1
+# does without.
+TRANSPOSE_CYCLES = 5
+STORE_CYCLES = 12
 COPY_CYCLES = 0.3
+BLOCK_VECTORS = 4
 # Pixels as lanes have to win by this factor.
 PLANAR_GAIN = 1.1
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
@@ -144,6 +147,7 @@ class Blocking(NamedTuple):
     parts: int            # weight gradient: partial sums
     lanewise: bool = False  # lanes of one vector belong to different groups
     planar: bool = False  # lanes of one vector are neighbouring pixels
+    group_run: int = 1    # groups of a work item, at most
     split: int = 1        # runs of columns in a row of the strip, this many elements apart:
     strip_run: int = 0
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
@@ -177,27 +181,38 @@ def _largest_box(axes, pixel_limit, fits):
     return box
 
 
-def is_planar(axes, red, cols, lanes):
-    """Whether the lanes of a channels-first correlation should be pixels, not result channels."""
+def is_planar(axes, groups, red, cols, lanes, src_last):
+    """Whether the lanes of a correlation should be pixels, not result channels."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     return (all(axis.out_step == 1 for axis in axes) and steps <= REDUCTION_STEPS
-            and PLANAR_GAIN * planar_cycles(axes, red, cols, lanes) < _column_cycles(axes, red, cols, lanes))
+            and PLANAR_GAIN * planar_cycles(axes, groups, red, cols, lanes, src_last)
+            < _column_cycles(axes, red, cols, lanes, src_last))
 
 
-def planar_cycles(axes, red, cols, lanes):
+def planar_cycles(axes, groups, red, cols, lanes, src_last):
     """Cycles a result pixel of tiles of pixels; a single column is bound by the loads of the strip."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
-    width = axes[2].dst
-    fill = width / (-(-width // lanes) * lanes)
-    return (steps * max(cols, 2) / (2 * lanes * fill) * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
-            + (COPY_CYCLES * red if steps == red else 0))
+    rows, width = axes[1].dst, axes[2].dst
+    slots = rows * -(-width // lanes) * lanes
+    if axes[1].in_step == axes[2].in_step == 1:  # vectors go on in the next row
+        slots = min(slots, -(-((rows - 1) * axes[2].reach(width) + width) // lanes) * lanes)
+    tile = steps * max(cols, 2) / (2 * lanes) * slots / (rows * width)
+    run = group_run(groups, red, cols, lanes, BLOCK_VECTORS * lanes)
+    copy = TRANSPOSE_CYCLES * (-(-run * red // lanes) + -(-run * cols // lanes)) / run
+    return (tile * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
+            + (copy if src_last else COPY_CYCLES * red if steps == red else 0))
 
 
-def _column_cycles(axes, red, cols, lanes):
-    """Cycles a result pixel of tiles of columns, whose results are transposed."""
+def _column_cycles(axes, red, cols, lanes, src_last):
+    """Cycles a result pixel of tiles of columns, whose results are transposed if the channels are first."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     vectors = -(-cols // lanes)
-    return vectors * (steps / 2 * (TILE_NARROW if vectors == 1 else TILE_WIDE) + TRANSPOSE_CYCLES)
+    return vectors * (steps / 2 * (TILE_NARROW if vectors == 1 else TILE_WIDE) + (0 if src_last else STORE_CYCLES))
+
+
+def group_run(groups, red, cols, lanes, block):
+    """Groups whose channels-last pixels are transposed together: enough to fill a vector, of one block of columns."""
+    return max(1, min(groups, -(-lanes // min(red, cols)), block // cols))
 
 
 def _planar_box(axes, lanes, fits):
@@ -221,12 +236,13 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     in_place = taps == 1 and all(
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
         for axis in axes)
-    planar = not folded and not src_last and is_planar(axes, red, cols, lanes)
+    planar = not folded and is_planar(axes, groups, red, cols, lanes, src_last)
     in_place = in_place and not planar
-    strip_last = src_last or red < PLANAR_CHANNELS and not planar
+    strip_last = (src_last or red < PLANAR_CHANNELS) and not planar
+    run = group_run(groups, red, cols, lanes, block) if planar and src_last else 1
 
     def strip_bytes(box):
-        return red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
+        return run * red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
 
     def fits(box):
         return in_place or strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
@@ -244,7 +260,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     k_groups = 1
 
     def items():
-        return -(-n // images) * groups * prod(a.boxes(b) for a, b in zip(axes, box)) * k_groups
+        return -(-n // images) * -(-groups // run) * prod(a.boxes(b) for a, b in zip(axes, box)) * k_groups
 
     while items() < wanted:
         halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
@@ -263,8 +279,8 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
         axes, (images, *box), (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box))), strip, strip_last, in_place,
-        _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
-        split=split, strip_run=-(-strip[2] // split))
+        _strip_strides(strip, run * red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
+        group_run=run, split=split, strip_run=-(-strip[2] // split))
 
 
 @lru_cache(maxsize=512)
@@ -317,9 +333,12 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last):
         _strip_strides(strip, -(-red // c_parts), strip_last, CACHE_LINE // itemsize), k_groups, c_parts, parts)
 
 
-def is_lanewise(groups, cols, lanes):
-    """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group."""
-    return groups > 1 and 3 * cols <= lanes
+def is_lanewise(op, groups, red, cols, lanes):
+    """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group.
+
+    Correlations only where a lane has one source: depthwise ones. Packed weights serve both orders, so that can't tell.
+    """
+    return groups > 1 and 3 * cols <= lanes and (op == "backward_weight" or min(red, cols) == 1)
 
 
 @lru_cache(maxsize=512)

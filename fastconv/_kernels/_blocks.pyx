@@ -11,7 +11,8 @@ e. Grouped convolution with few columns a group puts lanes of different groups i
    groups together are one, a block is one vector, and strips and tiles are those of csrc/kernels/lanes.h.
 f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
 g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
-   split by the stride, so that what a vector of pixels reads at one tap is adjacent.
+   split by the stride, so that what a vector of pixels reads at one tap is adjacent. A work item may have several
+   groups, whose channels and columns are transposed together.
 """
 from libc.stdlib cimport free, malloc
 
@@ -43,6 +44,7 @@ cdef class Blocks:
         self.n, self.groups, self.red, self.cols, self.lane_cols = n, groups, red, cols, 0
         if blocking.lanewise:
             self.groups, self.cols, self.lane_cols, self.block = 1, groups * cols, cols, self.lanes
+        self.group_runs = ceil_div(self.groups, blocking.group_run)
         self.in_place, self.planar = blocking.in_place, blocking.planar
         self.split, self.strip_run = blocking.split, blocking.strip_run
         self.m = blocking.winograd
