@@ -113,13 +113,23 @@ static void strip_row(const fc_strip *s, const T *src, T *dst) {
         }
         return;
     }
-    const int inside = src && in1 > in0, together = s->src_c == 1 && c > 1 && dw == 1;
+    const ptrdiff_t left = (src ? in0 : w1) - w0, n = src ? in1 - in0 : 0, right = w1 - w0 - left - n;
+    if (dw == 1 && s->split == 1 && (!src || (sw == 1 && s->mode == FC_ZEROS))) { /* zeros around rows as they are */
+        const ptrdiff_t src_c = s->src_c, dst_c = s->dst_c;
+        for (ptrdiff_t j = 0; j < c; j++, dst += dst_c) {
+            zero(dst, left);
+            if (n) copy(dst + left, src + in0 + j * src_c, n);
+            zero(dst + left + n, right);
+        }
+        return;
+    }
+    const int together = s->src_c == 1 && c > 1 && dw == 1;
     for (ptrdiff_t j = 0; j < c; j++) {
         const T *from = src ? src + j * s->src_c : NULL;
-        row_outside(s, from, dst + j * s->dst_c, src ? in0 : w1, src ? in1 : w1);
-        if (inside && !together) row_inside(s, from + in0 * sw, dst + j * s->dst_c, in0 - w0, in1 - in0);
+        row_outside(s, from, dst + j * s->dst_c, w0 + left, w0 + left + n);
+        if (n && !together) row_inside(s, from + in0 * sw, dst + j * s->dst_c, left, n);
     }
-    if (inside && together) pixels_inside(s, src + in0 * sw, dst, in0 - w0, in1 - in0);
+    if (n && together) pixels_inside(s, src + in0 * sw, dst, left, n);
 }
 
 static void load_strip(const fc_strip *s) {
