@@ -27,27 +27,21 @@ PLANAR_CHANNELS = 8
 # Boxes of pixels as lanes: at least this many vectors wide, and this many times as high as the rows around them.
 PLANAR_VECTORS = 4
 PLANAR_ROWS = 4
-# Measured cycles over those of the FMAs: tiles of pixels with up to PLANAR_STEPS taps x channels, whose strip and
-# weights stay in L1, and with more; tiles of one vector of columns, and of several.
-PLANAR_STEPS = 200
-PLANAR_SHORT, PLANAR_LONG = 1.35, 2.2
-TILE_NARROW, TILE_WIDE = 1.9, 1.35
-# Cycles to transpose a vector, to do so between tile and result, and to copy a pixel and channel into a strip that 1x1
-# does without.
-TRANSPOSE_CYCLES = 5
-STORE_CYCLES = 12
-COPY_CYCLES = 0.3
-BLOCK_VECTORS = 4
-# Pixels as lanes have to win by this factor.
-PLANAR_GAIN = 1.1
+# Measured cycles of tiles of pixels over those of the FMAs; of tiles of columns, by vectors of columns, and what it
+# takes more, per result vector, to begin and end the tile.
+PLANAR_TILE = 1.2
+COLUMN_TILE, COLUMN_CYCLES = {1: 1.4, 2: 1.25, 3: 1.15}, {1: 12, 2: 10, 3: 4}
+# To copy an element of a channels-first source into its strip, and of a row besides; times COPY_SPLIT where tiles of
+# pixels have rows split. To transpose a vector of channels-last pixels or results for tiles of pixels, of
+# channels-first results for the others.
+COPY_CYCLES, COPY_ROW, COPY_SPLIT = 0.4, 10, 1.5
+TRANSPOSE_CYCLES, STORE_CYCLES = 8, 7
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
 # A lane strip is read once for each tap, by loads that can't be shared between columns: half of L1 and some L2.
 LANE_STRIP_BYTES = 64 * 1024
 CACHE_LINE = 64
-# The tile of columns sums this many products at a time (csrc/kernels/gemm.h); the one of pixels sums all at once.
-REDUCTION_STEPS = 512
 
 
 @dataclass(frozen=True)
@@ -183,10 +177,19 @@ def _largest_box(axes, pixel_limit, fits):
 
 def is_planar(axes, groups, red, cols, lanes, src_last):
     """Whether the lanes of a correlation should be pixels, not result channels."""
-    steps = red * prod(len(axis.phases[0]) for axis in axes)
-    return (all(axis.out_step == 1 for axis in axes) and steps <= REDUCTION_STEPS
-            and PLANAR_GAIN * planar_cycles(axes, groups, red, cols, lanes, src_last)
+    return (all(axis.out_step == 1 for axis in axes)
+            and planar_cycles(axes, groups, red, cols, lanes, src_last)
             < _column_cycles(axes, red, cols, lanes, src_last))
+
+
+def _copied(axes):
+    """Source pixels in a strip, for each result."""
+    return prod(axis.reach(axis.dst) / axis.dst for axis in axes)
+
+
+def _copy_cycles(axes, red):
+    """Cycles a result pixel to copy the rows of a channels-first strip."""
+    return red * _copied(axes) * (COPY_CYCLES + COPY_ROW / axes[2].src)
 
 
 def planar_cycles(axes, groups, red, cols, lanes, src_last):
@@ -196,23 +199,25 @@ def planar_cycles(axes, groups, red, cols, lanes, src_last):
     slots = rows * -(-width // lanes) * lanes
     if axes[1].in_step == axes[2].in_step == 1:  # vectors go on in the next row
         slots = min(slots, -(-((rows - 1) * axes[2].reach(width) + width) // lanes) * lanes)
-    tile = steps * max(cols, 2) / (2 * lanes) * slots / (rows * width)
-    run = group_run(groups, red, cols, lanes, BLOCK_VECTORS * lanes)
-    copy = TRANSPOSE_CYCLES * (-(-run * red // lanes) + -(-run * cols // lanes)) / run
-    return (tile * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
-            + (copy if src_last else COPY_CYCLES * red if steps == red else 0))
+    tile = PLANAR_TILE * steps * max(cols, 2) / (2 * lanes) * slots / (rows * width)
+    if src_last:
+        run = group_run(groups, red, cols, lanes)
+        return tile + TRANSPOSE_CYCLES * (-(-run * red // lanes) * _copied(axes) + -(-run * cols // lanes)) / run
+    return tile + _copy_cycles(axes, red) * (COPY_SPLIT if axes[2].in_step > 1 else 1)
 
 
 def _column_cycles(axes, red, cols, lanes, src_last):
     """Cycles a result pixel of tiles of columns, whose results are transposed if the channels are first."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     vectors = -(-cols // lanes)
-    return vectors * (steps / 2 * (TILE_NARROW if vectors == 1 else TILE_WIDE) + (0 if src_last else STORE_CYCLES))
+    tile = steps / 2 * COLUMN_TILE[min(vectors, 3)] + COLUMN_CYCLES[min(vectors, 3)]
+    copy = 0 if src_last or steps == red else _copy_cycles(axes, red)
+    return vectors * (tile + (0 if src_last else STORE_CYCLES)) + copy
 
 
-def group_run(groups, red, cols, lanes, block):
-    """Groups whose channels-last pixels are transposed together: enough to fill a vector, of one block of columns."""
-    return max(1, min(groups, -(-lanes // min(red, cols)), block // cols))
+def group_run(groups, red, cols, lanes):
+    """Groups whose channels-last pixels are transposed together: enough to fill a vector, of at most two of columns."""
+    return max(1, min(groups, -(-lanes // min(red, cols)), 2 * lanes // cols))
 
 
 def _planar_box(axes, lanes, fits):
@@ -239,7 +244,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     planar = not folded and is_planar(axes, groups, red, cols, lanes, src_last)
     in_place = in_place and not planar
     strip_last = (src_last or red < PLANAR_CHANNELS) and not planar
-    run = group_run(groups, red, cols, lanes, block) if planar and src_last else 1
+    run = group_run(groups, red, cols, lanes) if planar and src_last else 1
 
     def strip_bytes(box):
         return run * red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))

@@ -30,31 +30,43 @@ FC_INLINE ivec planar_keep(const fc_planar *p, ptrdiff_t first, ptrdiff_t lanes)
     return keep;
 }
 
-/* `columns` columns of the first nv vectors. columns and nv are constants after inlining. */
+/* `columns` columns of the first nv vectors. columns and nv are constants after inlining. Sums are those of gemm.h: of
+ * chunks of REDUCTION_STEPS products. */
 FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, const T *b, const T *bias, T *c,
                            const int columns, const int nv) {
-    const ptrdiff_t width = (g->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = (g->n + VL - 1) / VL * VL, chunks = chunks_of(g->nseg);
     const T *from[PLANAR_VECTORS];
-    vec acc[PLANAR_COLUMNS][PLANAR_VECTORS];
+    vec acc[PLANAR_COLUMNS][PLANAR_VECTORS], sum[PLANAR_COLUMNS][PLANAR_VECTORS];
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) from[v] = a + t->row[v];
-#pragma GCC unroll 6
-    for (int j = 0; j < columns; j++) {
-        const vec start = bias ? vset1(bias[j]) : (vec){0};
-#pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) acc[j][v] = start;
-    }
-    for (ptrdiff_t s = 0; s < g->nseg; s++, b += width) {
-        vec x[PLANAR_VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) x[v] = vload(from[v] + g->seg[s]);
+    ptrdiff_t i = 0, s = 0;
+    do {
 #pragma GCC unroll 6
         for (int j = 0; j < columns; j++) {
-            const vec w = vset1(b[j]);
+            const vec start = bias && i == 0 ? vset1(bias[j]) : (vec){0};
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) acc[j][v] = vfma(w, x[v], acc[j][v]);
+            for (int v = 0; v < nv; v++) acc[j][v] = start;
         }
-    }
+        for (const ptrdiff_t end = g->nseg * (i + 1) / chunks; s < end; s++, b += width) {
+            vec x[PLANAR_VECTORS];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) x[v] = vload(from[v] + g->seg[s]);
+#pragma GCC unroll 6
+            for (int j = 0; j < columns; j++) {
+                const vec w = vset1(b[j]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) acc[j][v] = vfma(w, x[v], acc[j][v]);
+            }
+        }
+        if (chunks == 1) break;
+#pragma GCC unroll 6
+        for (int j = 0; j < columns; j++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) {
+                if (i) acc[j][v] = sum[j][v] + acc[j][v];
+                sum[j][v] = acc[j][v];
+            }
+    } while (++i < chunks);
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
         T *to = c + t->to[v];
@@ -113,7 +125,7 @@ static void planar_gemm(const fc_gemm *g, const fc_planar *p) {
             t.row[v] = g->row[m];
             t.to[v] = adjacent ? g->crow[m] : v * VL;
             t.lanes[v] = adjacent ? lanes : VL;
-            t.gaps[v] = p->first[m] < lanes;
+            t.gaps[v] = p->gap && p->first[m] < lanes;
             if (t.gaps[v]) t.keep[v] = planar_keep(p, p->first[m], lanes);
         }
         (vectors <= PLANAR_VECTORS / 2 ? planar_half : planar_whole)(g, p, &t, adjacent ? (T *)g->c : block[0]);
