@@ -69,12 +69,16 @@ typedef struct fc_gemm {
     fc_activation activation;  /* applied by the tile: FC_IDENTITY, FC_RELU or FC_RELU6 */
 } fc_gemm;
 
-/* The same product with pixels as lanes: row m of a is a vector of adjacent elements, the first `lanes[m]` of which
- * count, and its results for column j lie at c + j * col + crow[m]. len is 1, nothing is accumulated; reads go up to a
- * vector beyond the last element of a row. */
+/* The same product with pixels as lanes: row m of a is a vector of adjacent elements, of which lanes[m] are pixels:
+ * the first `first[m]` and, each time after `gap` others, the next `width`. Result l of these for column j of group i
+ * lies at c + crow[m] + l * lane + (i * n + j) * col; one of lane and col is 1. groups * n is at most a block; the
+ * groups' rows of a are a_group apart, their weights b_group. len is 1, nothing is accumulated; reads go up to a vector
+ * beyond the last element of a row. */
 typedef struct fc_planar {
-    ptrdiff_t col;
-    const ptrdiff_t *lanes;
+    ptrdiff_t groups, a_group, b_group;
+    ptrdiff_t lane, col;
+    const ptrdiff_t *lanes, *first;
+    ptrdiff_t width, gap;
 } fc_planar;
 
 /* Pack one block of weights: dst[(at[t] * len + l) * width + j] = src[j * col + l * red + t], zero for

@@ -14,8 +14,8 @@ from .planning import (
     forward_axes,
     is_lanewise,
     lane_blocking,
-    weight_blocking,
     uses_regions,
+    weight_blocking,
     winograd_blocking,
     winograd_serves,
     winograd_weight_blocking,
@@ -49,7 +49,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)
     regions = uses_regions(g, red, src_last)
-    if is_lanewise(g.groups, cols, lanes):
+    if is_lanewise(op, g.groups, red, cols, lanes):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
     elif op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last, regions)
@@ -470,7 +470,7 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     flops = 2 * g.macs
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
-    channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else 1)
+    channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else blocking.group_run)
     if blocking.winograd:
         channels = lanes
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"

@@ -40,8 +40,8 @@ PART, PART_WEIGHT = 24.0, 55.0
 # Folded: the store of a result, and the packing of a vector of weights, both element by element.
 UNFOLD = 1.3
 PACK_FOLDED = 215.0
-# Per call, as fitted: only the differences count.
-FIXED = {"direct": 143000, "folded": 102000, "winograd": 98000}
+# Per call, as fitted: only the differences count. Pixels as lanes are the fastest of the smallest calls.
+FIXED = {"direct": 143000, "planar": 90000, "folded": 102000, "winograd": 98000}
 
 
 def _tile_cycles(steps, columns, lanes):
@@ -55,8 +55,8 @@ def _direct(axes, g, red, cols, src_last, lanes):
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
     used = taps / prod(axis.out_step for axis in axes)
     pack = PACK * taps * g.groups * red * -(-cols // lanes)
-    if not src_last and is_planar(axes, red, cols, lanes):
-        return pixels * planar_cycles(axes, red, cols, lanes) + pack + FIXED["direct"]
+    if is_planar(axes, g.groups, red, cols, lanes, src_last):
+        return pixels * planar_cycles(axes, g.groups, red, cols, lanes, src_last) + pack + FIXED["planar"]
     return (pixels * (_tile_cycles(used * red, cols, lanes) + -(-cols // lanes) * (STORE if src_last else STORE_FIRST)
                       + red / lanes * (LOAD if src_last else LOAD_FIRST)) + pack + FIXED["direct"])
 
@@ -87,12 +87,13 @@ def _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block):
     fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
+    transformed = 1 + 1 / g.groups if b.resident else b.tile_parts  # times: two threads have one group in common
     return g.groups * (
         (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) / fill
         + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * sources * vectors_red * shares
         + (OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])) * tiles * vectors_cols
         + PART * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + (WEIGHT[m] + 9 * PACK) * depth * red * vectors_cols * (2 if b.resident else b.tile_parts)) + FIXED["winograd"]
+        + (WEIGHT[m] + 9 * PACK) * depth * red * vectors_cols * transformed) + FIXED["winograd"]
 
 
 def best_correlation(g, op, src_last, itemsize, lanes, block):
@@ -101,7 +102,7 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
     red, cols = g.c // g.groups, g.k // g.groups
     if op == "backward_input":
         red, cols = cols, red
-    if is_lanewise(g.groups, cols, lanes) or not g.macs:
+    if is_lanewise(op, g.groups, red, cols, lanes) or not g.macs:
         return "direct"
     costs = {"direct": _direct(axes, g, red, cols, src_last, lanes)}
     if g.groups == 1 and 2 * cols <= lanes:
@@ -136,7 +137,7 @@ def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
 def best_weight_gradient(g, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for backward-weight."""
     red, cols = g.c // g.groups, g.k // g.groups
-    if not winograd_serves(g) or is_lanewise(g.groups, cols, lanes) or not g.macs:
+    if not winograd_serves(g) or is_lanewise("backward_weight", g.groups, red, cols, lanes) or not g.macs:
         return "direct"
     costs = {"direct": _direct_weight(g, red, cols, src_last, lanes)}
     for name, m in WINOGRAD.items():

@@ -27,24 +27,21 @@ PLANAR_CHANNELS = 8
 # Boxes of pixels as lanes: at least this many vectors wide, and this many times as high as the rows around them.
 PLANAR_VECTORS = 4
 PLANAR_ROWS = 4
-# Measured cycles over those of the FMAs: tiles of pixels with up to PLANAR_STEPS taps x channels, whose strip and
-# weights stay in L1, and with more; tiles of one vector of columns, and of several.
-PLANAR_STEPS = 200
-PLANAR_SHORT, PLANAR_LONG = 1.35, 2.2
-TILE_NARROW, TILE_WIDE = 1.9, 1.35
-# Cycles to transpose a vector of results, and to copy a pixel and channel into a strip that 1x1 does without.
-TRANSPOSE_CYCLES = 12
-COPY_CYCLES = 0.3
-# Pixels as lanes have to win by this factor.
-PLANAR_GAIN = 1.1
+# Measured cycles of tiles of pixels over those of the FMAs; of tiles of columns, by vectors of columns, and what it
+# takes more, per result vector, to begin and end the tile.
+PLANAR_TILE = 1.2
+COLUMN_TILE, COLUMN_CYCLES = {1: 1.4, 2: 1.25, 3: 1.15}, {1: 12, 2: 10, 3: 4}
+# To copy an element of a channels-first source into its strip, and of a row besides; times COPY_SPLIT where tiles of
+# pixels have rows split. To transpose a vector of channels-last pixels or results for tiles of pixels, of
+# channels-first results for the others.
+COPY_CYCLES, COPY_ROW, COPY_SPLIT = 0.4, 10, 1.5
+TRANSPOSE_CYCLES, STORE_CYCLES = 8, 7
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
 # A lane strip is read once for each tap, by loads that can't be shared between columns: half of L1 and some L2.
 LANE_STRIP_BYTES = 64 * 1024
 CACHE_LINE = 64
-# The tile of columns sums this many products at a time (csrc/kernels/gemm.h); the one of pixels sums all at once.
-REDUCTION_STEPS = 512
 
 
 @dataclass(frozen=True)
@@ -144,6 +141,7 @@ class Blocking(NamedTuple):
     parts: int            # weight gradient: partial sums
     lanewise: bool = False  # lanes of one vector belong to different groups
     planar: bool = False  # lanes of one vector are neighbouring pixels
+    group_run: int = 1    # groups of a work item, at most
     split: int = 1        # runs of columns in a row of the strip, this many elements apart:
     strip_run: int = 0
     region_channels: int = 0  # regions of results that have the same taps read the source, these channels at a time
@@ -178,27 +176,49 @@ def _largest_box(axes, pixel_limit, fits):
     return box
 
 
-def is_planar(axes, red, cols, lanes):
-    """Whether the lanes of a channels-first correlation should be pixels, not result channels."""
-    steps = red * prod(len(axis.phases[0]) for axis in axes)
-    return (all(axis.out_step == 1 for axis in axes) and steps <= REDUCTION_STEPS
-            and PLANAR_GAIN * planar_cycles(axes, red, cols, lanes) < _column_cycles(axes, red, cols, lanes))
+def is_planar(axes, groups, red, cols, lanes, src_last):
+    """Whether the lanes of a correlation should be pixels, not result channels."""
+    return (all(axis.out_step == 1 for axis in axes)
+            and planar_cycles(axes, groups, red, cols, lanes, src_last)
+            < _column_cycles(axes, red, cols, lanes, src_last))
 
 
-def planar_cycles(axes, red, cols, lanes):
+def _copied(axes):
+    """Source pixels in a strip, for each result."""
+    return prod(axis.reach(axis.dst) / axis.dst for axis in axes)
+
+
+def _copy_cycles(axes, red):
+    """Cycles a result pixel to copy the rows of a channels-first strip."""
+    return red * _copied(axes) * (COPY_CYCLES + COPY_ROW / axes[2].src)
+
+
+def planar_cycles(axes, groups, red, cols, lanes, src_last):
     """Cycles a result pixel of tiles of pixels; a single column is bound by the loads of the strip."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
-    width = axes[2].dst
-    fill = width / (-(-width // lanes) * lanes)
-    return (steps * max(cols, 2) / (2 * lanes * fill) * (PLANAR_SHORT if steps <= PLANAR_STEPS else PLANAR_LONG)
-            + (COPY_CYCLES * red if steps == red else 0))
+    rows, width = axes[1].dst, axes[2].dst
+    slots = rows * -(-width // lanes) * lanes
+    if axes[1].in_step == axes[2].in_step == 1:  # vectors go on in the next row
+        slots = min(slots, -(-((rows - 1) * axes[2].reach(width) + width) // lanes) * lanes)
+    tile = PLANAR_TILE * steps * max(cols, 2) / (2 * lanes) * slots / (rows * width)
+    if src_last:
+        run = group_run(groups, red, cols, lanes)
+        return tile + TRANSPOSE_CYCLES * (-(-run * red // lanes) * _copied(axes) + -(-run * cols // lanes)) / run
+    return tile + _copy_cycles(axes, red) * (COPY_SPLIT if axes[2].in_step > 1 else 1)
 
 
-def _column_cycles(axes, red, cols, lanes):
-    """Cycles a result pixel of tiles of columns, whose results are transposed."""
+def _column_cycles(axes, red, cols, lanes, src_last):
+    """Cycles a result pixel of tiles of columns, whose results are transposed if the channels are first."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     vectors = -(-cols // lanes)
-    return vectors * (steps / 2 * (TILE_NARROW if vectors == 1 else TILE_WIDE) + TRANSPOSE_CYCLES)
+    tile = steps / 2 * COLUMN_TILE[min(vectors, 3)] + COLUMN_CYCLES[min(vectors, 3)]
+    copy = 0 if src_last or steps == red else _copy_cycles(axes, red)
+    return vectors * (tile + (0 if src_last else STORE_CYCLES)) + copy
+
+
+def group_run(groups, red, cols, lanes):
+    """Groups whose channels-last pixels are transposed together: enough to fill a vector, of at most two of columns."""
+    return max(1, min(groups, -(-lanes // min(red, cols)), 2 * lanes // cols))
 
 
 def _planar_box(axes, lanes, fits):
@@ -236,13 +256,14 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     in_place = taps == 1 and all(
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
         for axis in axes)
-    planar = not folded and not src_last and is_planar(axes, red, cols, lanes)
+    planar = not folded and is_planar(axes, groups, red, cols, lanes, src_last)
     regions = regions and not in_place and not planar
     in_place = (in_place or regions) and not planar
-    strip_last = src_last or red < PLANAR_CHANNELS and not planar
+    strip_last = (src_last or red < PLANAR_CHANNELS) and not planar
+    run = group_run(groups, red, cols, lanes) if planar and src_last else 1
 
     def strip_bytes(box):
-        return red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
+        return run * red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
 
     def fits(box):
         return in_place or strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
@@ -260,7 +281,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     k_groups = 1
 
     def items():
-        return -(-n // images) * groups * prod(a.boxes(b) for a, b in zip(axes, box)) * k_groups
+        return -(-n // images) * -(-groups // run) * prod(a.boxes(b) for a, b in zip(axes, box)) * k_groups
 
     while items() < wanted:
         halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
@@ -279,8 +300,9 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
         axes, (images, *box), (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box))), strip, strip_last, in_place,
-        _strip_strides(strip, red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
-        split=split, strip_run=-(-strip[2] // split), region_channels=min(red, REGION_CHUNK) if regions else 0)
+        _strip_strides(strip, run * red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
+        group_run=run, split=split, strip_run=-(-strip[2] // split),
+        region_channels=min(red, REGION_CHUNK) if regions else 0)
 
 
 @lru_cache(maxsize=512)
@@ -337,9 +359,12 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last, regio
         region_channels=red if regions else 0)
 
 
-def is_lanewise(groups, cols, lanes):
-    """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group."""
-    return groups > 1 and 3 * cols <= lanes
+def is_lanewise(op, groups, red, cols, lanes):
+    """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group.
+
+    Correlations only where a lane has one source: depthwise ones. Packed weights serve both orders, so that can't tell.
+    """
+    return groups > 1 and 3 * cols <= lanes and (op == "backward_weight" or min(red, cols) == 1)
 
 
 @lru_cache(maxsize=512)

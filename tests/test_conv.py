@@ -100,51 +100,84 @@ def test_folded_is_exact_on_small_integers(isa, threads, x_shape, w_shape, argum
 
 
 @pytest.fixture
-def planar(monkeypatch):
-    """All channels-first correlations that can have pixels as lanes do, whatever that costs."""
+def pixels(monkeypatch):
+    """pixels(True): all correlations that can have pixels as lanes do, whatever that costs; False: none does."""
     caches = planning.correlation_blocking, convolve.plan
-    monkeypatch.setattr(planning, "planar_cycles", lambda *_: 0)
-    for cache in caches:
-        cache.cache_clear()
-    yield
+
+    def force(wanted):
+        monkeypatch.setattr(planning, "planar_cycles", lambda *_: 0 if wanted else float("inf"))
+        for cache in caches:
+            cache.cache_clear()
+
+    yield force
     for cache in caches:
         cache.cache_clear()
 
 
 @case
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("out_order", ORDERS)
 @pytest.mark.parametrize("activation", ["relu", "hardswish"])
-def test_pixels_as_lanes_give_the_same_bits(isa, threads, planar, x_shape, w_shape, arguments, out_order, activation):
-    x, w = normal(x_shape, np.float32), normal(w_shape, np.float32, 1)
+def test_pixels_as_lanes_give_the_same_bits(isa, threads, pixels, x_shape, w_shape, arguments, order, out_order,
+                                            activation):
+    x, w = normal(x_shape, np.float32, 0, order), normal(w_shape, np.float32, 1)
     b = normal(w_shape[:1], np.float32, 2)
     forward, gradient = function("conv{}d", w_shape), function("conv{}d_backward_input", w_shape)
-    expected = forward(in_order(x, "channels_last"), w, b, activation=activation, algorithm="direct", **arguments)
+    pixels(False)
+    expected = forward(x, w, b, activation=activation, algorithm="direct", **arguments)
+    dy = in_order(expected, order)
+    expected_dx = gradient(dy, w, x_shape, algorithm="direct", **arguments)
+    pixels(True)
     out = Guarded(expected.shape, np.float32, out_order)
     forward(x, w, b, activation=activation, out=out.array, algorithm="direct", **arguments)
     assert out.intact()
     np.testing.assert_array_equal(out.array, expected)
-    expected = gradient(in_order(out.array, "channels_last"), w, x_shape, algorithm="direct", **arguments)
-    got = gradient(in_order(out.array, "channels_first"), w, x_shape, algorithm="direct", **arguments)
+    np.testing.assert_array_equal(gradient(dy, w, x_shape, algorithm="direct", **arguments), expected_dx)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("groups", [1, 3])
+def test_pixels_as_lanes_and_weights_that_are_not_finite(isa, pixels, order, groups):
+    x, w = normal((1, 2 * groups, 9, 21), np.float32, 0, order), normal((3 * groups, 2, 3, 3), np.float32, 1)
+    w[1, 1, 0, 2] = np.inf
+    pixels(False)
+    expected = fc.conv2d(x, w, padding=1, stride=2, groups=groups, algorithm="direct")
+    assert np.isfinite(expected[:, 0]).all() and not np.isfinite(expected[:, 1]).all()
+    pixels(True)
+    got = fc.conv2d(x, w, padding=1, stride=2, groups=groups, algorithm="direct")
     np.testing.assert_array_equal(got, expected)
 
 
-def test_pixels_as_lanes_and_weights_that_are_not_finite(isa, planar):
-    x, w = normal((1, 2, 9, 21), np.float32), normal((3, 2, 3, 3), np.float32, 1)
-    w[1, 1, 0, 2] = np.inf
-    expected = fc.conv2d(fc.channels_last(x), w, padding=1, stride=2, algorithm="direct")
-    np.testing.assert_array_equal(fc.conv2d(x, w, padding=1, stride=2, algorithm="direct"), expected)
-
-
-def test_memory_order_decides_between_pixels_and_folded_columns():
-    shape = (1, 16, 64, 64), (2, 16, 5, 5)
-    plans = {order: fc.explain_conv(*shape, padding=2, memory_order=order) for order in ORDERS}
-    assert "pixels" in plans["channels_first"].reason and plans["channels_first"].algorithm == "direct"
-    assert plans["channels_last"].algorithm == "folded"
-    x, w = normal(shape[0], np.float32), normal(shape[1], np.float32, 1)
-    packed = fc.pack_weight(w, input_shape=shape[0])
+@pytest.mark.parametrize("with_size", [True, False])
+def test_packed_weights_serve_both_orders_where_their_algorithms_differ(monkeypatch, with_size):
+    monkeypatch.setattr(convolve, "best_correlation", lambda g, op, last, *_: "folded" if last else "direct")
+    convolve._best.cache_clear()
+    x, w = normal((1, 16, 20, 20), np.float32), normal((2, 16, 5, 5), np.float32, 1)
+    packed = fc.pack_weight(w, input_shape=x.shape if with_size else None)
     for order in ORDERS:
-        np.testing.assert_array_equal(fc.conv2d(in_order(x, order), packed, padding=1),
-                                      fc.conv2d(in_order(x, order), w, padding=1))
+        algorithm = fc.explain_conv(x.shape, w.shape, memory_order=order).algorithm
+        assert algorithm == ("folded" if order == "channels_last" else "direct")
+        got = fc.conv2d(in_order(x, order), packed, padding=1)
+        np.testing.assert_array_equal(got, fc.conv2d(in_order(x, order), w, padding=1, algorithm=algorithm))
+    monkeypatch.undo()
+    convolve._best.cache_clear()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", [2, 3, 4, 6, 8, 12, 16])
+def test_groups_of_few_channels_run_with_pixels_as_lanes(isa, threads, channels, order):
+    groups = 7
+    x = small_integers((2, groups * channels, 9, 13), np.float32, 0, order)
+    for cols in (channels, 2 * channels, channels // 2):
+        w = small_integers((groups * cols, channels, 3, 3), np.float32, 1)
+        expected = reference.conv2d(x, w, padding=1, groups=groups)
+        packed = fc.pack_weight(w, groups=groups)
+        for weights in (w, packed):
+            np.testing.assert_array_equal(
+                fc.conv2d(x, weights, padding=1, groups=groups, algorithm="direct"), expected)
+    plan = fc.explain_conv((1, 28, 56, 56), (28, 4, 3, 3), padding=1, groups=7, algorithm="direct", memory_order=order)
+    if 4 < _runtime.tile_constants(False)[1]:
+        assert "pixels" in plan.reason
 
 
 @pytest.mark.parametrize("dy_order", ORDERS)
@@ -406,11 +439,12 @@ def test_transposed(isa, threads, x_shape, w_shape, arguments, order):
     x, w = small_integers(x_shape, np.float32, 0, order), small_integers(w_shape, np.float32, 1)
     b = small_integers((w_shape[1] * arguments.get("groups", 1),), np.float32, 2)
     expected = function("conv_transpose{}d", w_shape, reference)(x, w, b, activation="relu", **arguments)
-    got = function("conv_transpose{}d", w_shape)(x, w, b, activation="relu", **arguments)
+    got = function("conv_transpose{}d", w_shape)(x, w, b, activation="relu", algorithm="direct", **arguments)
     np.testing.assert_array_equal(got, expected)
     dy = small_integers(expected.shape, np.float32, 3, order)
     expected = function("conv_transpose{}d_backward", w_shape, reference)(dy, x, w, **arguments)
-    for g, e in zip(function("conv_transpose{}d_backward", w_shape)(dy, x, w, **arguments), expected):
+    got = function("conv_transpose{}d_backward", w_shape)(dy, x, w, algorithm="direct", **arguments)
+    for g, e in zip(got, expected):
         np.testing.assert_array_equal(g, e)
 
 

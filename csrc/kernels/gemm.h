@@ -14,6 +14,10 @@ enum {
     REDUCTION_STEPS = 512,
 };
 
+FC_INLINE ptrdiff_t chunks_of(ptrdiff_t steps) {
+    return steps > REDUCTION_STEPS ? (steps + REDUCTION_STEPS - 1) / REDUCTION_STEPS : 1;
+}
+
 /* Steps [begin, end) of the reduction, counted over all segments. */
 typedef struct chunk {
     ptrdiff_t begin, end;
@@ -121,8 +125,7 @@ static void gemm(const fc_gemm *g) {
         rows_3, rows_4,
 #endif
     };
-    const ptrdiff_t vectors = (g->n + VL - 1) / VL, steps = g->nseg * g->len;
-    const ptrdiff_t chunks = steps > REDUCTION_STEPS ? (steps + REDUCTION_STEPS - 1) / REDUCTION_STEPS : 1;
+    const ptrdiff_t vectors = (g->n + VL - 1) / VL, steps = g->nseg * g->len, chunks = chunks_of(steps);
     if (g->rows == 0) return;
     for (ptrdiff_t i = 0; i < chunks; i++) {
         const chunk k = {steps * i / chunks, steps * (i + 1) / chunks, i == 0, i == chunks - 1};

@@ -106,28 +106,6 @@ static runs merge_axes(const fc_rows *r) {
     return m;
 }
 
-/* to[j][i] = from[i][j], VL x VL. */
-static __attribute__((noinline)) void transpose_whole(const T *from, ptrdiff_t from_row, T *to, ptrdiff_t to_row) {
-    vec block[VBYTES / sizeof(T)];
-#pragma GCC unroll 16
-    for (ptrdiff_t i = 0; i < VL; i++) block[i] = vload(from + i * from_row);
-    vtranspose(block);
-#pragma GCC unroll 16
-    for (ptrdiff_t i = 0; i < VL; i++) vstore(to + i * to_row, block[i]);
-}
-
-/* The same for `rows` x `columns` of it, the first `written` elements of each row of `to`: zeros from `rows` on. */
-static __attribute__((noinline)) void transpose_part(const T *from, ptrdiff_t from_row, ptrdiff_t rows,
-                                                     ptrdiff_t columns, T *to, ptrdiff_t to_row, ptrdiff_t written) {
-    vec block[VBYTES / sizeof(T)];
-#pragma GCC unroll 16
-    for (ptrdiff_t i = 0; i < VL; i++) block[i] = i < rows ? vload_upto(from + i * from_row, columns) : (vec){0};
-    vtranspose(block);
-#pragma GCC unroll 16
-    for (ptrdiff_t i = 0; i < VL; i++)
-        if (i < columns) vstore_upto(to + i * to_row, block[i], written);
-}
-
 /* One run of pixels, channels first: transpose VL pixels x VL channels at a time. */
 FC_INLINE void run_planar(const fc_rows *r, T *x, T *rows, ptrdiff_t pixels, const int store) {
     const ptrdiff_t width = (r->n + VL - 1) / VL * VL;

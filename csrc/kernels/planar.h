@@ -1,8 +1,8 @@
-/* The tile for channels-first results where output columns are few: pixels are the lanes.
+/* The tile where output columns are few: pixels are the lanes.
  *
- * acc[j][v] += broadcast(b[step][j]) * a[vector v + step]. Loads of the strip are shared by all columns of the tile and
- * results are rows of the tensor as they are, so neither the strip nor the results are transposed, and the
- * number of columns doesn't matter to the lanes. */
+ * acc[j][v] += broadcast(b[step][j]) * a[vector v + step]. Loads of the strip are shared by all columns of the tile, and
+ * the number of columns doesn't matter to the lanes. Channels-first results are rows of the tensor as they are;
+ * channels-last ones are transposed, all columns of all groups together. */
 
 enum {
     PLANAR_VECTORS = FC_NV,
@@ -13,59 +13,124 @@ enum {
 #endif
 };
 
-/* Columns [j0, j0 + columns) of vectors [v0, v0 + nv), the last one repeated where there are fewer.
- * columns and nv are constants after inlining. */
-FC_INLINE void planar_tile(const fc_gemm *g, const fc_planar *p, ptrdiff_t v0, ptrdiff_t j0, const int columns,
-                           const int nv) {
-    const ptrdiff_t width = (g->n + VL - 1) / VL * VL;
-    const T *from[PLANAR_VECTORS], *b = (const T *)g->b + j0;
-    vec acc[PLANAR_COLUMNS][PLANAR_VECTORS];
+/* Vectors of pixels that a tile computes: where they begin in the strip, where their results go, how many lanes count. */
+typedef struct planar_batch {
+    ptrdiff_t row[PLANAR_VECTORS], to[PLANAR_VECTORS], lanes[PLANAR_VECTORS], col;
+    int gaps[PLANAR_VECTORS]; /* the lanes that count are those of `keep`, else the first ones */
+    ivec keep[PLANAR_VECTORS];
+} planar_batch;
+
+/* Lanes 0, 1, ... of a vector of `lanes` pixels, without those between the rows. */
+FC_INLINE ivec planar_keep(const fc_planar *p, ptrdiff_t first, ptrdiff_t lanes) {
+    static const uint8_t count[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ivec lane = vload_bytes(count);
+    ivec keep = lane;
+    for (ptrdiff_t i = first; i < lanes; i += p->width)
+        keep += (ivec)(lane >= vset1_int((lane_int)i)) & vset1_int((lane_int)p->gap);
+    return keep;
+}
+
+/* `columns` columns of the first nv vectors. columns and nv are constants after inlining. Sums are those of gemm.h: of
+ * chunks of REDUCTION_STEPS products. */
+FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, const T *b, const T *bias, T *c,
+                           const int columns, const int nv) {
+    const ptrdiff_t width = (g->n + VL - 1) / VL * VL, chunks = chunks_of(g->nseg);
+    const T *from[PLANAR_VECTORS];
+    vec acc[PLANAR_COLUMNS][PLANAR_VECTORS], sum[PLANAR_COLUMNS][PLANAR_VECTORS];
 #pragma GCC unroll 4
-    for (int v = 0; v < nv; v++) from[v] = (const T *)g->a + g->row[v0 + v < g->rows ? v0 + v : g->rows - 1];
-#pragma GCC unroll 6
-    for (int j = 0; j < columns; j++) {
-        const vec start = g->bias ? vset1(((const T *)g->bias)[j0 + j]) : (vec){0};
-#pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) acc[j][v] = start;
-    }
-    for (ptrdiff_t s = 0; s < g->nseg; s++, b += width) {
-        vec x[PLANAR_VECTORS];
-#pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) x[v] = vload(from[v] + g->seg[s]);
+    for (int v = 0; v < nv; v++) from[v] = a + t->row[v];
+    ptrdiff_t i = 0, s = 0;
+    do {
 #pragma GCC unroll 6
         for (int j = 0; j < columns; j++) {
-            const vec w = vset1(b[j]);
+            const vec start = bias && i == 0 ? vset1(bias[j]) : (vec){0};
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) acc[j][v] = vfma(w, x[v], acc[j][v]);
+            for (int v = 0; v < nv; v++) acc[j][v] = start;
         }
-    }
+        for (const ptrdiff_t end = g->nseg * (i + 1) / chunks; s < end; s++, b += width) {
+            vec x[PLANAR_VECTORS];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) x[v] = vload(from[v] + g->seg[s]);
+#pragma GCC unroll 6
+            for (int j = 0; j < columns; j++) {
+                const vec w = vset1(b[j]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) acc[j][v] = vfma(w, x[v], acc[j][v]);
+            }
+        }
+        if (chunks == 1) break;
+#pragma GCC unroll 6
+        for (int j = 0; j < columns; j++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) {
+                if (i) acc[j][v] = sum[j][v] + acc[j][v];
+                sum[j][v] = acc[j][v];
+            }
+    } while (++i < chunks);
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
-        const ptrdiff_t m = v0 + v < g->rows ? v0 + v : g->rows - 1, lanes = p->lanes[m];
-        T *to = (T *)g->c + g->crow[m] + j0 * p->col;
+        T *to = c + t->to[v];
+        const ptrdiff_t lanes = t->lanes[v];
+        if (t->gaps[v])
 #pragma GCC unroll 6
-        for (int j = 0; j < columns; j++) vstore_upto(to + j * p->col, clamp(acc[j][v], g->activation), lanes);
+            for (int j = 0; j < columns; j++) acc[j][v] = vpermute2(acc[j][v], acc[j][v], t->keep[v]);
+#pragma GCC unroll 6
+        for (int j = 0; j < columns; j++) vstore_upto(to + j * t->col, clamp(acc[j][v], g->activation), lanes);
     }
 }
 
-static __attribute__((noinline)) void planar_columns(const fc_gemm *g, const fc_planar *p, ptrdiff_t v0, ptrdiff_t j0,
-                                                     ptrdiff_t columns) {
+FC_INLINE void planar_columns(const fc_gemm *g, const planar_batch *t, const T *a, const T *b, const T *bias, T *c,
+                              ptrdiff_t columns, const int nv) {
     switch (columns) {
-    case 1: planar_tile(g, p, v0, j0, 1, PLANAR_VECTORS); break;
-    case 2: planar_tile(g, p, v0, j0, 2, PLANAR_VECTORS); break;
-    case 3: planar_tile(g, p, v0, j0, 3, PLANAR_VECTORS); break;
-    case 4: planar_tile(g, p, v0, j0, 4, PLANAR_VECTORS); break;
-    case 5: planar_tile(g, p, v0, j0, 5, PLANAR_VECTORS); break;
-    case 6: if (PLANAR_COLUMNS >= 6) planar_tile(g, p, v0, j0, 6, PLANAR_VECTORS); break;
+    case 1: planar_tile(g, t, a, b, bias, c, 1, nv); break;
+    case 2: planar_tile(g, t, a, b, bias, c, 2, nv); break;
+    case 3: planar_tile(g, t, a, b, bias, c, 3, nv); break;
+    case 4: planar_tile(g, t, a, b, bias, c, 4, nv); break;
+    case 5: planar_tile(g, t, a, b, bias, c, 5, nv); break;
+    case 6: if (PLANAR_COLUMNS >= 6) planar_tile(g, t, a, b, bias, c, 6, nv); break;
     }
+}
+
+/* All columns of all groups. */
+FC_INLINE void planar_groups(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c, const int nv) {
+    const ptrdiff_t tiles = (g->n + PLANAR_COLUMNS - 1) / PLANAR_COLUMNS;
+    const ptrdiff_t columns = g->n / tiles, longer = g->n % tiles;
+    for (ptrdiff_t group = 0, column = 0; group < p->groups; group++) {
+        const T *a = (const T *)g->a + group * p->a_group, *b = (const T *)g->b + group * p->b_group;
+        for (ptrdiff_t i = 0; i < tiles; i++) {
+            const ptrdiff_t n = columns + (i < longer);
+            planar_columns(g, t, a, b, g->bias ? (const T *)g->bias + column : NULL, c + column * t->col, n, nv);
+            b += n;
+            column += n;
+        }
+    }
+}
+
+static __attribute__((noinline)) void planar_whole(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) {
+    planar_groups(g, p, t, c, PLANAR_VECTORS);
+}
+static __attribute__((noinline)) void planar_half(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) {
+    planar_groups(g, p, t, c, PLANAR_VECTORS / 2);
 }
 
 static void planar_gemm(const fc_gemm *g, const fc_planar *p) {
-    const ptrdiff_t tiles = (g->n + PLANAR_COLUMNS - 1) / PLANAR_COLUMNS;
-    const ptrdiff_t columns = g->n / tiles, longer = g->n % tiles;
-    for (ptrdiff_t v = 0; v < g->rows; v += PLANAR_VECTORS)
-        for (ptrdiff_t t = 0, j = 0; t < tiles; t++) {
-            planar_columns(g, p, v, j, columns + (t < longer));
-            j += columns + (t < longer);
+    T block[FC_NV * VBYTES / sizeof(T)][PLANAR_VECTORS * VBYTES / sizeof(T)];
+    const int adjacent = p->lane == 1;
+    const ptrdiff_t columns = g->n * p->groups;
+    planar_batch t = {.col = adjacent ? p->col : PLANAR_VECTORS * VL};
+    for (ptrdiff_t m0 = 0; m0 < g->rows; m0 += PLANAR_VECTORS) {
+        const ptrdiff_t vectors = g->rows - m0 < PLANAR_VECTORS ? g->rows - m0 : PLANAR_VECTORS;
+        for (ptrdiff_t v = 0; v < PLANAR_VECTORS; v++) { /* the last one is repeated where there are fewer */
+            const ptrdiff_t m = m0 + (v < vectors ? v : vectors - 1), lanes = p->lanes[m];
+            t.row[v] = g->row[m];
+            t.to[v] = adjacent ? g->crow[m] : v * VL;
+            t.lanes[v] = adjacent ? lanes : VL;
+            t.gaps[v] = p->gap && p->first[m] < lanes;
+            if (t.gaps[v]) t.keep[v] = planar_keep(p, p->first[m], lanes);
         }
+        (vectors <= PLANAR_VECTORS / 2 ? planar_half : planar_whole)(g, p, &t, adjacent ? (T *)g->c : block[0]);
+        if (adjacent) continue;
+        for (ptrdiff_t v = 0; v < vectors; v++)
+            transpose(block[0] + v * VL, t.col, columns, p->lanes[m0 + v], (T *)g->c + g->crow[m0 + v], p->lane);
+    }
 }

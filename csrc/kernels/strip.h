@@ -56,8 +56,8 @@ static void split_run(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, ptrd
     }
 }
 
-/* One row of one channel, of which columns [in0, in1) are inside the image; src NULL is a row of zeros. */
-static void channel_row(const fc_strip *s, const T *src, T *dst, ptrdiff_t in0, ptrdiff_t in1) {
+/* What a row of one channel has outside of columns [in0, in1), which are inside the image; src NULL is a row of zeros. */
+static void row_outside(const fc_strip *s, const T *src, T *dst, ptrdiff_t in0, ptrdiff_t in1) {
     const ptrdiff_t w0 = s->lo[2], w1 = w0 + s->count[2], sw = s->src_axis[2], dw = s->dst_axis[2];
     const int zeros = dw == 1 && (!src || s->mode == FC_ZEROS);
     if (zeros && s->split == 1) {
@@ -73,12 +73,22 @@ static void channel_row(const fc_strip *s, const T *src, T *dst, ptrdiff_t in0, 
             dst[(w - w0) % s->split * s->dst_run + (w - w0) / s->split * dw] = from < 0 ? 0 : src[from * sw];
         }
     }
-    if (in1 <= in0) return;
-    src += in0 * sw;
-    if (s->split > 1) split_run(s, src, dst, in0 - w0, in1 - in0);
-    else if (sw == 1 && dw == 1) copy(dst + in0 - w0, src, in1 - in0);
+}
+
+/* The rest of that row: n elements from column i of the strip on. */
+static void row_inside(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, ptrdiff_t n) {
+    const ptrdiff_t sw = s->src_axis[2], dw = s->dst_axis[2];
+    if (s->split > 1) split_run(s, src, dst, i, n);
+    else if (sw == 1 && dw == 1) copy(dst + i, src, n);
     else
-        for (ptrdiff_t i = 0; i < in1 - in0; i++) dst[(in0 - w0 + i) * dw] = src[i * sw];
+        for (ptrdiff_t k = 0; k < n; k++) dst[(i + k) * dw] = src[k * sw];
+}
+
+/* The same for all channels of channels-last pixels, whose channels the strip holds apart. */
+static void pixels_inside(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, ptrdiff_t n) {
+    for (ptrdiff_t f = 0; f < s->split && f < n; f++) /* column i + f and every split-th after it */
+        transpose(src + f * s->src_axis[2], s->split * s->src_axis[2], (n - f - 1) / s->split + 1, s->channels,
+                  dst + (i + f) % s->split * s->dst_run + (i + f) / s->split, s->dst_c);
 }
 
 /* One row (fixed d and h) of all channels; src is the row's w = 0, or NULL for a row of zeros. */
@@ -103,8 +113,23 @@ static void strip_row(const fc_strip *s, const T *src, T *dst) {
         }
         return;
     }
-    for (ptrdiff_t j = 0; j < c; j++)
-        channel_row(s, src ? src + j * s->src_c : NULL, dst + j * s->dst_c, src ? in0 : w1, src ? in1 : w1);
+    const ptrdiff_t left = (src ? in0 : w1) - w0, n = src ? in1 - in0 : 0, right = w1 - w0 - left - n;
+    if (dw == 1 && s->split == 1 && (!src || (sw == 1 && s->mode == FC_ZEROS))) { /* zeros around rows as they are */
+        const ptrdiff_t src_c = s->src_c, dst_c = s->dst_c;
+        for (ptrdiff_t j = 0; j < c; j++, dst += dst_c) {
+            zero(dst, left);
+            if (n) copy(dst + left, src + in0 + j * src_c, n);
+            zero(dst + left + n, right);
+        }
+        return;
+    }
+    const int together = s->src_c == 1 && c > 1 && dw == 1;
+    for (ptrdiff_t j = 0; j < c; j++) {
+        const T *from = src ? src + j * s->src_c : NULL;
+        row_outside(s, from, dst + j * s->dst_c, w0 + left, w0 + left + n);
+        if (n && !together) row_inside(s, from + in0 * sw, dst + j * s->dst_c, left, n);
+    }
+    if (n && together) pixels_inside(s, src + in0 * sw, dst, left, n);
 }
 
 static void load_strip(const fc_strip *s) {

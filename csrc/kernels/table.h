@@ -5,6 +5,7 @@
 #include "vmath.h"
 
 #include "activation.h"
+#include "transpose.h"
 #include "gemm.h"
 #include "norm.h"
 #include "planar.h"

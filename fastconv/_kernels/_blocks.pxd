@@ -36,6 +36,7 @@ cdef class Blocks:
     cdef ptrdiff_t box[4]
     cdef ptrdiff_t boxes[4]
     cdef ptrdiff_t box_count, col_blocks, k_groups, c_parts, parts
+    cdef ptrdiff_t group_runs     # work items along the groups
     cdef ptrdiff_t strip_n, strip_c, strip_size
     cdef ptrdiff_t m                  # Winograd: boxes are m x m results,
     cdef ptrdiff_t tile_step[2]       # this far apart (the dilation);

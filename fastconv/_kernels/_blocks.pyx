@@ -7,11 +7,13 @@ b. Every parallel loop runs over shares: share t of T does the work items [n * t
    with scratch number t. Items don't depend on T, so neither do the bits.
 c. Sizes, offsets and strides count elements; `char *` arithmetic multiplies by the itemsize once.
 d. Three axes, always: d h w. Arrays with fewer spatial axes have extent 1 and stride 0 in front.
-e. Grouped convolution with few columns a group puts lanes of different groups into one vector: then all
-   groups together are one, a block is one vector, and strips and tiles are those of csrc/kernels/lanes.h.
+e. Depthwise convolution, and backward-weight of groups with few columns, put lanes of different groups into one
+   vector: then all groups together are one, a block is one vector, and strips and tiles are those of
+   csrc/kernels/lanes.h.
 f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
 g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
-   split by the stride, so that what a vector of pixels reads at one tap is adjacent.
+   split by the stride, so that what a vector of pixels reads at one tap is adjacent. A work item may have several
+   groups, whose channels and columns are transposed together.
 """
 from libc.stdlib cimport free, malloc
 
@@ -44,6 +46,7 @@ cdef class Blocks:
         if blocking.lanewise:
             self.groups, self.cols, self.lane_cols, self.block = 1, groups * cols, cols, self.lanes
         self.region_channels = blocking.region_channels
+        self.group_runs = ceil_div(self.groups, blocking.group_run)
         self.in_place, self.planar = blocking.in_place, blocking.planar
         self.split, self.strip_run = blocking.split, blocking.strip_run
         self.m = blocking.winograd

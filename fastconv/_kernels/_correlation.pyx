@@ -21,7 +21,7 @@ cdef class Correlation(Blocks):
 
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t steps = self.ntap * self.red if self.planar else self.ntap
-        self.table_bytes = line((3 * self.box_pixels() + steps + self.ntap) * sizeof(ptrdiff_t))
+        self.table_bytes = line(((4 if self.planar else 2) * self.box_pixels() + steps + self.ntap) * sizeof(ptrdiff_t))
 
     @property
     def packed_bytes(self):
@@ -30,7 +30,7 @@ cdef class Correlation(Blocks):
 
     @property
     def work_items(self):
-        return self.box_count * self.groups * self.k_groups
+        return self.box_count * self.group_runs * self.k_groups
 
     @property
     def scratch_bytes(self):
@@ -52,7 +52,7 @@ cdef class Correlation(Blocks):
         cdef Tensor x = tensor_of(src), y = tensor_of(dst)
         cdef const char *b = <const char *>cnp.PyArray_DATA(bias) if bias is not None else NULL
         cdef const char *raw = <const char *>cnp.PyArray_DATA(w) if packed is None else NULL
-        cdef ptrdiff_t items = self.box_count * self.groups * self.k_groups
+        cdef ptrdiff_t items = self.work_items
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef ptrdiff_t packs = self.groups * self.col_blocks
         cdef Py_ssize_t packers = min(shares, packs)
@@ -82,83 +82,95 @@ cdef class Correlation(Blocks):
         Blocks of lanes are innermost: neighbours share the cache lines of channels-last pixels.
         """
         cdef uint64_t state = kernels.enter()
-        cdef ptrdiff_t item, box, g, part, kb0, kb1
+        cdef ptrdiff_t item, box, run, g0, g1, part, kb0, kb1
         cdef Box b
         cdef Tensor a
         for item in range(item0, item1):
             if self.lane_cols:
-                part, box, g = item % self.k_groups, item // self.k_groups, 0
+                part, box, run = item % self.k_groups, item // self.k_groups, 0
             else:
                 box = item % self.box_count
-                g = item // self.box_count % self.groups
-                part = item // self.box_count // self.groups
+                run = item // self.box_count % self.group_runs
+                part = item // self.box_count // self.group_runs
             b = box_of(self.extent, self.box, self.boxes, box)
+            g0, g1 = self.groups * run // self.group_runs, self.groups * (run + 1) // self.group_runs
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
-            a = self.source(kernels, x, &b, kb0, g * self.red, self.red, private)
-            self.item(kernels, &a, y, &b, g, kb0, kb1, weights, bias, <fc_activation>activation,
+            a = self.source(kernels, x, &b, kb0, g0 * self.red, (g1 - g0) * self.red, private)
+            self.item(kernels, &a, y, &b, g0, g1, kb0, kb1, weights, bias, <fc_activation>activation,
                       private + self.strip_bytes)
         kernels.leave(state)
 
-    cdef void item(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t g,
-                   ptrdiff_t kb0, ptrdiff_t kb1, const char *weights, const char *bias, fc_activation activation,
-                   char *private) noexcept nogil:
-        """One box of one group: every phase of every column block, then the store."""
-        cdef bint direct = y.c == 1 and self.cols > 1 or y.c == 1 and y.axis[2] != 1
-        cdef char *rows = private
+    cdef void item(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t g0,
+                   ptrdiff_t g1, ptrdiff_t kb0, ptrdiff_t kb1, const char *weights, const char *bias,
+                   fc_activation activation, char *private) noexcept nogil:
+        """One box of groups [g0, g1), of all columns if they are several: every column block."""
         cdef ptrdiff_t *row = <ptrdiff_t *>(private + self.rows_bytes)
-        cdef ptrdiff_t *crow = row + self.box_pixels()
-        cdef ptrdiff_t *seg = crow + self.box_pixels()
-        cdef ptrdiff_t kb, ph, column, width
+        cdef bint lanes = self.planar and (y.c == 1 or y.axis[2] == 1)
+        cdef ptrdiff_t kb, g, column
+        cdef bint finite
+        cdef fc_gemm t
+        t.row, t.crow, t.seg, t.accumulate = row, row + self.box_pixels(), row + 2 * self.box_pixels(), 0
+        t.bseg = NULL
+        t.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
+        for kb in range(kb0, kb1):
+            finite = True
+            for g in range(g0, g1):
+                finite &= self.is_finite(weights, g, kb)
+            t.n = min(self.block, self.cols - kb * self.block)
+            for g in range(g0, g1):
+                column = g * self.cols + kb * self.block
+                t.a = a.data + (g - g0) * self.red * a.c * self.itemsize
+                t.b = weights + self.packed_offset(g, kb) * self.itemsize
+                t.bias = bias + column * self.itemsize if bias != NULL else NULL
+                t.c = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
+                                + b.origin[3] * y.axis[2]) * self.itemsize
+                if lanes and finite:
+                    self.multiply_planar(kernels, a, y, b, &t, g1 - g0, activation)
+                    break
+                self.multiply_columns(kernels, a, y, b, &t, self.block_width(kb), not self.is_finite(weights, g, kb),
+                                      activation, private)
+
+    cdef bint is_finite(self, const char *weights, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
+        """Whether a strip's zeros, where it has them, add nothing: they do to weights that are not finite."""
+        return self.mode != FC_ZEROS or weights[self.flag_offset() + g * self.col_blocks + kb]
+
+    cdef void multiply_columns(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
+                               const fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,
+                               char *rows) noexcept nogil:
+        """One column block of a box by the tile whose lanes are columns: every phase, then the store."""
+        cdef bint direct = y.c == 1 and (y.axis[2] != 1 or self.cols > 1)
+        cdef ptrdiff_t ph, row_width = 0 if direct else width
         cdef ptrdiff_t begin[3]
         cdef ptrdiff_t end[3]
         cdef int i
-        cdef bint strict
-        cdef fc_gemm t
-        cdef char *block
-        t.a, t.seg, t.row, t.crow, t.bseg = a.data, seg, row, crow, NULL
-        t.accumulate = 0
-        t.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
-        for kb in range(kb0, kb1):
-            column = g * self.cols + kb * self.block
-            width = self.block_width(kb)
-            t.n = min(self.block, self.cols - kb * self.block)
-            t.bias = bias + column * self.itemsize if bias != NULL else NULL
-            block = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
-                              + b.origin[3] * y.axis[2]) * self.itemsize
-            t.c = block if direct else rows
-            strict = self.mode == FC_ZEROS and not weights[self.flag_offset() + g * self.col_blocks + kb]
-            if self.planar and y.axis[2] == 1 and not strict:
-                t.b, t.c = weights + self.packed_offset(g, kb) * self.itemsize, block
-                self.multiply_planar(kernels, a, y, b, &t, seg + self.ntap * self.red)
-                if activation > FC_RELU6:
-                    self.activate_rows(kernels, y, b, block, t.n, activation)
+        cdef fc_gemm t = block[0]
+        t.c = block.c if direct else rows
+        for ph in range(self.phases):
+            t.b = <const char *>block.b + self.phase[ph].tap0 * self.red * width * self.itemsize
+            if self.region_channels:
+                self.multiply_regions(kernels, a, y, b, &self.phase[ph], &t, width, row_width)
                 continue
-            for ph in range(self.phases):
-                if self.region_channels:
-                    t.b = weights + (self.packed_offset(g, kb) + self.phase[ph].tap0 * self.red * width) * self.itemsize
-                    self.multiply_regions(kernels, a, y, b, &self.phase[ph], &t, width, 0 if direct else width)
-                    continue
-                t.nseg = self.fill_segments(a, &self.phase[ph], seg, &t)
-                for i in range(3):
-                    begin[i] = 0
-                    end[i] = ceil_div(b.count[i + 1] - self.phase[ph].first[i], self.out_step[i])
-                t.rows = self.fill_rows(a, y, b, &self.phase[ph], begin, end, row, crow, 0 if direct else width)
-                t.b = weights + (self.packed_offset(g, kb) + self.phase[ph].tap0 * self.red * width) * self.itemsize
-                if strict:
-                    self.real_taps(kernels, a, b, &self.phase[ph], &t, width)
-                else:
-                    self.multiply(kernels, &t)
-            if direct:
-                if activation > FC_RELU6:
-                    self.activate_pixels(kernels, y, b, block, t.n, activation)
+            for i in range(3):
+                begin[i], end[i] = 0, ceil_div(b.count[i + 1] - self.phase[ph].first[i], self.out_step[i])
+            t.nseg = self.fill_segments(a, &self.phase[ph], <ptrdiff_t *>t.seg, &t)
+            t.rows = self.fill_rows(a, y, b, &self.phase[ph], begin, end, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow,
+                                    row_width)
+            if strict:
+                self.real_taps(kernels, a, b, &self.phase[ph], &t, width)
             else:
-                if activation > FC_RELU6:
-                    kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows,
-                                     b.count[0] * b.count[1] * b.count[2] * b.count[3] * width)
-                self.store(kernels, y, b, block, rows, t.n, width)
+                self.multiply(kernels, &t)
+        if direct:
+            if activation > FC_RELU6:
+                self.activate_pixels(kernels, y, b, <char *>t.c, t.n, activation)
+        else:
+            if activation > FC_RELU6:
+                kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows,
+                                 b.count[0] * b.count[1] * b.count[2] * b.count[3] * width)
+            self.store(kernels, y, b, <char *>block.c, rows, t.n, width)
 
     cdef void multiply_regions(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
-                               const Phase *phase, fc_gemm *t, ptrdiff_t width, ptrdiff_t row_width) noexcept nogil:
+                               const Phase *phase, const fc_gemm *t, ptrdiff_t width,
+                               ptrdiff_t row_width) noexcept nogil:
         """A phase of a box, without padding: pixels that have the same taps inside the source are multiplied at once."""
         cdef ptrdiff_t origin[3]
         cdef ptrdiff_t stop[3]
@@ -214,8 +226,10 @@ cdef class Correlation(Blocks):
     cdef ptrdiff_t fill_rows(self, const Tensor *a, const Tensor *y, const Box *b, const Phase *phase,
                              const ptrdiff_t *begin, const ptrdiff_t *end, ptrdiff_t *row, ptrdiff_t *crow,
                              ptrdiff_t width) noexcept nogil:
-        """Source and result offsets of the pixels in a phase's cells [begin, end); result rows are `width` apart, or in
-        y if 0."""
+        """Source and result offsets of the pixels in cells [begin, end) of a phase.
+
+        Rows of results are `width` apart, or in y if 0.
+        """
         cdef ptrdiff_t m = 0, n, d, h, w, from_h, to_h
         cdef ptrdiff_t od = self.out_step[0], oh = self.out_step[1], ow = self.out_step[2]
         cdef ptrdiff_t sd = self.in_step[0] * a.axis[0], sh = self.in_step[1] * a.axis[1], sw = self.pixel_step(a)
@@ -236,29 +250,60 @@ cdef class Correlation(Blocks):
         return m
 
     cdef void multiply_planar(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
-                              fc_gemm *t, ptrdiff_t *lanes) noexcept nogil:
+                              fc_gemm *t, ptrdiff_t groups, fc_activation activation) noexcept nogil:
         """One column block of a box by the tile whose lanes are pixels; results are stored where they belong."""
         cdef fc_planar p
-        cdef ptrdiff_t *row = <ptrdiff_t *>t.row
-        cdef ptrdiff_t *crow = <ptrdiff_t *>t.crow
         cdef ptrdiff_t *seg = <ptrdiff_t *>t.seg
-        cdef ptrdiff_t m = 0, n, d, h, w, i, tap, c, at
-        for n in range(b.count[0]):
-            for d in range(b.count[1]):
-                for h in range(b.count[2]):
-                    for i in range(ceil_div(b.count[3], self.lanes)):
-                        w = i * self.lanes
-                        row[m] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1] + w
-                        crow[m] = n * y.n + d * y.axis[0] + h * y.axis[1] + w
-                        lanes[m] = min(self.lanes, b.count[3] - w)
-                        m += 1
+        cdef ptrdiff_t *lanes = seg + self.ntap * self.red
+        cdef ptrdiff_t tap, c, at
         for tap in range(self.ntap):
             at = self.tap_offset(a, self.offset + 3 * tap)
             for c in range(self.red):
                 seg[tap * self.red + c] = at + c * a.c
-        t.rows, t.nseg, t.len = m, self.ntap * self.red, 1
-        p.col, p.lanes = y.c, lanes
+        t.nseg, t.len = self.ntap * self.red, 1
+        p.lanes, p.first, p.width = lanes, lanes + self.box_pixels(), b.count[3]
+        p.gap = self.row_gap(a, y, b)
+        t.rows = self.fill_vectors(a, y, b, p.gap, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow, lanes)
+        p.groups, p.a_group, p.b_group = groups, self.red * a.c, self.packed_offset(1, 0)
+        p.lane, p.col = y.axis[2], y.c
         kernels.planar_gemm(t, &p)
+        if activation > FC_RELU6 and y.axis[2] == 1:
+            self.activate_rows(kernels, y, b, <char *>t.c, groups * t.n, activation)
+        elif activation > FC_RELU6:
+            self.activate_pixels(kernels, y, b, <char *>t.c, groups * t.n, activation)
+
+    cdef ptrdiff_t row_gap(self, const Tensor *a, const Tensor *y, const Box *b) noexcept nogil:
+        """Columns of the strip between the pixels of two rows, where vectors go on in the next row; else a vector's.
+
+        They do where that takes fewer vectors, and both the strip's and the results' rows follow each other.
+        """
+        cdef ptrdiff_t width = b.count[3]
+        if (self.in_step[1] == 1 and self.in_step[2] == 1 and width == self.extent[3]
+                and y.axis[1] == width * y.axis[2] and a.axis[1] < ceil_div(width, self.lanes) * self.lanes):
+            return a.axis[1] - width
+        return self.lanes
+
+    cdef ptrdiff_t fill_vectors(self, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t gap, ptrdiff_t *row,
+                                ptrdiff_t *crow, ptrdiff_t *lanes) noexcept nogil:
+        """Vectors of the pixels of a box: where they begin in strip and result, then fc_planar.lanes and .first."""
+        cdef ptrdiff_t *first = lanes + self.box_pixels()
+        cdef ptrdiff_t m = 0, n, d, h, w, left, run
+        for n in range(b.count[0]):
+            for d in range(b.count[1]):
+                h = w = 0
+                while h < b.count[2]:
+                    row[m] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1] + w
+                    crow[m] = n * y.n + d * y.axis[0] + h * y.axis[1] + w * y.axis[2]
+                    lanes[m], first[m], left = 0, b.count[3] - w, self.lanes
+                    while left > 0 and h < b.count[2]:
+                        run = min(left, b.count[3] - w)
+                        lanes[m] += run
+                        left -= run
+                        w += run
+                        if w == b.count[3]:
+                            h, w, left = h + 1, 0, left - gap
+                    m += 1
+        return m
 
     cdef void real_taps(self, const fc_kernels *kernels, const Tensor *a, const Box *b, const Phase *phase,
                         fc_gemm *t, ptrdiff_t width) noexcept nogil:

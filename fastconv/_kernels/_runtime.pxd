@@ -62,8 +62,15 @@ cdef extern from "fastconv.h":
         fc_activation activation
 
     ctypedef struct fc_planar:
+        ptrdiff_t groups
+        ptrdiff_t a_group
+        ptrdiff_t b_group
+        ptrdiff_t lane
         ptrdiff_t col
         const ptrdiff_t *lanes
+        const ptrdiff_t *first
+        ptrdiff_t width
+        ptrdiff_t gap
 
     ctypedef struct fc_pack:
         const void *src
