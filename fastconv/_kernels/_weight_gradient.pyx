@@ -81,7 +81,7 @@ cdef class PartialSums(Blocks):
         for item in range(item0, item1):
             g, kb = item // self.col_blocks, item % self.col_blocks
             j.n = min(self.block, self.cols - kb * self.block)
-            if d.part != NULL and self.lane_cols:
+            if d.part != NULL and self.lane_cols and self.red > 1:
                 j.part, j.part_stride = d.part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
                 j.len, j.red, j.ntap, j.col, j.dst = self.red, self.ntap, self.ntap, self.red * self.ntap, d.dw
                 m = self.lane_map(kb)
@@ -184,7 +184,7 @@ cdef class WeightGradient(PartialSums):
         t.rows = self.fill_rows(a, c0, c1, width, row, crow)
         t.nseg = self.fill_pixels(a, b, seg)
         t.len, t.step = b.count[3], self.in_step[2] * a.axis[2]
-        self.multiply(kernels, &t)
+        kernels.gemm(&t)
 
     cdef void load_gradient(self, const fc_kernels *kernels, const Tensor *dy, const Box *b, ptrdiff_t g,
                             ptrdiff_t kb, char *rows, char *sums) noexcept nogil:
