@@ -41,11 +41,13 @@ PLANAR_GAIN = 1.1
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
 # Lanes of different groups: strips of vectors of channels, half of L1 and some L2, and of planes of pixels, in L1;
-# in place, what the taps of a line of results read; results of a plane; at least this many work items.
+# in place, what the taps of a line of results read, in L1, and all channels of a box, in L2; results of a plane; at
+# least this many work items.
 LANE_STRIP_BYTES = 64 * 1024
 PLANE_STRIP_BYTES = 24 * 1024
 LANE_LINE_BYTES = 24 * 1024
-PLANE_PIXELS = 4096
+LANE_BOX_BYTES = 384 * 1024
+PLANE_PIXELS = 16384
 LANE_ITEMS = 4
 CACHE_LINE = 64
 # The tile of columns sums this many products at a time (csrc/kernels/gemm.h); the one of pixels sums all at once.
@@ -348,14 +350,16 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
         return width * itemsize * prod(reach(box))
 
     def fits(box):
-        return in_place or strip_bytes(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
+        if not in_place:
+            return strip_bytes(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
+        return planar or groups * itemsize * prod(reach(box)) <= LANE_BOX_BYTES
 
     box = _largest_box(axes, PLANE_PIXELS if planar else BOX_PIXELS, fits)
     k_groups = blocks
     if in_place and not planar:
         # What the taps of a line of results read stays in L1, with as many vectors of channels as that leaves.
         line = lanes * itemsize * (axes[1].high - axes[1].low + 1) * axes[2].reach(box[2])
-        k_groups = -(-blocks // max(1, LANE_LINE_BYTES // line))
+        k_groups = -(-blocks // max(1, LANE_LINE_BYTES // line)) if box[1] > 1 else 1
     while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
         i = next((i for i in range(2) if axes[i].split(2 * axes[i].boxes(box[i])) < box[i]), None)
         if k_groups < blocks:

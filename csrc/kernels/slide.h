@@ -52,6 +52,11 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
     const ptrdiff_t lanes = g->lanes - v;
     vec row[SLIDE_RESULTS];
 #pragma GCC unroll 8
+    for (int m = 0; m < results; m++) {
+        __builtin_prefetch(x + g->x_ahead + m * g->x_step);
+        __builtin_prefetch(y + g->y_ahead + m * g->y_step);
+    }
+#pragma GCC unroll 8
     for (int m = 0; m < results; m++)
         row[m] = !gradient ? start : m < n ? vload_upto(y + m * g->y_step, lanes) : (vec){0};
     for (const fc_run *run = g->run, *const end = run + g->runs; run < end; run++) {

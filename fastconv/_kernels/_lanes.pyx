@@ -34,6 +34,7 @@ cdef class Runs:
     """The runs of taps of every stride phase."""
 
     cdef int slid            # the axis that results slide along
+    cdef bint flat           # there is nothing to slide along: 1-D, with pixels as lanes
     cdef Run *run
     cdef ptrdiff_t *first    # phase ph has the runs first[ph] <= i < first[ph + 1]
     cdef readonly ptrdiff_t most, count   # of one phase, at most; of all
@@ -51,6 +52,8 @@ cdef class Runs:
                 self._add(blocks, ph, chain)
             self.most = max(self.most, self.first[ph + 1] - self.first[ph])
         self.count = self.first[blocks.phases]
+        self.flat = (blocks.planar and blocks.out_step[2] == 1 and blocks.extent[2] == 1 and blocks.src[1] == 1
+                     and all(self.run[i].taps == 1 for i in range(self.count)))
 
     cdef list _chains(self, Blocks blocks, ptrdiff_t ph):
         """Lists of (offset along the sliding axis, packed position), the sources of each continuing each other."""
@@ -151,6 +154,47 @@ cdef bint has_order(cnp.ndarray a, bint last):
         return cnp.PyArray_STRIDE(a, 1) == cnp.PyArray_ITEMSIZE(a)
     return cnp.PyArray_STRIDE(a, cnp.PyArray_NDIM(a) - 1) == cnp.PyArray_ITEMSIZE(a) or cnp.PyArray_DIM(
         a, cnp.PyArray_NDIM(a) - 1) == 1
+
+
+cdef ptrdiff_t row_ahead(Blocks k, const Tensor *a) noexcept nogil:
+    """From what a line of pixels reads first to what the next line reads in addition, or the next channels."""
+    if k.box[2] == 1:
+        return k.lanes
+    return (k.high[1] - k.low[1] + 1) * a.axis[1]
+
+
+cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil:
+    """A line of one result, of `lanes` pixels a vector: whole vectors between both ends are as many results."""
+    cdef ptrdiff_t i, count = s.lanes, lo = 0, hi = count // lanes
+    for i in range(s.runs):
+        lo = max(lo, ceil_div(max(s.run[i].lane_lo, 0), lanes))
+        hi = min(hi, s.run[i].lane_hi // lanes)
+    if hi <= lo:
+        run_slide(kernels, s, 0, count, back)
+        return
+    if lo > 0:
+        run_slide(kernels, s, 0, lo * lanes, back)
+    s.x_step, s.y_step, s.results = lanes, lanes, hi - lo
+    s.x_ahead = s.y_ahead = 8 * lanes
+    for i in range(s.runs):
+        s.run[i].hi = 1 << 60
+    run_slide(kernels, s, lo * lanes, lanes, back)
+    s.results = 1
+    if count > hi * lanes:
+        run_slide(kernels, s, (hi - lo) * lanes, count - hi * lanes, back)
+
+
+cdef void run_slide(const fc_kernels *kernels, fc_slide *s, ptrdiff_t skip, ptrdiff_t lanes, bint back) noexcept nogil:
+    """Go on by `skip` pixels, and slide over `lanes`."""
+    cdef ptrdiff_t i, itemsize = kernels.itemsize
+    s.x, s.y, s.lanes = <const char *>s.x + skip * itemsize, <char *>s.y + skip * itemsize, lanes
+    for i in range(s.runs):
+        s.run[i].lane_lo -= skip
+        s.run[i].lane_hi -= skip
+    if back:
+        kernels.slide_back(s)
+    else:
+        kernels.slide(s)
 
 
 cdef ptrdiff_t blocks_in_place(Blocks k, const fc_kernels *kernels) noexcept nogil:
@@ -264,6 +308,7 @@ cdef class LaneCorrelation(Correlation):
         s.b, s.b_vector = <char *>bias + column * self.itemsize if bias != NULL else NULL, self.lanes
         s.x_step, s.x_vector = self.in_step[2] * a.axis[2], self.lanes
         s.y_step, s.y_vector = self.out_step[2] * y.axis[2], self.lanes
+        s.x_ahead, s.y_ahead = row_ahead(self, a), self.out_step[1] * y.axis[1] if b.count[2] > 1 else self.lanes
         s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         self.runs.fill(self, a, first, s.lanes, every)
         for ph in range(self.phases):
@@ -330,6 +375,7 @@ cdef class LaneCorrelation(Correlation):
         s.run, s.w, s.w_vector, s.b_vector = run, spread, 0, 0
         s.b = spread + self.ntap * self.red * self.lanes * self.itemsize if biased else NULL
         s.x_step, s.x_vector, s.y_vector = self.in_step[1] * a.axis[1], self.lanes, self.lanes
+        s.x_ahead = s.y_ahead = self.lanes
         s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         row = ceil_div(ceil_div(b.count[3], self.out_step[2]), self.lanes) * self.lanes
         for n in range(b.count[0]):
@@ -356,7 +402,10 @@ cdef class LaneCorrelation(Correlation):
                             s.y_step = self.out_step[1] * row
                             s.y = rows + (phase.first[2] * self.plane + (h * b.count[2] + phase.first[1]) * row
                                           + w) * self.itemsize
-                        kernels.slide(&s)
+                        if self.runs.flat and not strict:
+                            slide_line(kernels, &s, self.lanes, False)
+                        else:
+                            kernels.slide(&s)
             if self.out_step[2] > 1:
                 for d in range(b.count[1]):
                     for h in range(b.count[2]):
@@ -444,6 +493,7 @@ cdef class LaneGradient(PartialSums):
         s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
         s.x, s.x_step, s.x_vector = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes
         s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
+        s.x_ahead, s.y_ahead = row_ahead(self, a) if taps else 0, dy.axis[1] if b.count[2] > 1 else self.lanes
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
         if taps:
             self.runs.fill(self, a, cell, s.lanes, every)
@@ -496,7 +546,7 @@ cdef class LaneGradient(PartialSums):
         s.run, s.runs, s.lanes, s.results = run, 0, b.count[3], b.count[2]
         s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
         s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, self.lanes
-        s.y_step, s.y_vector = dy.axis[1], self.lanes
+        s.y_step, s.y_vector, s.x_ahead, s.y_ahead = dy.axis[1], self.lanes, self.lanes, self.lanes
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
         if taps and fresh:
             self.runs.fill(self, a, cell, s.lanes, every)
@@ -509,4 +559,7 @@ cdef class LaneGradient(PartialSums):
                     s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
                 s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
                                  + cell[2]) * self.itemsize
-                kernels.slide_back(&s)
+                if self.runs.flat:
+                    slide_line(kernels, &s, self.lanes, True)
+                else:
+                    kernels.slide_back(&s)

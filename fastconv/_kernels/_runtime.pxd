@@ -130,6 +130,8 @@ cdef extern from "fastconv.h":
         void *b
         ptrdiff_t b_vector
         fc_activation activation
+        ptrdiff_t x_ahead
+        ptrdiff_t y_ahead
 
     ctypedef struct fc_fold:
         ptrdiff_t column0
