@@ -138,7 +138,8 @@ typedef struct fc_slide {
     void *b;                   /* slide: may be NULL */
     ptrdiff_t b_vector;
     fc_activation activation;  /* FC_IDENTITY, FC_RELU or FC_RELU6 */
-    ptrdiff_t x_ahead, y_ahead; /* from a tile's sources and results to those of a tile soon to come: prefetched */
+    /* From a tile's sources and results to those of a tile soon to come, which are prefetched; in the last vector. */
+    ptrdiff_t x_ahead, y_ahead, x_beyond, y_beyond;
 } fc_slide;
 
 /* Columns of a block of cells of `step` results an axis: column0 + j is result channel % cols of phase / cols. */

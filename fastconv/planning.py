@@ -41,14 +41,15 @@ PLANAR_GAIN = 1.1
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
 # Lanes of different groups: strips of vectors of channels, half of L1 and some L2, and of planes of pixels, in L1;
-# in place, what the taps of a line of results read, in L1, and all channels of a box, in L2; results of a plane; at
-# least this many work items.
+# in place, all channels of a box, in L2; results of a plane. At least so many work items, of boxes of so many rows.
 LANE_STRIP_BYTES = 64 * 1024
 PLANE_STRIP_BYTES = 24 * 1024
-LANE_LINE_BYTES = 24 * 1024
 LANE_BOX_BYTES = 384 * 1024
 PLANE_PIXELS = 16384
 LANE_ITEMS = 4
+LANE_ROWS = 8
+LANE_LINE_BYTES = 24 * 1024
+FAR_BYTES = 2 * 1024 * 1024
 CACHE_LINE = 64
 # The tile of columns sums this many products at a time (csrc/kernels/gemm.h); the one of pixels sums all at once.
 REDUCTION_STEPS = 512
@@ -153,6 +154,7 @@ class Blocking(NamedTuple):
     planar: bool = False  # lanes of one vector are neighbouring pixels
     split: int = 1        # runs of columns in a row of the strip, this many elements apart:
     strip_run: int = 0
+    far: bool = False     # source and results don't stay in cache
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
     group_tiles: int = 0  # tiles transformed at a time, at most
     tile_parts: int = 1   # work items along the tiles
@@ -329,6 +331,11 @@ def is_lanewise(groups, cols, lanes):
     return groups > 1 and 3 * cols <= lanes
 
 
+def outgrows_cache(axes, n, channels, itemsize):
+    """Whether source and results together don't fit the L2 of two cores, so that prefetching them pays."""
+    return n * channels * itemsize * max(prod(a.src for a in axes), prod(a.dst for a in axes)) > FAR_BYTES
+
+
 @lru_cache(maxsize=512)
 def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, masked, weight_gradient):
     """Blocking of grouped convolution whose lanes belong to different groups, for all three operations.
@@ -341,6 +348,7 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
     in_place = zeros and (masked and axes[2].in_step == 1 if planar else src_last and red == cols == 1)
     width = red if planar else red * lanes
     blocks = -(-groups * cols // lanes)
+    far = outgrows_cache(axes, n, groups * (red + cols), itemsize)
 
     def reach(box):
         box = [*box[:2], -(-box[2] // lanes) * lanes] if planar else box
@@ -357,17 +365,18 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
     box = _largest_box(axes, PLANE_PIXELS if planar else BOX_PIXELS, fits)
     k_groups = blocks
     if in_place and not planar:
-        # What the taps of a line of results read stays in L1, with as many vectors of channels as that leaves.
+        # Beyond cache all channels of a pixel are read together; else what the taps of a line of results read stays
+        # in L1, with as many vectors of channels as that leaves.
         line = lanes * itemsize * (axes[1].high - axes[1].low + 1) * axes[2].reach(box[2])
-        k_groups = -(-blocks // max(1, LANE_LINE_BYTES // line)) if box[1] > 1 else 1
+        k_groups = 1 if far or axes[1].dst == 1 else -(-blocks // max(1, LANE_LINE_BYTES // line))
     while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
-        i = next((i for i in range(2) if axes[i].split(2 * axes[i].boxes(box[i])) < box[i]), None)
-        if k_groups < blocks:
-            k_groups = min(2 * k_groups, blocks)
-        elif i is None:
-            break
-        else:
+        i = next((i for i in range(2) if box[i] >= LANE_ROWS), None)
+        if i is not None:
             box[i] = axes[i].split(2 * axes[i].boxes(box[i]))
+        elif k_groups < blocks:
+            k_groups = min(2 * k_groups, blocks)
+        else:
+            break
     boxes = (n, *(a.boxes(b) for a, b in zip(axes, box)))
     parts = min(prod(boxes), PARTS) if weight_gradient else 1
     strip = d, h, w = reach(box)
@@ -375,9 +384,9 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
         split = axes[2].in_step
         strides = _strip_strides(strip, red, False, CACHE_LINE // itemsize, split)
         return Blocking(axes, (1, *box), boxes, strip, False, in_place, strides, k_groups, 1, parts, True, True, split,
-                        -(-w // split))
+                        -(-w // split), far=far)
     return Blocking(axes, (1, *box), boxes, strip, True, in_place,
-                    (d * h * w * width, lanes, h * w * width, w * width, width), k_groups, 1, parts, True)
+                    (d * h * w * width, lanes, h * w * width, w * width, width), k_groups, 1, parts, True, far=far)
 
 
 # ---------------------------------------------------------------- Winograd

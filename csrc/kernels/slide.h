@@ -51,10 +51,12 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
     T *y = (T *)g->y + m0 * g->y_step + v / VL * g->y_vector;
     const ptrdiff_t lanes = g->lanes - v;
     vec row[SLIDE_RESULTS];
+    const T *next_x = x + (lanes > VL ? g->x_ahead : g->x_beyond), *next_y = y + (lanes > VL ? g->y_ahead : g->y_beyond);
+    if (g->x_ahead)
 #pragma GCC unroll 8
     for (int m = 0; m < results; m++) {
-        __builtin_prefetch(x + g->x_ahead + m * g->x_step);
-        __builtin_prefetch(y + g->y_ahead + m * g->y_step);
+        __builtin_prefetch(next_x + m * g->x_step);
+        __builtin_prefetch(next_y + m * g->y_step);
     }
 #pragma GCC unroll 8
     for (int m = 0; m < results; m++)

@@ -34,6 +34,7 @@ cdef class Runs:
     """The runs of taps of every stride phase."""
 
     cdef int slid            # the axis that results slide along
+    cdef bint far            # source and results don't stay in cache: they are prefetched
     cdef bint flat           # there is nothing to slide along: 1-D, with pixels as lanes
     cdef Run *run
     cdef ptrdiff_t *first    # phase ph has the runs first[ph] <= i < first[ph + 1]
@@ -52,6 +53,7 @@ cdef class Runs:
                 self._add(blocks, ph, chain)
             self.most = max(self.most, self.first[ph + 1] - self.first[ph])
         self.count = self.first[blocks.phases]
+        self.far = blocks.blocking.far
         self.flat = (blocks.planar and blocks.out_step[2] == 1 and blocks.extent[2] == 1 and blocks.src[1] == 1
                      and all(self.run[i].taps == 1 for i in range(self.count)))
 
@@ -163,6 +165,11 @@ cdef ptrdiff_t row_ahead(Blocks k, const Tensor *a) noexcept nogil:
     return (k.high[1] - k.low[1] + 1) * a.axis[1]
 
 
+cdef ptrdiff_t plane_ahead(Blocks k, const Tensor *a, const Box *b) noexcept nogil:
+    """From the last vector of pixels of a channel's rows to the first one of the next channel."""
+    return a.c - (ceil_div(b.count[3], k.out_step[2] * k.lanes) - 1) * k.lanes
+
+
 cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil:
     """A line of one result, of `lanes` pixels a vector: whole vectors between both ends are as many results."""
     cdef ptrdiff_t i, count = s.lanes, lo = 0, hi = count // lanes
@@ -175,7 +182,8 @@ cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bi
     if lo > 0:
         run_slide(kernels, s, 0, lo * lanes, back)
     s.x_step, s.y_step, s.results = lanes, lanes, hi - lo
-    s.x_ahead = s.y_ahead = 8 * lanes
+    if s.x_ahead:
+        s.x_ahead = s.y_ahead = s.x_beyond = s.y_beyond = 8 * lanes
     for i in range(s.runs):
         s.run[i].hi = 1 << 60
     run_slide(kernels, s, lo * lanes, lanes, back)
@@ -309,6 +317,9 @@ cdef class LaneCorrelation(Correlation):
         s.x_step, s.x_vector = self.in_step[2] * a.axis[2], self.lanes
         s.y_step, s.y_vector = self.out_step[2] * y.axis[2], self.lanes
         s.x_ahead, s.y_ahead = row_ahead(self, a), self.out_step[1] * y.axis[1] if b.count[2] > 1 else self.lanes
+        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
+        if not self.runs.far:
+            s.x_ahead = 0
         s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         self.runs.fill(self, a, first, s.lanes, every)
         for ph in range(self.phases):
@@ -376,6 +387,9 @@ cdef class LaneCorrelation(Correlation):
         s.b = spread + self.ntap * self.red * self.lanes * self.itemsize if biased else NULL
         s.x_step, s.x_vector, s.y_vector = self.in_step[1] * a.axis[1], self.lanes, self.lanes
         s.x_ahead = s.y_ahead = self.lanes
+        s.x_beyond, s.y_beyond = plane_ahead(self, a, b), plane_ahead(self, y, b)
+        if not self.runs.far:
+            s.x_ahead = 0
         s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         row = ceil_div(ceil_div(b.count[3], self.out_step[2]), self.lanes) * self.lanes
         for n in range(b.count[0]):
@@ -494,6 +508,9 @@ cdef class LaneGradient(PartialSums):
         s.x, s.x_step, s.x_vector = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes
         s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
         s.x_ahead, s.y_ahead = row_ahead(self, a) if taps else 0, dy.axis[1] if b.count[2] > 1 else self.lanes
+        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
+        if not self.runs.far:
+            s.x_ahead = 0
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
         if taps:
             self.runs.fill(self, a, cell, s.lanes, every)
@@ -547,6 +564,9 @@ cdef class LaneGradient(PartialSums):
         s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
         s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, self.lanes
         s.y_step, s.y_vector, s.x_ahead, s.y_ahead = dy.axis[1], self.lanes, self.lanes, self.lanes
+        s.x_beyond, s.y_beyond = plane_ahead(self, a, b) if taps else 0, plane_ahead(self, dy, b)
+        if not self.runs.far:
+            s.x_ahead = 0
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
         if taps and fresh:
             self.runs.fill(self, a, cell, s.lanes, every)

@@ -132,6 +132,8 @@ cdef extern from "fastconv.h":
         fc_activation activation
         ptrdiff_t x_ahead
         ptrdiff_t y_ahead
+        ptrdiff_t x_beyond
+        ptrdiff_t y_beyond
 
     ctypedef struct fc_fold:
         ptrdiff_t column0
