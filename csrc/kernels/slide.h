@@ -114,10 +114,8 @@ FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, c
 }
 
 #define FC_SLIDE __attribute__((noinline)) void
-static FC_SLIDE slide_1(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 1, 0); }
 static FC_SLIDE slide_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 0); }
 static FC_SLIDE slide_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 0); }
-static FC_SLIDE slide_back_1(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 1, 1); }
 static FC_SLIDE slide_back_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1); }
 static FC_SLIDE slide_back_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1); }
 
@@ -129,15 +127,13 @@ FC_INLINE ptrdiff_t whole_tiles(const fc_slide *g) {
 static void slide(const fc_slide *g) {
     const ptrdiff_t whole = whole_tiles(g), rest = g->results - whole;
     if (whole) slide_8(g, 0, whole);
-    if (rest > 1) slide_4(g, whole, g->results);
-    else if (rest) slide_1(g, whole, g->results);
+    if (rest) slide_4(g, whole, g->results);
 }
 
 static void slide_back(const fc_slide *g) {
     const ptrdiff_t whole = whole_tiles(g), rest = g->results - whole;
     if (whole) slide_back_8(g, 0, whole);
-    if (rest > 1) slide_back_4(g, whole, g->results);
-    else if (rest) slide_back_1(g, whole, g->results);
+    if (rest) slide_back_4(g, whole, g->results);
 }
 
 /* Vector i of `to` has `from`'s element i * step in all lanes. */
