@@ -114,7 +114,8 @@ typedef struct fc_lane_map {
 } fc_lane_map;
 
 /* Taps whose sources continue each other: result m reads source m + t for tap t. Of all sources those lo <= i < hi are
- * there, with lanes lane_lo <= i < lane_hi of the line. x and w are where source 0 and tap 0 lie, w_step the distance of the taps' weights. */
+ * there, with lanes lane_lo <= i < lane_hi of the line. x and w are where source 0 and tap 0 lie, w_step
+ * the distance of the taps' weights. */
 typedef struct fc_run {
     ptrdiff_t taps, lo, hi, lane_lo, lane_hi, x, w, w_step;
     unsigned lanes;            /* for slide to use */
@@ -138,7 +139,8 @@ typedef struct fc_slide {
     void *b;                   /* slide: may be NULL */
     ptrdiff_t b_vector;
     fc_activation activation;  /* FC_IDENTITY, FC_RELU or FC_RELU6 */
-    /* From a tile's sources and results to those of a tile soon to come, which are prefetched; in the last vector. */
+    /* From a tile's sources and results to those of a tile soon to come, which are prefetched, unless x_ahead is 0;
+     * beyond: in the last vector. */
     ptrdiff_t x_ahead, y_ahead, x_beyond, y_beyond;
 } fc_slide;
 

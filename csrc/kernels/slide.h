@@ -3,7 +3,8 @@
  * Lanes are channels (channels-last) or neighbouring pixels (channels-first); results of the tile are neighbours along
  * the other axis, along w or h, and slide over the source: a source vector is read once for all taps of a run. Forward
  * and backward-input keep the results in registers, backward-weight their gradients: both are one loop over the same
- * sources. What lies outside of the source is left out, not multiplied as zeros: infinite weights stay where they are. */
+ * sources. Sources outside of the image along that axis are left out, not multiplied as zeros: infinite weights stay
+ * where they are. */
 
 enum { SLIDE_TAPS = FC_SLIDE_TAPS, SLIDE_RESULTS = 8 }; /* 8 chains hide the FMA latency */
 
@@ -51,12 +52,14 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
     T *y = (T *)g->y + m0 * g->y_step + v / VL * g->y_vector;
     const ptrdiff_t lanes = g->lanes - v;
     vec row[SLIDE_RESULTS];
-    const T *next_x = x + (lanes > VL ? g->x_ahead : g->x_beyond), *next_y = y + (lanes > VL ? g->y_ahead : g->y_beyond);
-    if (g->x_ahead)
+    if (g->x_ahead) {
+        const T *next_x = x + (lanes > VL ? g->x_ahead : g->x_beyond);
+        const T *next_y = y + (lanes > VL ? g->y_ahead : g->y_beyond);
 #pragma GCC unroll 8
-    for (int m = 0; m < results; m++) {
-        __builtin_prefetch(next_x + m * g->x_step);
-        __builtin_prefetch(next_y + m * g->y_step);
+        for (int m = 0; m < results; m++) {
+            __builtin_prefetch(next_x + m * g->x_step);
+            __builtin_prefetch(next_y + m * g->y_step);
+        }
     }
 #pragma GCC unroll 8
     for (int m = 0; m < results; m++)

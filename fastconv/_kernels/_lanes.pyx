@@ -545,8 +545,8 @@ cdef class LaneGradient(PartialSums):
                 if taps and channel != loaded:
                     a = source_of(self, kernels, x, &b, channel, private)
                     loaded = channel
-                self.add_plane(kernels, &a, dy, &b, column, taps, lane == 0, own + lane * self.channel_size * self.itemsize,
-                               own + self.rows_bytes)
+                self.add_plane(kernels, &a, dy, &b, column, taps, lane == 0,
+                               own + lane * self.channel_size * self.itemsize, own + self.rows_bytes)
         for tap in range(self.ntap if taps else 0):
             kernels.sum_vectors(own + tap * self.lanes * self.itemsize, self.channel_size, lanes,
                                 sums + tap * self.lanes * self.itemsize)
