@@ -118,6 +118,37 @@ typedef struct fc_lane_map {
     ptrdiff_t lanes, lane0, cols, red;
 } fc_lane_map;
 
+/* Taps whose sources continue each other: result m reads source m + t for tap t. Of all sources those lo <= i < hi are
+ * there, with lanes lane_lo <= i < lane_hi of the line. x and w are where source 0 and tap 0 lie, w_step
+ * the distance of the taps' weights. */
+typedef struct fc_run {
+    ptrdiff_t taps, lo, hi, lane_lo, lane_hi, x, w, w_step;
+    unsigned lanes;            /* for slide to use */
+} fc_run;
+enum { FC_SLIDE_TAPS = 5 }; /* at most, in a run */
+
+/* A line of results y_step apart, of whole vectors and a last one of what remains of `lanes`; the sources are x_step
+ * apart, and every vector has weights (or their sums) and a bias (or the sum of its results' gradients) of its own, or
+ * all have the same.
+ *   slide:      y = act(b + sum over the taps of all runs of source * weight)
+ *   slide_back: w += sum over the results of source * y, for every tap; b += sum of y */
+typedef struct fc_slide {
+    fc_run *run;
+    ptrdiff_t runs, results, lanes;
+    const void *x;
+    ptrdiff_t x_step, x_vector;
+    void *y;
+    ptrdiff_t y_step, y_vector;
+    void *w;
+    ptrdiff_t w_vector;
+    void *b;                   /* slide: may be NULL */
+    ptrdiff_t b_vector;
+    fc_activation activation;  /* FC_IDENTITY, FC_RELU or FC_RELU6 */
+    /* From a tile's sources and results to those of a tile soon to come, which are prefetched, unless x_ahead is 0;
+     * beyond: in the last vector. */
+    ptrdiff_t x_ahead, y_ahead, x_beyond, y_beyond;
+} fc_slide;
+
 /* Columns of a block of cells of `step` results an axis: column0 + j is result channel % cols of phase / cols. */
 typedef struct fc_fold {
     ptrdiff_t column0, cols;
@@ -254,6 +285,7 @@ typedef struct fc_scatter {
 typedef struct fc_kernels {
     const char *isa;
     ptrdiff_t itemsize, lanes, block;  /* block: widest block of output columns */
+    int masked_loads;                  /* slide heeds lane_lo and lane_hi */
 
     uint64_t (*enter)(void);           /* flush subnormals; returns the state for leave() */
     void (*leave)(uint64_t);
@@ -268,12 +300,15 @@ typedef struct fc_kernels {
     void (*store_rows)(const fc_rows *);
     void (*join_weight)(const fc_join *);
 
-    /* The same for lanes of different groups: strips and packed weights are [..][j < red][lane], and the
-     * tile multiplies a vector of a by the vector of b. */
+    /* Grouped convolution: strips and packed weights are [..][j < red][lane]. */
     void (*load_lanes)(const fc_strip *, const fc_lane_map *);
     int (*pack_lanes)(const fc_pack *, const fc_lane_map *);
-    void (*lane_gemm)(const fc_gemm *);
     void (*join_lanes)(const fc_join *, const fc_lane_map *);
+    void (*slide)(const fc_slide *);
+    void (*slide_back)(const fc_slide *);
+    void (*spread)(const void *from, ptrdiff_t step, ptrdiff_t count, void *to);
+    void (*sum_vectors)(const void *from, ptrdiff_t step, ptrdiff_t count, void *to);
+    void (*join_phases)(const void *from, ptrdiff_t from_run, ptrdiff_t runs, ptrdiff_t n, void *to);
 
     /* Packing to, and storing from, columns that are phases x channels (fc_pack.at isn't used). */
     void (*pack_folded)(const fc_pack *, const fc_fold *);

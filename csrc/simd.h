@@ -47,7 +47,18 @@ typedef double dvec __attribute__((vector_size(VBYTES), may_alias));
 typedef T vec_part __attribute__((vector_size(VBYTES / WIDE), may_alias));
 
 FC_INLINE vec vload(const T *p) { return *(const vec_unaligned *)p; }
+
+/* v in a register: a load is made once, not by each instruction that uses it. */
+FC_INLINE vec vregister(vec v) {
+#if defined(__x86_64__) || defined(__i386__)
+    __asm__("" : "+v"(v));
+#endif
+    return v;
+}
 FC_INLINE void vstore(T *p, vec v) { *(vec_unaligned *)p = v; }
+
+/* Whether loads of some lanes cost as much as those of all. */
+enum { MASKED_LOADS = VBYTES == 64 };
 
 /* x - 0 is x for every x, -0.0 and NaN included; x + 0 would turn -0.0 into +0.0. */
 FC_INLINE vec vset1(T x) { return x - (vec){0}; }
@@ -300,6 +311,15 @@ FC_INLINE int vany(vmask m) {
 FC_INLINE vmask vabove(vec v, vec winner) { return ~(ivec)(v <= winner) & (ivec)(winner == winner); }
 FC_INLINE vmask vbelow(vec v, vec winner) { return ~(ivec)(v >= winner) & (ivec)(winner == winner); }
 #endif
+
+/* Bit i is lane i; where MASKED_LOADS. */
+FC_INLINE vmask vmask_of_bits(unsigned bits) {
+#if VBYTES == 64
+    return (vmask)bits;
+#else
+    return (vmask){0} - (lane_int)bits;
+#endif
+}
 
 FC_INLINE ivec vset1_int(lane_int x) { return x - (ivec){0}; }
 

@@ -4,7 +4,7 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _correlation, _folded, _runtime, _weight_gradient, _winograd, _winograd_weight
+from ._kernels import _correlation, _folded, _lanes, _runtime, _weight_gradient, _winograd, _winograd_weight
 from .costs import best_correlation, best_fold, best_weight_gradient
 from .planning import (
     WINOGRAD,
@@ -48,10 +48,13 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         strict = plan(op, g, "direct", dtype, src_last, isa)
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)
-    regions = uses_regions(g, red, src_last)
     if is_lanewise(op, g.groups, red, cols, lanes):
-        blocking = lane_blocking(axes, *shape, itemsize, lanes, op == "backward_weight")
-    elif op == "backward_weight":
+        backward_weight = op == "backward_weight"
+        blocking = lane_blocking(axes, *shape, itemsize, lanes, src_last, not g.mode, _runtime.masked_loads(),
+                                 backward_weight)
+        return (_lanes.LaneGradient if backward_weight else _lanes.LaneCorrelation)(blocking, *common)
+    regions = uses_regions(g, red, src_last)
+    if op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last, regions)
     else:
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, regions=regions)
@@ -470,7 +473,9 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     flops = 2 * g.macs
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
-    channels = -(-_reduction(op, g) // blocking.c_parts) * (lanes if blocking.lanewise else blocking.group_run)
+    channels = -(-_reduction(op, g) // blocking.c_parts) * blocking.group_run
+    if blocking.lanewise and not blocking.planar:
+        channels *= lanes
     if blocking.winograd:
         channels = lanes
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"

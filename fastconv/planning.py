@@ -39,8 +39,16 @@ TRANSPOSE_CYCLES, STORE_CYCLES = 8, 7
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
-# A lane strip is read once for each tap, by loads that can't be shared between columns: half of L1 and some L2.
+# Lanes of different groups: strips of vectors of channels, half of L1 and some L2, and of planes of pixels, in L1;
+# in place, all channels of a box, in L2; results of a plane. At least so many work items, of boxes of so many rows.
 LANE_STRIP_BYTES = 64 * 1024
+PLANE_STRIP_BYTES = 24 * 1024
+LANE_BOX_BYTES = 384 * 1024
+PLANE_PIXELS = 16384
+LANE_ITEMS = 4
+LANE_ROWS = 8
+LANE_LINE_BYTES = 24 * 1024
+FAR_BYTES = 2 * 1024 * 1024
 CACHE_LINE = 64
 
 
@@ -145,6 +153,7 @@ class Blocking(NamedTuple):
     split: int = 1        # runs of columns in a row of the strip, this many elements apart:
     strip_run: int = 0
     region_channels: int = 0  # regions of results that have the same taps read the source, these channels at a time
+    far: bool = False     # source and results don't stay in cache
     winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
     group_tiles: int = 0  # tiles transformed at a time, at most
     tile_parts: int = 1   # work items along the tiles
@@ -367,27 +376,62 @@ def is_lanewise(op, groups, red, cols, lanes):
     return groups > 1 and 3 * cols <= lanes and (op == "backward_weight" or min(red, cols) == 1)
 
 
+def outgrows_cache(axes, n, channels, itemsize):
+    """Whether source and results together don't fit the L2 of two cores, so that prefetching them pays."""
+    return n * channels * itemsize * max(prod(a.src for a in axes), prod(a.dst for a in axes)) > FAR_BYTES
+
+
 @lru_cache(maxsize=512)
-def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, weight_gradient):
-    """Blocking of grouped convolution whose lanes belong to different groups, for all three operations."""
-    width = red * lanes
+def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, masked, weight_gradient):
+    """Blocking of grouped convolution whose lanes belong to different groups, for all three operations.
+
+    Channels-first depthwise convolution has pixels as lanes and slides along h, channel by channel. Else lanes are
+    channels. Depthwise convolution reads its source in place where padding is `zeros`; vectors of pixels, that begin or
+    end outside of rows, by `masked` loads.
+    """
+    planar = not src_last and (red == 1 or cols == 1 and not weight_gradient)
+    in_place = zeros and (masked and axes[2].in_step == 1 if planar else src_last and red == cols == 1)
+    width = red if planar else red * lanes
+    blocks = -(-groups * cols // lanes)
+    far = outgrows_cache(axes, n, groups * (red + cols), itemsize)
+
+    def reach(box):
+        box = [*box[:2], -(-box[2] // lanes) * lanes] if planar else box
+        return tuple(axis.reach(size) for axis, size in zip(axes, box))
+
+    def strip_bytes(box):
+        return width * itemsize * prod(reach(box))
 
     def fits(box):
-        return width * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box)) <= LANE_STRIP_BYTES
+        if not in_place:
+            return strip_bytes(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
+        return planar or groups * itemsize * prod(reach(box)) <= LANE_BOX_BYTES
 
-    box = _largest_box(axes, BOX_PIXELS, fits)
-    blocks = -(-groups * cols // lanes)
-    pixels = prod(axis.dst for axis in axes)
-    joined = 1
-    if box == [axis.dst for axis in axes]:
-        strip = width * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
-        joined = max(1, min(n, JOINED_PIXELS // pixels, LANE_STRIP_BYTES // strip, n * blocks // WANTED_ITEMS))
-    boxes = (-(-n // joined), *(a.boxes(b) for a, b in zip(axes, box)))
+    box = _largest_box(axes, PLANE_PIXELS if planar else BOX_PIXELS, fits)
+    k_groups = blocks
+    if in_place and not planar:
+        # Beyond cache all channels of a pixel are read together; else what the taps of a line of results read stays
+        # in L1, with as many vectors of channels as that leaves.
+        line = lanes * itemsize * (axes[1].high - axes[1].low + 1) * axes[2].reach(box[2])
+        k_groups = 1 if far or axes[1].dst == 1 else -(-blocks // max(1, LANE_LINE_BYTES // line))
+    while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
+        i = next((i for i in range(2) if box[i] >= LANE_ROWS), None)
+        if i is not None:
+            box[i] = axes[i].split(2 * axes[i].boxes(box[i]))
+        elif k_groups < blocks:
+            k_groups = min(2 * k_groups, blocks)
+        else:
+            break
+    boxes = (n, *(a.boxes(b) for a, b in zip(axes, box)))
     parts = min(prod(boxes), PARTS) if weight_gradient else 1
-    strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
-    d, h, w = strip
-    return Blocking(axes, (joined, *box), boxes, strip, True, False,
-                    (d * h * w * width, lanes, h * w * width, w * width, width), blocks, 1, parts, True)
+    strip = d, h, w = reach(box)
+    if planar:
+        split = axes[2].in_step
+        strides = _strip_strides(strip, red, False, CACHE_LINE // itemsize, split)
+        return Blocking(axes, (1, *box), boxes, strip, False, in_place, strides, k_groups, 1, parts, lanewise=True,
+                        planar=True, split=split, strip_run=-(-w // split), far=far)
+    return Blocking(axes, (1, *box), boxes, strip, True, in_place,
+                    (d * h * w * width, lanes, h * w * width, w * width, width), k_groups, 1, parts, lanewise=True, far=far)
 
 
 # ---------------------------------------------------------------- Winograd

@@ -21,6 +21,13 @@ CASES = {
     "stride-beyond-kernel": ((1, 6, 13, 13), (5, 6, 2, 2), {"stride": 4}),
     "groups": ((2, 12, 8, 8), (18, 4, 3, 3), {"groups": 3, "padding": 1}),
     "depthwise": ((2, 17, 9, 9), (17, 1, 3, 3), {"groups": 17, "padding": 1}),
+    "depthwise-stride2": ((2, 32, 13, 35), (32, 1, 5, 3), {"groups": 32, "padding": (2, 1), "stride": 2}),
+    "depthwise-rows": ((1, 3, 70, 67), (3, 1, 7, 7), {"groups": 3, "padding": ((3, 5), (6, 0))}),
+    "depthwise-1d": ((2, 18, 700), (18, 1, 15), {"groups": 18, "padding": 7}),
+    "depthwise-1d-strided": ((1, 16, 90), (16, 1, 11), {"groups": 16, "padding": ((9, 2),), "stride": 3}),
+    "depthwise-3d": ((1, 16, 5, 6, 19), (16, 1, 3, 3, 3), {"groups": 16, "padding": 1, "stride": (1, 2, 1)}),
+    "depthwise-dilated-columns": ((1, 20, 9, 40), (20, 1, 3, 3), {"groups": 20, "padding": (1, 4), "dilation": (1, 4)}),
+    "depthwise-reflect": ((1, 16, 9, 20), (16, 1, 3, 3), {"groups": 16, "padding": 2, "padding_mode": "reflect"}),
     "depthwise-multiplier": ((1, 5, 9, 9), (15, 1, 5, 5), {"groups": 5, "padding": 2, "stride": 2}),
     "dilated-rows": ((2, 8, 14, 15), (7, 8, 3, 3), {"padding": 5, "dilation": (5, 4)}),
     "dilated-rows-uneven": ((1, 8, 29, 6), (18, 4, 3, 2),
@@ -146,6 +153,31 @@ def test_pixels_as_lanes_and_weights_that_are_not_finite(isa, pixels, order, gro
     pixels(True)
     got = fc.conv2d(x, w, padding=1, stride=2, groups=groups, algorithm="direct")
     np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_depthwise_and_weights_that_are_not_finite(isa, order):
+    x, w = normal((1, 17, 6, 21), np.float32), normal((17, 1, 3, 3), np.float32, 1)
+    w[3, 0, 0, 2], w[16, 0, 1, 0] = np.inf, np.nan
+    arguments = {"groups": 17, "padding": 1}
+    got = fc.conv2d(in_order(x, order), w, **arguments)
+    np.testing.assert_allclose(got, reference.conv2d(x, w, **arguments), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_depthwise_bits_do_not_depend_on_threads_or_batch(isa, order):
+    x, w = normal((3, 40, 37, 41), np.float32), normal((40, 1, 5, 5), np.float32, 1)
+    dy = normal((3, 40, 19, 21), np.float32, 2)
+    arguments = {"groups": 40, "padding": 2, "stride": 2}
+    x, dy = in_order(x, order), in_order(dy, order)
+    one = fc.conv2d(x, w, num_threads=1, **arguments), *fc.conv2d_backward(dy, x, w, num_threads=1, **arguments)
+    for count in (2, 3, 7):
+        got = fc.conv2d(x, w, num_threads=count, **arguments), *fc.conv2d_backward(
+            dy, x, w, num_threads=count, **arguments)
+        for a, b in zip(got, one):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(fc.conv2d(x[1:2], w, **arguments), one[0][1:2])
+    np.testing.assert_array_equal(fc.conv2d_backward_input(dy[1:2], w, (1, *x.shape[1:]), **arguments), one[1][1:2])
 
 
 @pytest.mark.parametrize("with_size", [True, False])

@@ -2,48 +2,10 @@
  *
  * Lane i of a block stands for output column lane0 + i, so a strip holds, for each pixel and each of the
  * `red` reduction channels of a group, the vector of what the lanes need: [pixel][j < red][lane].
- * Depthwise convolution is red = 1. The tile multiplies lane by lane instead of by a broadcast; its
- * descriptor, phases, strips and stores are those of the dense tile. */
-
-enum { LANE_ROWS = 12 }; /* 12 chains hide the FMA latency; each FMA has a load of its own */
+ * Depthwise convolution is red = 1. The tile is slide.h's. */
 
 FC_INLINE ptrdiff_t lane_channel(const fc_lane_map *map, ptrdiff_t lane) {
     return (map->lane0 + lane) / map->cols * map->red;
-}
-
-/* mr is a constant after inlining. */
-FC_INLINE void lane_tile(const fc_gemm *g, ptrdiff_t m0, const int mr) {
-    const T *row[LANE_ROWS];
-    vec acc[LANE_ROWS];
-    const T *b = g->b;
-    const vec start = g->bias ? vload_upto(g->bias, g->n) : (vec){0};
-#pragma GCC unroll 12
-    for (int m = 0; m < mr; m++) {
-        row[m] = (const T *)g->a + g->row[m0 + m];
-        acc[m] = start;
-    }
-    if (g->accumulate) {
-#pragma GCC unroll 12
-        for (int m = 0; m < mr; m++) acc[m] = vload_upto((const T *)g->c + g->crow[m0 + m], g->n);
-    }
-    for (ptrdiff_t s = 0; s < g->nseg; s++) {
-        ptrdiff_t i = g->seg[s];
-        for (ptrdiff_t l = 0; l < g->len; l++, i += g->step, b += VL) {
-            const vec w = vload(b);
-#pragma GCC unroll 12
-            for (int m = 0; m < mr; m++) acc[m] = vfma(vload(row[m] + i), w, acc[m]);
-        }
-    }
-#pragma GCC unroll 12
-    for (int m = 0; m < mr; m++)
-        vstore_upto((T *)g->c + g->crow[m0 + m], clamp(acc[m], g->activation), g->n);
-}
-
-static void lane_gemm(const fc_gemm *g) {
-    ptrdiff_t m = 0;
-    for (; m + LANE_ROWS <= g->rows; m += LANE_ROWS) lane_tile(g, m, LANE_ROWS);
-    for (; m + 4 <= g->rows; m += 4) lane_tile(g, m, 4);
-    for (; m < g->rows; m++) lane_tile(g, m, 1);
 }
 
 /* How the lanes of a block pick their channels out of a pixel: `window` channels from `first` on. */

@@ -13,6 +13,7 @@
 #include "strip.h"
 #include "pack.h"
 #include "lanes.h"
+#include "slide.h"
 #include "fold.h"
 #include "winograd.h"
 
@@ -53,6 +54,7 @@ const fc_kernels FC_TABLE = {
     .itemsize = sizeof(T),
     .lanes = VL,
     .block = FC_NV * VL,
+    .masked_loads = MASKED_LOADS,
     .enter = enter,
     .leave = leave,
     .fma_peak = fma_peak,
@@ -66,8 +68,12 @@ const fc_kernels FC_TABLE = {
     .join_weight = join_weight,
     .load_lanes = load_lanes,
     .pack_lanes = pack_lanes,
-    .lane_gemm = lane_gemm,
     .join_lanes = join_lanes,
+    .slide = slide,
+    .slide_back = slide_back,
+    .spread = spread,
+    .sum_vectors = sum_vectors,
+    .join_phases = join_phases,
     .pack_folded = pack_folded,
     .store_folded = store_folded,
     .has_nan = has_nan,

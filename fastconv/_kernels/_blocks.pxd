@@ -67,7 +67,6 @@ cdef class Blocks:
                    ptrdiff_t channels, char *strip) noexcept nogil
     cdef Tensor source(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
                        ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil
-    cdef void multiply(self, const fc_kernels *kernels, const fc_gemm *t) noexcept nogil
     cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil
     cdef fc_pack pack_job(self, const char *w, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1,
                           char *dst) noexcept nogil

@@ -9,7 +9,7 @@ c. Sizes, offsets and strides count elements; `char *` arithmetic multiplies by 
 d. Three axes, always: d h w. Arrays with fewer spatial axes have extent 1 and stride 0 in front.
 e. Depthwise convolution, and backward-weight of groups with few columns, put lanes of different groups into one
    vector: then all groups together are one, a block is one vector, and strips and tiles are those of
-   csrc/kernels/lanes.h.
+   csrc/kernels/lanes.h and slide.h.
 f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
 g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
    split by the stride, so that what a vector of pixels reads at one tap is adjacent. A work item may have several
@@ -63,7 +63,9 @@ cdef class Blocks:
         self.strip_n, self.strip_c = blocking.strip_stride[0], blocking.strip_stride[1]
         for i in range(3):
             self.strip_axis[i] = blocking.strip_stride[i + 2]
-        self.strip_size = 0 if self.in_place else self.box[0] * self.strip_n
+        # Lanes beyond whole vectors of channels aren't read in place.
+        in_place = self.in_place and (self.planar or self.cols % self.lanes * self.lane_cols == 0)
+        self.strip_size = 0 if in_place else self.box[0] * self.strip_n
         self.k_groups, self.c_parts, self.parts = blocking.k_groups, blocking.c_parts, blocking.parts
         self.col_blocks = ceil_div(self.cols, self.block)
         self.ntap = kernel[0] * kernel[1] * kernel[2]
@@ -170,16 +172,10 @@ cdef class Blocks:
         for i in range(b.count[0]):
             s.src = x.data + ((b.origin[0] + i) * x.n + channel * x.c) * self.itemsize
             s.dst = strip + i * self.strip_n * self.itemsize
-            if self.lane_cols:
+            if self.lane_cols and not self.planar:
                 kernels.load_lanes(&s, &m)
             else:
                 kernels.load_strip(&s)
-
-    cdef void multiply(self, const fc_kernels *kernels, const fc_gemm *t) noexcept nogil:
-        if self.lane_cols:
-            kernels.lane_gemm(t)
-        else:
-            kernels.gemm(t)
 
     cdef ptrdiff_t tap_offset(self, const Tensor *a, const ptrdiff_t *offset) noexcept nogil:
         """Where a tap lies in the strip (or in the source), counted from the pixel that it belongs to."""
@@ -285,7 +281,7 @@ cdef class Blocks:
         for item in range(item0, item1):
             g, kb = item // self.col_blocks, item % self.col_blocks
             job = self.pack_job(w, g, kb, 0, self.red, packed + self.packed_offset(g, kb) * self.itemsize)
-            if self.lane_cols:
+            if self.lane_cols and self.red > 1:
                 m = self.lane_map(kb)
                 job.src = w  # the map finds the weights of each lane
                 packed[self.flag_offset() + item] = kernels.pack_lanes(&job, &m)

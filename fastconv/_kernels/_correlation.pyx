@@ -1,5 +1,4 @@
 """Forward and backward-input (rules: _blocks.pyx)."""
-cimport cython
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
@@ -15,7 +14,6 @@ from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 cnp.import_array()
 
 
-@cython.final
 cdef class Correlation(Blocks):
     """Forward, or backward-input (``transposed`` weights), of one shape, order and dtype."""
 
@@ -77,21 +75,15 @@ cdef class Correlation(Blocks):
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-        """Work items [item0, item1): column groups outermost, then groups, then boxes.
-
-        Blocks of lanes are innermost: neighbours share the cache lines of channels-last pixels.
-        """
+        """Work items [item0, item1): column groups outermost, then groups, then boxes."""
         cdef uint64_t state = kernels.enter()
         cdef ptrdiff_t item, box, run, g0, g1, part, kb0, kb1
         cdef Box b
         cdef Tensor a
         for item in range(item0, item1):
-            if self.lane_cols:
-                part, box, run = item % self.k_groups, item // self.k_groups, 0
-            else:
-                box = item % self.box_count
-                run = item // self.box_count % self.group_runs
-                part = item // self.box_count // self.group_runs
+            box = item % self.box_count
+            run = item // self.box_count % self.group_runs
+            part = item // self.box_count // self.group_runs
             b = box_of(self.extent, self.box, self.boxes, box)
             g0, g1 = self.groups * run // self.group_runs, self.groups * (run + 1) // self.group_runs
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
@@ -158,7 +150,7 @@ cdef class Correlation(Blocks):
             if strict:
                 self.real_taps(kernels, a, b, &self.phase[ph], &t, width)
             else:
-                self.multiply(kernels, &t)
+                kernels.gemm(&t)
         if direct:
             if activation > FC_RELU6:
                 self.activate_pixels(kernels, y, b, <char *>t.c, t.n, activation)
@@ -324,7 +316,7 @@ cdef class Correlation(Blocks):
                     for w in range(ceil_div(b.count[3] - phase.first[2], self.out_step[2])):
                         one.row, one.crow = t.row + m, t.crow + m
                         one.nseg, one.accumulate = 0, 0
-                        self.multiply(kernels, &one)
+                        kernels.gemm(&one)
                         one.nseg, one.accumulate = 1, 1
                         at[0], at[1], at[2] = d, h, w
                         for tap in range(phase.segs):
@@ -335,7 +327,7 @@ cdef class Correlation(Blocks):
                                 inside = inside and 0 <= at_i < self.src[i]
                             if inside:
                                 one.b = <const char *>t.b + tap * self.red * width * self.itemsize
-                                self.multiply(kernels, &one)
+                                kernels.gemm(&one)
                         if t.activation != FC_IDENTITY:
                             kernels.activate(t.activation, FC_LEAKY_SLOPE, <char *>t.c + t.crow[m] * self.itemsize,
                                              <char *>t.c + t.crow[m] * self.itemsize, t.n)

@@ -109,6 +109,40 @@ cdef extern from "fastconv.h":
         ptrdiff_t cols
         ptrdiff_t red
 
+    enum:
+        FC_SLIDE_TAPS
+
+    ctypedef struct fc_run:
+        ptrdiff_t taps
+        ptrdiff_t lo
+        ptrdiff_t hi
+        ptrdiff_t lane_lo
+        ptrdiff_t lane_hi
+        ptrdiff_t x
+        ptrdiff_t w
+        ptrdiff_t w_step
+
+    ctypedef struct fc_slide:
+        fc_run *run
+        ptrdiff_t runs
+        ptrdiff_t results
+        ptrdiff_t lanes
+        const void *x
+        ptrdiff_t x_step
+        ptrdiff_t x_vector
+        void *y
+        ptrdiff_t y_step
+        ptrdiff_t y_vector
+        void *w
+        ptrdiff_t w_vector
+        void *b
+        ptrdiff_t b_vector
+        fc_activation activation
+        ptrdiff_t x_ahead
+        ptrdiff_t y_ahead
+        ptrdiff_t x_beyond
+        ptrdiff_t y_beyond
+
     ctypedef struct fc_fold:
         ptrdiff_t column0
         ptrdiff_t cols
@@ -250,6 +284,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t itemsize
         ptrdiff_t lanes
         ptrdiff_t block
+        bint masked_loads
         uint64_t (*enter)() noexcept nogil
         void (*leave)(uint64_t) noexcept nogil
         double (*fma_peak)(ptrdiff_t) noexcept nogil
@@ -263,8 +298,12 @@ cdef extern from "fastconv.h":
         void (*join_weight)(const fc_join *) noexcept nogil
         void (*load_lanes)(const fc_strip *, const fc_lane_map *) noexcept nogil
         int (*pack_lanes)(const fc_pack *, const fc_lane_map *) noexcept nogil
-        void (*lane_gemm)(const fc_gemm *) noexcept nogil
         void (*join_lanes)(const fc_join *, const fc_lane_map *) noexcept nogil
+        void (*slide)(const fc_slide *) noexcept nogil
+        void (*slide_back)(const fc_slide *) noexcept nogil
+        void (*spread)(const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*sum_vectors)(const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*join_phases)(const void *, ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*pack_folded)(const fc_pack *, const fc_fold *) noexcept nogil
         void (*store_folded)(const fc_rows *, const fc_fold *) noexcept nogil
         int (*has_nan)(const void *, ptrdiff_t) noexcept nogil

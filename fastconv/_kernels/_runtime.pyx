@@ -97,6 +97,11 @@ def tile_constants(bint f64):
     return kernels.itemsize, kernels.lanes, kernels.block
 
 
+def masked_loads():
+    """Whether the kernels in use load some lanes of a vector as fast as all."""
+    return fc_current(False).masked_loads
+
+
 # ---------------------------------------------------------------- threads
 
 cdef object thread_context = PyContextVar_New("fastconv_threads", NULL)

@@ -81,7 +81,7 @@ cdef class PartialSums(Blocks):
         for item in range(item0, item1):
             g, kb = item // self.col_blocks, item % self.col_blocks
             j.n = min(self.block, self.cols - kb * self.block)
-            if d.part != NULL and self.lane_cols:
+            if d.part != NULL and self.lane_cols and self.red > 1:
                 j.part, j.part_stride = d.part + self.packed_offset(g, kb) * self.itemsize, self.packed_size()
                 j.len, j.red, j.ntap, j.col, j.dst = self.red, self.ntap, self.ntap, self.red * self.ntap, d.dw
                 m = self.lane_map(kb)
@@ -186,7 +186,7 @@ cdef class WeightGradient(PartialSums):
         t.rows = self.fill_rows(a, c0, c1, width, row, crow)
         if not self.region_channels:
             self.fill_pixels(a, b, b, width, &t)
-            self.multiply(kernels, &t)
+            kernels.gemm(&t)
             return
         # Tap by tap, over the pixels for which it lies in the source.
         t.rows = c1 - c0
@@ -194,7 +194,7 @@ cdef class WeightGradient(PartialSums):
             real = self.real_pixels(b, self.offset + 3 * i)
             self.fill_pixels(a, b, &real, width, &t)
             t.row, t.crow = row + i * t.rows, crow + i * t.rows
-            self.multiply(kernels, &t)
+            kernels.gemm(&t)
 
     cdef void load_gradient(self, const fc_kernels *kernels, const Tensor *dy, const Box *b, ptrdiff_t g,
                             ptrdiff_t kb, char *rows, char *sums) noexcept nogil:

@@ -1,0 +1,173 @@
+/* The tile of lanes: every lane of a vector has a source, a weight and a result of its own.
+ *
+ * Lanes are channels (channels-last) or neighbouring pixels (channels-first); results of the tile are neighbours along
+ * the other axis, along w or h, and slide over the source: a source vector is read once for all taps of a run. Forward
+ * and backward-input keep the results in registers, backward-weight their gradients: both are one loop over the same
+ * sources. Sources outside of the image along that axis are left out, not multiplied as zeros: infinite weights stay
+ * where they are. */
+
+enum { SLIDE_TAPS = FC_SLIDE_TAPS, SLIDE_RESULTS = 8 }; /* 8 chains hide the FMA latency */
+
+/* Sources first, first + 1, ... of a run that are there, as bits. */
+FC_INLINE unsigned sources_there(const fc_run *run, ptrdiff_t first, ptrdiff_t count) {
+    const ptrdiff_t lo = run->lo > first ? run->lo - first : 0;
+    const ptrdiff_t hi = run->hi < first + count ? run->hi - first : count;
+    return hi > lo ? (1u << hi) - (1u << lo) : 0;
+}
+
+/* Lanes lo <= i < hi of a vector, as bits. */
+FC_INLINE unsigned lane_bits(ptrdiff_t lo, ptrdiff_t hi) {
+    if (lo < 0) lo = 0;
+    if (hi > VL) hi = VL;
+    return hi > lo ? (1u << hi) - (1u << lo) : 0;
+}
+
+/* A tile's products with one run of taps: results, taps and gradient are constants after inlining. */
+FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, vmask lanes, T *w, ptrdiff_t w_step, unsigned there, vec *row,
+                         const int results, const int taps, const int gradient) {
+    vec t[SLIDE_TAPS];
+#pragma GCC unroll 5
+    for (int s = 0; s < taps; s++) t[s] = gradient ? (vec){0} : vload(w + s * w_step);
+#pragma GCC unroll 12
+    for (int i = 0; i < results + taps - 1; i++, x += x_step) {
+        if (!(there >> i & 1)) continue;
+        const vec v = vregister(MASKED_LOADS ? vload_where(lanes, x) : vload(x));
+#pragma GCC unroll 5
+        for (int s = 0; s < taps; s++) {
+            const int m = i - s;
+            if (m < 0 || m >= results) continue;
+            if (gradient) t[s] = vfma(v, row[m], t[s]);
+            else row[m] = vfma(v, t[s], row[m]);
+        }
+    }
+    if (!gradient) return;
+#pragma GCC unroll 5
+    for (int s = 0; s < taps; s++) vstore(w + s * w_step, vload(w + s * w_step) + t[s]);
+}
+
+/* n <= results results from m0 on, of the vector that begins at lane v; inner: all sources of all results are there. */
+FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_t v, T *w, T *b, vec start, int inner,
+                          const int results, const int gradient) {
+    const T *x = (const T *)g->x + m0 * g->x_step + v / VL * g->x_vector;
+    T *y = (T *)g->y + m0 * g->y_step + v / VL * g->y_vector;
+    const ptrdiff_t lanes = g->lanes - v;
+    vec row[SLIDE_RESULTS];
+    if (g->x_ahead) {
+        const T *next_x = x + (lanes > VL ? g->x_ahead : g->x_beyond);
+        const T *next_y = y + (lanes > VL ? g->y_ahead : g->y_beyond);
+#pragma GCC unroll 8
+        for (int m = 0; m < results; m++) {
+            __builtin_prefetch(next_x + m * g->x_step);
+            __builtin_prefetch(next_y + m * g->y_step);
+        }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < results; m++)
+        row[m] = !gradient ? start : m < n ? vload_upto(y + m * g->y_step, lanes) : (vec){0};
+    for (const fc_run *run = g->run, *const end = run + g->runs; run < end; run++) {
+        const unsigned there = inner ? ~0u : sources_there(run, m0, n + run->taps - 1);
+        const vmask mask = MASKED_LOADS ? vmask_of_bits(run->lanes) : (vmask){0};
+        const T *from = x + run->x;
+        T *t = w + run->w;
+        switch (run->taps) {
+        case 1: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 1, gradient); break;
+        case 2: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 2, gradient); break;
+        case 3: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 3, gradient); break;
+        case 4: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 4, gradient); break;
+        case 5: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 5, gradient); break;
+        default: __builtin_unreachable();
+        }
+    }
+    if (gradient) {
+        vec sum = row[0];
+#pragma GCC unroll 8
+        for (int m = 1; m < results; m++) sum += row[m];
+        vstore(b, vload(b) + sum);
+        return;
+    }
+    if (g->activation != FC_IDENTITY)
+#pragma GCC unroll 8
+        for (int m = 0; m < results; m++) row[m] = clamp(row[m], g->activation);
+    if (lanes >= VL && n == results)
+#pragma GCC unroll 8
+        for (int m = 0; m < results; m++) vstore(y + m * g->y_step, row[m]);
+    else
+#pragma GCC unroll 8
+        for (int m = 0; m < results; m++)
+            if (m < n) vstore_upto(y + m * g->y_step, row[m], lanes);
+}
+
+/* Results [m0, stop) of a line in tiles of `results`, the last of which may be a part. */
+FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, const int results, const int gradient) {
+    const fc_slide g = *line; /* a copy that stores to y don't change */
+    for (ptrdiff_t v = 0; v < g.lanes; v += VL) {
+        T *w = (T *)g.w + v / VL * g.w_vector, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
+        vec start = {0};
+        if (!gradient && b) start = vload_upto(b, g.b_vector ? g.lanes - v : VL);
+        ptrdiff_t inner_lo = 0, inner_hi = stop;
+        for (fc_run *run = g.run, *const end = run + g.runs; run < end; run++) {
+            if (MASKED_LOADS) run->lanes = lane_bits(run->lane_lo - v, run->lane_hi - v);
+            if (run->lo > inner_lo) inner_lo = run->lo;
+            if (run->hi - run->taps + 1 < inner_hi) inner_hi = run->hi - run->taps + 1;
+        }
+        for (ptrdiff_t m = m0; m < stop; m += results)
+            slide_tile(&g, m, stop - m < results ? stop - m : results, v, w, b, start,
+                       inner_lo <= m && m + results <= inner_hi, results, gradient);
+    }
+}
+
+#define FC_SLIDE __attribute__((noinline)) void
+static FC_SLIDE slide_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 0); }
+static FC_SLIDE slide_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 0); }
+static FC_SLIDE slide_back_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1); }
+static FC_SLIDE slide_back_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1); }
+
+/* Results below this one are worth tiles of 8: more than half of the last one is used. */
+FC_INLINE ptrdiff_t whole_tiles(const fc_slide *g) {
+    return g->results % 8 > 4 ? g->results : g->results / 8 * 8;
+}
+
+static void slide(const fc_slide *g) {
+    const ptrdiff_t whole = whole_tiles(g), rest = g->results - whole;
+    if (whole) slide_8(g, 0, whole);
+    if (rest) slide_4(g, whole, g->results);
+}
+
+static void slide_back(const fc_slide *g) {
+    const ptrdiff_t whole = whole_tiles(g), rest = g->results - whole;
+    if (whole) slide_back_8(g, 0, whole);
+    if (rest) slide_back_4(g, whole, g->results);
+}
+
+/* Vector i of `to` has `from`'s element i * step in all lanes. */
+static void spread(const void *from, ptrdiff_t step, ptrdiff_t count, void *to) {
+    for (ptrdiff_t i = 0; i < count; i++) vstore((T *)to + i * VL, vset1(((const T *)from)[i * step]));
+}
+
+/* Lane i of `to` is the sum of the lanes of the vector at from + i * step, i < count; zero from there on. */
+static void sum_vectors(const void *from, ptrdiff_t step, ptrdiff_t count, void *to) {
+    vec block[VBYTES / sizeof(T)], sum;
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 0; i < VL; i++) block[i] = i < count ? vload((const T *)from + i * step) : (vec){0};
+    vtranspose(block);
+    sum = block[0];
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 1; i < VL; i++) sum += block[i];
+    vstore(to, sum);
+}
+
+/* to[i * to_step] = from[i % runs * from_run + i / runs] for i < n: results of stride phases to their row. */
+static void join_phases(const void *from, ptrdiff_t from_run, ptrdiff_t runs, ptrdiff_t n, void *to) {
+    const T *a = from;
+    T *y = to;
+    if (runs != 2) {
+        for (ptrdiff_t r = 0; r < runs; r++)
+            for (ptrdiff_t i = r, k = r * from_run; i < n; i += runs) y[i] = a[k++];
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i += 2 * VL) {
+        const vec even = vload(a + i / 2), odd = vload(a + from_run + i / 2);
+        vstore_upto(y + i, vzip_lo(even, odd), n - i);
+        if (i + VL < n) vstore_upto(y + i + VL, vzip_hi(even, odd), n - i - VL);
+    }
+}

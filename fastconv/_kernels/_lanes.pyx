@@ -1,0 +1,585 @@
+"""Grouped convolution with few channels a group, depthwise above all (rules: _blocks.pyx, e).
+
+Lanes are channels of different groups (channels-last sources), or pixels of one channel (channels-first ones of
+depthwise convolution). The other axis that the tile needs, w or h, is the one that results slide along: taps whose
+sources continue each other there are one run (csrc/kernels/slide.h).
+"""
+cimport cython
+cimport numpy as cnp
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+import numpy as np
+
+from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
+from fastconv._kernels._correlation cimport Correlation
+from fastconv._kernels._runtime cimport (
+    FC_IDENTITY, FC_RELU6, FC_SLIDE_TAPS, FC_ZEROS, fc_activation, fc_kernels, fc_run, fc_slide,
+)
+from fastconv._kernels._tensor cimport Tensor, ceil_div, line
+from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
+
+cnp.import_array()
+
+
+cdef struct Run:
+    # Taps at offset, offset + in_step, ... along the sliding axis, at packed positions tap, tap + tap_step, ...
+    ptrdiff_t offset[3]
+    ptrdiff_t taps, tap, tap_step
+
+
+@cython.final
+cdef class Runs:
+    """The runs of taps of every stride phase."""
+
+    cdef int slid            # the axis that results slide along
+    cdef bint far            # source and results don't stay in cache: they are prefetched
+    cdef bint flat           # there is nothing to slide along: 1-D, with pixels as lanes
+    cdef Run *run
+    cdef ptrdiff_t *first    # phase ph has the runs first[ph] <= i < first[ph + 1]
+    cdef readonly ptrdiff_t most, count   # of one phase, at most; of all
+
+    def __cinit__(self, Blocks blocks):
+        self.slid, self.most = 1 if blocks.planar else 2, 0
+        self.run = <Run *>malloc(max(blocks.ntap, 1) * sizeof(Run))
+        self.first = <ptrdiff_t *>malloc((blocks.phases + 1) * sizeof(ptrdiff_t))
+        if self.run == NULL or self.first == NULL:
+            raise MemoryError("fastconv: could not allocate the tables of a convolution plan")
+        self.first[0] = 0
+        for ph in range(blocks.phases):
+            self.first[ph + 1] = self.first[ph]
+            for chain in self._chains(blocks, ph):
+                self._add(blocks, ph, chain)
+            self.most = max(self.most, self.first[ph + 1] - self.first[ph])
+        self.count = self.first[blocks.phases]
+        self.far = blocks.blocking.far
+        self.flat = (blocks.planar and blocks.out_step[2] == 1 and blocks.extent[2] == 1 and blocks.src[1] == 1
+                     and all(self.run[i].taps == 1 for i in range(self.count)))
+
+    cdef list _chains(self, Blocks blocks, ptrdiff_t ph):
+        """Lists of (offset along the sliding axis, packed position), the sources of each continuing each other."""
+        cdef Phase *phase = blocks.phase + ph
+        cdef ptrdiff_t step = blocks.in_step[self.slid], position, slid
+        cdef const ptrdiff_t *o
+        cdef list chains = [], chain
+        lines = {}
+        for position in range(phase.tap0, phase.tap0 + phase.segs):
+            o = blocks.offset + 3 * position
+            slid = o[self.slid]
+            key = (o[0], o[3 - self.slid], (slid - blocks.low[self.slid]) % step)
+            lines.setdefault(key, []).append((slid, position))
+        for taps in lines.values():
+            for offset, position in taps:
+                if offset == taps[0][0] or offset != chain[len(chain) - 1][0] + step:
+                    chain = []
+                    chains.append(chain)
+                chain.append((offset, position))
+        return chains
+
+    cdef _add(self, Blocks blocks, ptrdiff_t ph, list chain):
+        """Cut a chain evenly into runs that the tile can take."""
+        cdef Run *run
+        cdef ptrdiff_t n = len(chain), parts = ceil_div(n, FC_SLIDE_TAPS), i, axis
+        for i in range(parts):
+            taps = chain[n * i // parts:n * (i + 1) // parts]
+            run = self.run + self.first[ph + 1]
+            run.taps, run.tap = len(taps), taps[0][1]
+            run.tap_step = taps[1][1] - taps[0][1] if len(taps) > 1 else 0
+            for axis in range(3):
+                run.offset[axis] = blocks.offset[3 * run.tap + axis]
+            self.first[ph + 1] += 1
+
+    def __dealloc__(self):
+        free(self.run)
+        free(self.first)
+
+    cdef void fill(self, Blocks k, const Tensor *a, const ptrdiff_t *cell, ptrdiff_t lanes, fc_run *to) noexcept nogil:
+        """The runs of all phases in a source `a`, for lines of `lanes` that begin at `cell`."""
+        cdef ptrdiff_t i, j, step = k.in_step[self.slid]
+        cdef const Run *run
+        cdef fc_run *r = to
+        for i in range(self.count):
+            run = self.run + i
+            for j in range(k.red):
+                r.taps, r.lo, r.hi, r.lane_lo, r.lane_hi = run.taps, 0, 1 << 60, 0, 1 << 60
+                if k.mode == FC_ZEROS:
+                    r.lo = ceil_div_any(-run.offset[self.slid], step) - cell[self.slid]
+                    r.hi = ceil_div_any(k.src[self.slid] - run.offset[self.slid], step) - cell[self.slid]
+                if k.in_place:
+                    r.lane_hi = lanes
+                    if k.planar:
+                        r.lane_lo = -run.offset[2] - cell[2]
+                        r.lane_hi = k.src[2] - run.offset[2] - cell[2]
+                r.x = k.tap_offset(a, run.offset) + j * a.c
+                r.w, r.w_step = (run.tap * k.red + j) * k.lanes, run.tap_step * k.red * k.lanes
+                r += 1
+
+    cdef ptrdiff_t there(self, Blocks k, ptrdiff_t ph, const ptrdiff_t *cell, bint any_w, const fc_run *all_,
+                         fc_run *to) noexcept nogil:
+        """Copy those of the runs `all_` that reach the source from the line of cells `cell`; returns their number.
+
+        `any_w`: lanes are pixels, and those of padding are zeros in the strip.
+        """
+        cdef ptrdiff_t i, j, axis, at
+        cdef const Run *run
+        cdef fc_run *r = to
+        cdef bint inside
+        for i in range(self.first[ph], self.first[ph + 1]):
+            run = self.run + i
+            inside = True
+            for axis in range(3):
+                if axis != self.slid and not (axis == 2 and any_w) and k.mode == FC_ZEROS:
+                    at = cell[axis] * k.in_step[axis] + run.offset[axis]
+                    inside = inside and 0 <= at < k.src[axis]
+            if inside:
+                for j in range(k.red):
+                    r[0] = all_[i * k.red + j]
+                    r += 1
+        return r - to
+
+
+cdef inline ptrdiff_t ceil_div_any(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
+    """Of any sign of a."""
+    return -((-a) // b) if a <= 0 else (a + b - 1) // b
+
+
+cdef cnp.ndarray in_order_of(cnp.ndarray a, bint last):
+    """a, or a copy of it in the order of the source."""
+    if last:
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+    return np.ascontiguousarray(a)
+
+
+cdef bint has_order(cnp.ndarray a, bint last):
+    if last:
+        return cnp.PyArray_STRIDE(a, 1) == cnp.PyArray_ITEMSIZE(a)
+    return cnp.PyArray_STRIDE(a, cnp.PyArray_NDIM(a) - 1) == cnp.PyArray_ITEMSIZE(a) or cnp.PyArray_DIM(
+        a, cnp.PyArray_NDIM(a) - 1) == 1
+
+
+cdef ptrdiff_t row_ahead(Blocks k, const Tensor *a) noexcept nogil:
+    """From what a line of pixels reads first to what the next line reads in addition, or the next channels."""
+    if k.box[2] == 1:
+        return k.lanes
+    return (k.high[1] - k.low[1] + 1) * a.axis[1]
+
+
+cdef ptrdiff_t plane_ahead(Blocks k, const Tensor *a, const Box *b) noexcept nogil:
+    """From the last vector of pixels of a channel's rows to the first one of the next channel."""
+    return a.c - (ceil_div(b.count[3], k.out_step[2] * k.lanes) - 1) * k.lanes
+
+
+cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil:
+    """A line of one result, of `lanes` pixels a vector: whole vectors between both ends are as many results."""
+    cdef ptrdiff_t i, count = s.lanes, lo = 0, hi = count // lanes
+    for i in range(s.runs):
+        lo = max(lo, ceil_div(max(s.run[i].lane_lo, 0), lanes))
+        hi = min(hi, s.run[i].lane_hi // lanes)
+    if hi <= lo:
+        run_slide(kernels, s, 0, count, back)
+        return
+    if lo > 0:
+        run_slide(kernels, s, 0, lo * lanes, back)
+    s.x_step, s.y_step, s.results = lanes, lanes, hi - lo
+    if s.x_ahead:
+        s.x_ahead = s.y_ahead = s.x_beyond = s.y_beyond = 8 * lanes
+    for i in range(s.runs):
+        s.run[i].hi = 1 << 60
+    run_slide(kernels, s, lo * lanes, lanes, back)
+    s.results = 1
+    if count > hi * lanes:
+        run_slide(kernels, s, (hi - lo) * lanes, count - hi * lanes, back)
+
+
+cdef void run_slide(const fc_kernels *kernels, fc_slide *s, ptrdiff_t skip, ptrdiff_t lanes, bint back) noexcept nogil:
+    """Go on by `skip` pixels, and slide over `lanes`."""
+    cdef ptrdiff_t i, itemsize = kernels.itemsize
+    s.x, s.y, s.lanes = <const char *>s.x + skip * itemsize, <char *>s.y + skip * itemsize, lanes
+    for i in range(s.runs):
+        s.run[i].lane_lo -= skip
+        s.run[i].lane_hi -= skip
+    if back:
+        kernels.slide_back(s)
+    else:
+        kernels.slide(s)
+
+
+cdef ptrdiff_t blocks_in_place(Blocks k, const fc_kernels *kernels) noexcept nogil:
+    """Blocks of channels that can be read in place: whole vectors, or all of them where loads can be masked."""
+    return k.col_blocks if kernels.masked_loads else k.cols // k.lanes
+
+
+cdef Tensor source_of(Blocks k, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t channel,
+                      char *strip) noexcept nogil:
+    """Where the planes of a box are read, from `channel` on."""
+    if k.in_place:
+        return in_place_source(k, x, b, channel)
+    return strip_source(k, kernels, x, b, 0, channel, strip)
+
+
+cdef Tensor in_place_source(Blocks k, const Tensor *x, const Box *b, ptrdiff_t channel) noexcept nogil:
+    """x as a strip of the box that begins `low` before it."""
+    cdef Tensor t = x[0]
+    cdef ptrdiff_t i, skip = b.origin[0] * x.n + channel * x.c
+    for i in range(3):
+        skip += (b.origin[i + 1] // k.out_step[i] * k.in_step[i] + k.low[i]) * x.axis[i]
+    t.data += skip * k.itemsize
+    return t
+
+
+cdef Tensor strip_source(Blocks k, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
+                         ptrdiff_t channel, char *strip) noexcept nogil:
+    """The strip of a box: the lanes of block kb, or `red` planes from `channel` on."""
+    cdef Tensor t = x[0]
+    cdef ptrdiff_t i
+    k.load(kernels, x, b, kb, channel, k.red, strip)
+    t.data, t.n, t.c = strip, k.strip_n, k.strip_c
+    for i in range(3):
+        t.axis[i] = k.strip_axis[i]
+    return t
+
+
+@cython.final
+cdef class LaneCorrelation(Correlation):
+    """Forward, or backward-input (``transposed`` weights), of one shape, order and dtype."""
+
+    cdef Runs runs
+    cdef ptrdiff_t spread_bytes, plane   # of the results of one phase along w of one channel
+
+    def __cinit__(self, *args, **kwargs):
+        self.runs = Runs(self)
+        self.rows_bytes = self.spread_bytes = self.plane = 0
+        if self.planar:
+            self.plane = (ceil_div(ceil_div(self.box[3], self.out_step[2]), self.lanes) * self.lanes
+                          * self.box[1] * self.box[2])
+            self.spread_bytes = line((self.ntap * self.red + 1) * self.lanes * self.itemsize)
+            self.rows_bytes = self.spread_bytes
+            if self.out_step[2] > 1:
+                self.rows_bytes += line(self.plane * self.out_step[2] * self.itemsize)
+        self.table_bytes = line((self.runs.count + self.runs.most) * self.red * sizeof(fc_run))
+
+    @property
+    def work_items(self):
+        return self.box_count * self.k_groups
+
+    def run(self, cnp.ndarray src, cnp.ndarray w, cnp.ndarray packed, bint transformed, cnp.ndarray bias,
+            cnp.ndarray dst, int activation, num_threads):
+        cdef cnp.ndarray target = dst
+        if not has_order(dst, not self.planar):
+            target = in_order_of(dst, not self.planar)
+        Correlation.run(self, src, w, packed, transformed, bias, target, activation, num_threads)
+        if target is not dst:
+            dst[...] = target
+
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
+                    const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """Work items [item0, item1): column groups innermost, they share the cache lines of channels-last pixels."""
+        cdef uint64_t state = kernels.enter()
+        cdef ptrdiff_t item, part, kb, kb0, kb1, whole
+        cdef Box b
+        cdef Tensor a
+        for item in range(item0, item1):
+            part = item % self.k_groups
+            b = box_of(self.extent, self.box, self.boxes, item // self.k_groups)
+            kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
+            if self.planar:
+                for kb in range(kb0, kb1):
+                    self.planes(kernels, x, y, &b, kb, weights, bias, <fc_activation>activation, private)
+                continue
+            whole = min(kb1, blocks_in_place(self, kernels)) if self.in_place else kb0
+            if whole > kb0:
+                a = in_place_source(self, x, &b, kb0 * self.lanes)
+                self.pixels(kernels, &a, y, &b, kb0, whole, weights, bias, <fc_activation>activation, private)
+            for kb in range(max(kb0, whole), kb1):
+                a = strip_source(self, kernels, x, &b, kb, 0, private)
+                self.pixels(kernels, &a, y, &b, kb, kb + 1, weights, bias, <fc_activation>activation, private)
+        kernels.leave(state)
+
+    cdef void pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t kb0,
+                     ptrdiff_t kb1, const char *weights, const char *bias, fc_activation activation,
+                     char *private) noexcept nogil:
+        """Column blocks [kb0, kb1) of one box; lanes are channels."""
+        cdef fc_run *every = <fc_run *>(private + self.strip_bytes + self.rows_bytes)
+        cdef fc_run *run = every + self.runs.count * self.red
+        cdef ptrdiff_t column = kb0 * self.lanes, ph, n, d, h
+        cdef ptrdiff_t cell[3]
+        cdef ptrdiff_t first[3]
+        cdef const Phase *phase
+        cdef fc_slide s
+        cdef char *block = y.data + (b.origin[0] * y.n + column + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
+                                     + b.origin[3] * y.axis[2]) * self.itemsize
+        for n in range(3):
+            first[n] = b.origin[n + 1] // self.out_step[n]
+        s.run, s.lanes = run, min(kb1 * self.lanes, self.cols) - column
+        s.w, s.w_vector = <char *>weights + self.packed_offset(0, kb0) * self.itemsize, self.packed_offset(0, 1)
+        s.b, s.b_vector = <char *>bias + column * self.itemsize if bias != NULL else NULL, self.lanes
+        s.x_step, s.x_vector = self.in_step[2] * a.axis[2], self.lanes
+        s.y_step, s.y_vector = self.out_step[2] * y.axis[2], self.lanes
+        s.x_ahead, s.y_ahead = row_ahead(self, a), self.out_step[1] * y.axis[1] if b.count[2] > 1 else self.lanes
+        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
+        if not self.runs.far:
+            s.x_ahead = 0
+        s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
+        self.runs.fill(self, a, first, s.lanes, every)
+        for ph in range(self.phases):
+            phase = self.phase + ph
+            s.results = ceil_div(b.count[3] - phase.first[2], self.out_step[2])
+            cell[2] = first[2]
+            for d in range(ceil_div(b.count[1] - phase.first[0], self.out_step[0])):
+                for h in range(ceil_div(b.count[2] - phase.first[1], self.out_step[1])):
+                    cell[0], cell[1] = first[0] + d, first[1] + h
+                    s.runs = self.runs.there(self, ph, cell, False, every, run)
+                    for n in range(b.count[0]):
+                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]
+                                        + h * self.in_step[1] * a.axis[1]) * self.itemsize
+                        s.y = block + (n * y.n + (d * self.out_step[0] + phase.first[0]) * y.axis[0]
+                                       + (h * self.out_step[1] + phase.first[1]) * y.axis[1]
+                                       + phase.first[2] * y.axis[2]) * self.itemsize
+                        kernels.slide(&s)
+        if activation > FC_RELU6:
+            self.activate_pixels(kernels, y, b, block, s.lanes, activation)
+
+    cdef void planes(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const Box *b, ptrdiff_t kb,
+                     const char *weights, const char *bias, fc_activation activation, char *private) noexcept nogil:
+        """The channels of column block kb of one box, one after the other; lanes are pixels."""
+        cdef char *spread = private + self.strip_bytes
+        cdef ptrdiff_t lane, column, channel, i, loaded = -1, taps = self.ntap * self.red
+        cdef ptrdiff_t first[3]
+        cdef const char *w = weights + self.packed_offset(0, kb) * self.itemsize
+        cdef bint strict = self.mode == FC_ZEROS and not weights[self.flag_offset() + kb]
+        cdef Tensor a
+        cdef char *plane
+        for lane in range(min(self.lanes, self.cols - kb * self.lanes)):
+            column = kb * self.lanes + lane
+            channel = column // self.lane_cols * self.red
+            if channel != loaded:
+                a = source_of(self, kernels, x, b, channel, private)
+                loaded = channel
+            kernels.spread(w + lane * self.itemsize, self.lanes, taps, spread)
+            if bias != NULL:
+                kernels.spread(bias + column * self.itemsize, 1, 1, spread + taps * self.lanes * self.itemsize)
+            plane = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
+                              + b.origin[3] * y.axis[2]) * self.itemsize
+            if lane == 0:
+                for i in range(3):
+                    first[i] = b.origin[i + 1] // self.out_step[i]
+                self.runs.fill(self, &a, first, self.lanes, <fc_run *>(spread + self.rows_bytes))
+            self.channel(kernels, &a, y, b, first, plane, spread, bias != NULL, strict, activation)
+            if activation > FC_RELU6:
+                self.activate_rows(kernels, y, b, plane, 1, activation)
+
+    cdef void channel(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
+                      const ptrdiff_t *first, char *plane, char *spread, bint biased, bint strict,
+                      fc_activation activation) noexcept nogil:
+        """One channel of a box whose first cell is `first`.
+
+        `strict`: a weight isn't finite, so zeros of the strip mustn't meet it; columns of one lane leave them out.
+        """
+        cdef fc_run *every = <fc_run *>(spread + self.rows_bytes)
+        cdef fc_run *run = every + self.runs.count * self.red
+        cdef char *rows = spread + self.spread_bytes
+        cdef ptrdiff_t n, d, h, w, i, ph, cells, row
+        cdef ptrdiff_t cell[3]
+        cdef const Phase *phase
+        cdef fc_slide s
+        s.run, s.w, s.w_vector, s.b_vector = run, spread, 0, 0
+        s.b = spread + self.ntap * self.red * self.lanes * self.itemsize if biased else NULL
+        s.x_step, s.x_vector, s.y_vector = self.in_step[1] * a.axis[1], self.lanes, self.lanes
+        s.x_ahead = s.y_ahead = self.lanes
+        s.x_beyond, s.y_beyond = plane_ahead(self, a, b), plane_ahead(self, y, b)
+        if not self.runs.far:
+            s.x_ahead = 0
+        s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
+        row = ceil_div(ceil_div(b.count[3], self.out_step[2]), self.lanes) * self.lanes
+        for n in range(b.count[0]):
+            for ph in range(self.phases):
+                phase = self.phase + ph
+                s.results = ceil_div(b.count[2] - phase.first[1], self.out_step[1])
+                cells = ceil_div(b.count[3] - phase.first[2], self.out_step[2])
+                cell[1] = first[1]
+                for d in range(ceil_div(b.count[1] - phase.first[0], self.out_step[0])):
+                    cell[0] = first[0] + d
+                    s.lanes = 1 if strict else cells
+                    for i in range(cells if strict else 1):
+                        w = i * s.lanes
+                        cell[2] = first[2] + w
+                        if strict:
+                            self.runs.fill(self, a, cell, 1, every)
+                        s.runs = self.runs.there(self, ph, cell, not strict, every, run)
+                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0] + w) * self.itemsize
+                        h = (d * self.out_step[0] + phase.first[0])
+                        if self.out_step[2] == 1:
+                            s.y_step = self.out_step[1] * y.axis[1]
+                            s.y = plane + (n * y.n + h * y.axis[0] + phase.first[1] * y.axis[1] + w) * self.itemsize
+                        else:
+                            s.y_step = self.out_step[1] * row
+                            s.y = rows + (phase.first[2] * self.plane + (h * b.count[2] + phase.first[1]) * row
+                                          + w) * self.itemsize
+                        if self.runs.flat and not strict:
+                            slide_line(kernels, &s, self.lanes, False)
+                        else:
+                            kernels.slide(&s)
+            if self.out_step[2] > 1:
+                for d in range(b.count[1]):
+                    for h in range(b.count[2]):
+                        kernels.join_phases(
+                            rows + (d * b.count[2] + h) * row * self.itemsize, self.plane, self.out_step[2], b.count[3],
+                            plane + (n * y.n + d * y.axis[0] + h * y.axis[1]) * self.itemsize)
+
+
+@cython.final
+cdef class LaneGradient(PartialSums):
+    """dw and db of one shape, order and dtype.
+
+    Work item = (part, column group). A part is a fixed run of boxes with partial sums of its own.
+    """
+
+    cdef Runs runs
+    cdef ptrdiff_t channel_size   # elements of one channel's sums, where lanes are pixels
+
+    def __cinit__(self, *args, **kwargs):
+        self.runs = Runs(self)
+        self.channel_size = (self.ntap + 1) * self.lanes
+        self.rows_bytes = line(self.lanes * self.channel_size * self.itemsize) if self.planar else 0
+        self.table_bytes = line((self.runs.count + self.runs.most) * self.red * sizeof(fc_run))
+
+    def run(self, cnp.ndarray src, cnp.ndarray grad, cnp.ndarray dw, cnp.ndarray db, bint accumulate, num_threads):
+        """dw (contiguous) and db from x and dy; either result may be None."""
+        if not has_order(grad, not self.planar):
+            grad = in_order_of(grad, not self.planar)
+        PartialSums.run(self, src, grad, dw, db, accumulate, num_threads)
+
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
+                    char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """Work items [item0, item1): column groups innermost."""
+        cdef uint64_t state = kernels.enter()
+        cdef ptrdiff_t item, part, q, kb, kb0, kb1, box0, box1
+        cdef char *sums
+        cdef char *column_sums
+        memset(private, 0, self.strip_bytes)  # lanes beyond a row of results meet zeros
+        for item in range(item0, item1):
+            part, q = item % self.k_groups, item // self.k_groups
+            kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
+            box0, box1 = self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts
+            sums = d.part + (q * self.packed_size() + self.packed_offset(0, kb0)) * self.itemsize
+            column_sums = d.column_sums + (q * self.padded_cols() + kb0 * self.lanes) * self.itemsize
+            if self.planar:
+                for kb in range(kb0, kb1):
+                    self.planes(kernels, x, dy, kb, box0, box1, d.dw != NULL,
+                                sums + self.packed_offset(0, kb - kb0) * self.itemsize,
+                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
+                continue
+            memset(column_sums, 0, (kb1 - kb0) * self.lanes * self.itemsize)
+            if d.dw != NULL:
+                memset(sums, 0, self.packed_offset(0, kb1 - kb0) * self.itemsize)
+            self.pixels(kernels, x, dy, kb0, kb1, box0, box1, d.dw != NULL, sums, column_sums, private)
+        kernels.leave(state)
+
+    cdef void pixels(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb0, ptrdiff_t kb1,
+                     ptrdiff_t box0, ptrdiff_t box1, bint taps, char *sums, char *column_sums,
+                     char *private) noexcept nogil:
+        """Boxes [box0, box1) of column blocks [kb0, kb1); lanes are channels."""
+        cdef ptrdiff_t box, kb, whole = min(kb1, blocks_in_place(self, kernels)) if self.in_place else kb0
+        cdef Box b
+        cdef Tensor a
+        for box in range(box0, box1):
+            b = box_of(self.extent, self.box, self.boxes, box)
+            if whole > kb0:
+                a = in_place_source(self, x, &b, kb0 * self.lanes)
+                self.add_pixels(kernels, &a, dy, &b, kb0, whole, taps, sums, column_sums, private)
+            for kb in range(max(kb0, whole), kb1):
+                if taps:
+                    a = strip_source(self, kernels, x, &b, kb, 0, private)
+                self.add_pixels(kernels, &a, dy, &b, kb, kb + 1, taps,
+                                sums + self.packed_offset(0, kb - kb0) * self.itemsize,
+                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
+
+    cdef void add_pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
+                         ptrdiff_t kb0, ptrdiff_t kb1, bint taps, char *sums, char *column_sums,
+                         char *private) noexcept nogil:
+        cdef fc_run *every = <fc_run *>(private + self.strip_bytes + self.rows_bytes)
+        cdef fc_run *run = every + self.runs.count * self.red
+        cdef ptrdiff_t column = kb0 * self.lanes, n, d, h
+        cdef ptrdiff_t cell[3]
+        cdef fc_slide s
+        s.run, s.runs, s.lanes = run, 0, min(kb1 * self.lanes, self.cols) - column
+        s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
+        s.x, s.x_step, s.x_vector = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes
+        s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
+        s.x_ahead, s.y_ahead = row_ahead(self, a) if taps else 0, dy.axis[1] if b.count[2] > 1 else self.lanes
+        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
+        if not self.runs.far:
+            s.x_ahead = 0
+        cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
+        if taps:
+            self.runs.fill(self, a, cell, s.lanes, every)
+        for d in range(b.count[1]):
+            for h in range(b.count[2]):
+                cell[0], cell[1] = b.origin[1] + d, b.origin[2] + h
+                if taps:
+                    s.runs = self.runs.there(self, 0, cell, False, every, run)
+                for n in range(b.count[0]):
+                    if taps:
+                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]
+                                        + h * self.in_step[1] * a.axis[1]) * self.itemsize
+                    s.y = dy.data + ((b.origin[0] + n) * dy.n + column + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
+                                     + cell[2] * dy.axis[2]) * self.itemsize
+                    kernels.slide_back(&s)
+
+    cdef void planes(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb, ptrdiff_t box0,
+                     ptrdiff_t box1, bint taps, char *sums, char *column_sums, char *private) noexcept nogil:
+        """Boxes [box0, box1) of column block kb; lanes are pixels, whose sums are added up last."""
+        cdef char *own = private + self.strip_bytes
+        cdef ptrdiff_t lanes = min(self.lanes, self.cols - kb * self.lanes)
+        cdef ptrdiff_t box, lane, column, channel, loaded, tap
+        cdef Box b
+        cdef Tensor a
+        memset(own, 0, lanes * self.channel_size * self.itemsize)
+        for box in range(box0, box1):
+            b = box_of(self.extent, self.box, self.boxes, box)
+            loaded = -1
+            for lane in range(lanes):
+                column = kb * self.lanes + lane
+                channel = column // self.lane_cols
+                if taps and channel != loaded:
+                    a = source_of(self, kernels, x, &b, channel, private)
+                    loaded = channel
+                self.add_plane(kernels, &a, dy, &b, column, taps, lane == 0,
+                               own + lane * self.channel_size * self.itemsize, own + self.rows_bytes)
+        for tap in range(self.ntap if taps else 0):
+            kernels.sum_vectors(own + tap * self.lanes * self.itemsize, self.channel_size, lanes,
+                                sums + tap * self.lanes * self.itemsize)
+        kernels.sum_vectors(own + self.ntap * self.lanes * self.itemsize, self.channel_size, lanes, column_sums)
+
+    cdef void add_plane(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
+                        ptrdiff_t column, bint taps, bint fresh, char *sums, char *table) noexcept nogil:
+        """One channel; the table of runs serves all channels of the box."""
+        cdef fc_run *every = <fc_run *>table
+        cdef fc_run *run = every + self.runs.count
+        cdef ptrdiff_t n, d
+        cdef ptrdiff_t cell[3]
+        cdef fc_slide s
+        s.run, s.runs, s.lanes, s.results = run, 0, b.count[3], b.count[2]
+        s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
+        s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, self.lanes
+        s.y_step, s.y_vector, s.x_ahead, s.y_ahead = dy.axis[1], self.lanes, self.lanes, self.lanes
+        s.x_beyond, s.y_beyond = plane_ahead(self, a, b) if taps else 0, plane_ahead(self, dy, b)
+        if not self.runs.far:
+            s.x_ahead = 0
+        cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
+        if taps and fresh:
+            self.runs.fill(self, a, cell, s.lanes, every)
+        for d in range(b.count[1]):
+            cell[0] = b.origin[1] + d
+            if taps:
+                s.runs = self.runs.there(self, 0, cell, True, every, run)
+            for n in range(b.count[0]):
+                if taps:
+                    s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
+                s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
+                                 + cell[2]) * self.itemsize
+                if self.runs.flat:
+                    slide_line(kernels, &s, self.lanes, True)
+                else:
+                    kernels.slide_back(&s)
