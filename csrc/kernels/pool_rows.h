@@ -50,7 +50,7 @@ FC_INLINE void take_there(lanes *l, vec v, const edge *e, ptrdiff_t t, ptrdiff_t
 FC_INLINE lanes output_lanes(const taps *t, const T *x, ptrdiff_t stride, const edge *e, const int known_stride,
                              const int op, const int track, const int exact) {
     const T worst = op == FC_POOL_MAX ? (T)-INFINITY : (T)INFINITY;
-    lanes l = {op == FC_POOL_SUM ? (vec){0} : vset1(worst), e ? e->at : (ivec){0}, visnan((vec){0})};
+    lanes l = {op == FC_POOL_SUM ? (vec){0} : vset1(worst), e ? e->at : (ivec){0}, {0}};
     vec sum = {0};
     for (ptrdiff_t d = 0; d < t->count[0]; d++)
         for (ptrdiff_t h = 0; h < t->count[1]; h++) {
@@ -80,7 +80,7 @@ FC_INLINE lanes output_lanes(const taps *t, const T *x, ptrdiff_t stride, const 
 FC_INLINE lanes outputs(const taps *t, const T *x, ptrdiff_t stride, const edge *e, const int known_stride,
                         const int op, const int track) {
     const lanes l = output_lanes(t, x, stride, e, known_stride, op, track, 0);
-    if (op == FC_POOL_SUM || !vany(l.nan)) return l;
+    if (op == FC_POOL_SUM || !vany(visnan(l.sum))) return l;
     return output_lanes(t, x, stride, e, known_stride, op, track, 1);
 }
 
