@@ -105,10 +105,12 @@ FC_INLINE void row_of_outputs(const fc_pool *p, const taps *t, const T *row, ptr
     }
 }
 
-/* The h axis's windows of a row of outputs far enough ahead that their elements come from memory in time. */
+/* Rows of elements far enough ahead that they come from memory in time: of adaptive windows, those of the next. */
 FC_INLINE void prefetch_rows(const fc_pool *p, const T *plane, fc_window wh) {
-    const ptrdiff_t first = wh.start + PREFETCH_ROWS, rows = fc_min(p->windows[1].stride, 2);
-    if (first + rows > p->windows[1].in) return;
+    const fc_windows *h = &p->windows[1];
+    const ptrdiff_t rows = h->size ? fc_min(h->stride, 2) : wh.count;
+    const ptrdiff_t first = wh.start + (h->size ? PREFETCH_ROWS : wh.count);
+    if (first + rows > h->in) return;
     for (ptrdiff_t r = first; r < first + rows; r++)
         for (ptrdiff_t w = 0; w < p->windows[2].in; w += (ptrdiff_t)(64 / sizeof(T)))
             __builtin_prefetch(plane + r * p->x.axis[1] + w);

@@ -114,7 +114,7 @@ FC_INLINE void set_aside(T *sum, vec part[4]) {
 }
 
 static T window_sum(const taps *t, const T *x) {
-    if (t->step[2] != 1 || 2 * t->count[2] < VL) return sum_of_few(t, x);
+    if (t->step[2] != 1 || 2 * t->count[2] <= VL) return sum_of_few(t, x);
     const window_rows r = rows_of_window(t);
     T sum = 0;
     vec part[4] = {{0}};
