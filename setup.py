@@ -131,7 +131,8 @@ def extensions():
             f"fastconv._kernels.{name}",
             [f"fastconv/_kernels/{name}.pyx"],
             include_dirs=["csrc", numpy.get_include()],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_WITHOUT_ASSERTIONS", None)],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                           ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"), ("CYTHON_WITHOUT_ASSERTIONS", None)],
             depends=[*HEADERS, *(str(p) for p in Path("csrc").rglob("*.c"))],
         )
         for name in MODULES

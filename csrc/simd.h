@@ -234,7 +234,8 @@ FC_INLINE void vtranspose(vec r[VBYTES / sizeof(T)]) {
 
 /* ------------------------------------------------------------------ lane masks, winners, indices */
 
-/* Per lane: vpick takes a where the mask is set, else b; vkeep takes v, else 0; vload_where reads, else 0.
+/* Per lane: vpick takes a where the mask is set, else b; vkeep takes v, else 0; vload_where reads, else 0;
+ * vadd_where adds v to a sum that is not -0.0.
  * vrange is set in lanes lo <= i < hi, 0 <= lo, hi <= VL. vabove and vbelow tell where v replaces the
  * winner of max or min: it is better, or it is NaN and the winner is not. */
 #if VBYTES == 64 && !defined(FC_F64)
@@ -244,6 +245,7 @@ FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) {
     return (ivec)_mm512_mask_mov_epi32((__m512i)b, m, (__m512i)a);
 }
 FC_INLINE vec vkeep(vmask m, vec v) { return _mm512_maskz_mov_ps(m, v); }
+FC_INLINE vec vadd_where(vmask m, vec sum, vec v) { return _mm512_mask_add_ps(sum, m, sum, v); }
 FC_INLINE vec vload_where(vmask m, const T *p) { return _mm512_maskz_loadu_ps(m, p); }
 FC_INLINE vmask vrange(ptrdiff_t lo, ptrdiff_t hi) { return first_lanes(hi) & ~first_lanes(lo); }
 FC_INLINE vmask vsame_int(ivec a, ivec b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
@@ -263,6 +265,7 @@ FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) {
     return (ivec)_mm512_mask_mov_epi64((__m512i)b, m, (__m512i)a);
 }
 FC_INLINE vec vkeep(vmask m, vec v) { return _mm512_maskz_mov_pd(m, v); }
+FC_INLINE vec vadd_where(vmask m, vec sum, vec v) { return _mm512_mask_add_pd(sum, m, sum, v); }
 FC_INLINE vec vload_where(vmask m, const T *p) { return _mm512_maskz_loadu_pd(m, p); }
 FC_INLINE vmask vrange(ptrdiff_t lo, ptrdiff_t hi) { return first_lanes(hi) & ~first_lanes(lo); }
 FC_INLINE vmask vsame_int(ivec a, ivec b) { return _mm512_cmpeq_epi64_mask((__m512i)a, (__m512i)b); }
@@ -299,6 +302,7 @@ FC_INLINE vmask vrange(ptrdiff_t lo, ptrdiff_t hi) {
 }
 FC_INLINE ivec vpick_int(vmask m, ivec a, ivec b) { return (ivec)vpick(m, (vec)a, (vec)b); }
 FC_INLINE vec vkeep(vmask m, vec v) { return (vec)((ivec)v & m); }
+FC_INLINE vec vadd_where(vmask m, vec sum, vec v) { return sum + vkeep(m, v); }
 FC_INLINE vmask vsame_int(ivec a, ivec b) { return (ivec)(a == b); }
 FC_INLINE vmask vgreater(vec a, vec b) { return (ivec)(a > b); }
 FC_INLINE vmask visnan(vec v) { return (ivec)(v != v); }

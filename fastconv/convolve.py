@@ -332,7 +332,7 @@ def _weight_gradients(g, algorithm, dy, x, shapes, need, out, accumulate, num_th
     given = tuple(o if wanted else None for o, wanted in zip(out, need))
     in_place = all(o is None or o.flags.c_contiguous and o.flags.aligned for o in given)
     accumulate = accumulate and any(o is not None for o in given)
-    fresh = np.zeros if accumulate or not g.n else np.empty
+    fresh = np.zeros if accumulate or not g.n else checks.new
     parts = [None if not wanted else o if o is not None and in_place else fresh(shape, x.dtype)
              for o, wanted, shape in zip(given, need, shapes)]
     if g.n and any(need):

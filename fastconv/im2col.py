@@ -41,7 +41,7 @@ def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
     """
     x = checks.operand("im2col", "x", x)
     g, before, shape = _windows("im2col", "x", x.shape, kernel_size, stride, padding, dilation)
-    cols = np.empty(shape, x.dtype)
+    cols = checks.new(shape, x.dtype)
     aligned = x.flags.aligned and not any(s % x.itemsize for s in x.strides)
     _im2col.run(x if aligned else x.copy(), cols, g, before, False, None)
     return cols

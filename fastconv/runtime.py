@@ -8,7 +8,8 @@ from pathlib import Path
 from ._kernels import _runtime
 from ._version import __version__
 
-__all__ = ["algorithm", "get_num_threads", "release_memory", "set_num_threads", "show_config", "threads"]
+__all__ = ["algorithm", "get_num_threads", "release_memory", "set_num_threads", "set_result_cache", "show_config",
+           "threads"]
 
 DEFAULT_ALGORITHMS = ("auto", "direct")
 
@@ -94,12 +95,60 @@ def default_algorithm():
     return _algorithm.get()
 
 
-# ---------------------------------------------------------------- the rest
+# ---------------------------------------------------------------- memory
+
+MOST_RESULTS_KEPT = 256 * 1024 * 1024
+
+
+def set_result_cache(size):
+    """Keep at most `size` bytes of the memory of results that are gone, for later results; 0 keeps none.
+
+    A large array that is new from the system costs a page fault and zeroing for every page, on each call: often more
+    than the operation. Results of 1 MiB and more therefore leave their memory to later ones of the same size. They are
+    ordinary arrays, and two that are alive never share memory. :func:`release_memory` gives back what is kept.
+
+    Parameters
+    ----------
+    size : int
+        At first 256 MiB or a sixteenth of the machine's memory, whichever is less, or what the environment variable
+        ``FASTCONV_RESULT_CACHE`` says.
+
+    Returns
+    -------
+    before : int
+        The limit before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `size` is not an integer, or negative.
+    """
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(f"set_result_cache: size: got {size!r}; expected an integer")
+    size = size.__index__()
+    if not 0 <= size <= sys.maxsize:
+        raise ValueError(f"set_result_cache: size: got {size}; expected 0 to {sys.maxsize}")
+    return _runtime.limit_results(size)
+
+
+def _environment_results():
+    text = os.environ.get("FASTCONV_RESULT_CACHE")
+    if not text:
+        return min(MOST_RESULTS_KEPT, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 16)
+    if not text.isdecimal() or int(text) > sys.maxsize:
+        raise ValueError(f"FASTCONV_RESULT_CACHE: got {text!r}; expected a number of bytes")
+    return int(text)
+
+
+set_result_cache(_environment_results())
+
 
 def release_memory():
-    """Give the scratch memory that is kept between calls back to the system."""
+    """Give the memory that is kept between calls, of scratch and of results, back to the system."""
     _runtime.release_memory()
 
+
+# ---------------------------------------------------------------- the rest
 
 def openmp_runtime():
     """The OpenMP library that this process has loaded, or a sentence that says there is none."""
@@ -127,6 +176,7 @@ def show_config(file=None):
         "cpu quota": "none" if quota is None else f"{quota} CPUs",
         "algorithm": default_algorithm(),
         "scratch kept": f"{_runtime.scratch_kept()} bytes",
+        "results kept": f"{_runtime.results_kept()} bytes",
     }
     for name, value in lines.items():
         print(f"{name:14} {value}", file=file or sys.stdout)

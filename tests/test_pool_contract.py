@@ -69,11 +69,11 @@ def test_any_strides_out(threads, order):
 @in_orders
 def test_results_have_the_order_of_x(shape, order):
     """With its canonical strides, also where axes of extent 1 would allow others."""
-    x = checks.empty(shape, np.float32, order)
+    x = checks.empty(shape, np.dtype(np.float32), order)
     x[...] = normal(shape, np.float32)
     kernel = (1, min(2, shape[3]))
     y, places = fc.max_pool2d(x, kernel, return_indices=True)
-    dy = checks.empty(y.shape, np.float32, order)
+    dy = checks.empty(y.shape, np.dtype(np.float32), order)
     dy[...] = y
     for a in (y, places, fc.max_pool2d_backward(y, x, kernel), fc.avg_pool2d_backward(dy, shape, kernel)):
         assert a.strides == checks.empty(a.shape, a.dtype, order).strides

@@ -20,7 +20,7 @@ FC_INLINE void pixel_lanes(const taps *t, const T *x, lanes *l, ptrdiff_t n, con
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
         const vec first = v == last ? vload_upto(x + v * VL, n) : vload(x + v * VL);
-        l[v] = (lanes){op == FC_POOL_SUM ? (vec){0} : first, (ivec){0}, visnan((vec){0})};
+        l[v] = (lanes){op == FC_POOL_SUM ? (vec){0} : first, (ivec){0}, {0}};
         sum[v] = (vec){0};
     }
     for (ptrdiff_t d = 0; d < t->count[0]; d++)
@@ -50,9 +50,9 @@ FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_
     lanes l[4];
     pixel_lanes(t, x, l, n, nv, op, track, 0);
     if (op != FC_POOL_SUM) {
-        vmask nan = l[0].nan;
+        vmask nan = visnan(l[0].sum);
 #pragma GCC unroll 4
-        for (int v = 1; v < nv; v++) nan |= l[v].nan;
+        for (int v = 1; v < nv; v++) nan |= visnan(l[v].sum);
         if (vany(nan)) pixel_lanes(t, x, l, n, nv, op, track, 1);
     }
 #pragma GCC unroll 4

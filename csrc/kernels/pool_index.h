@@ -24,38 +24,36 @@ FC_INLINE const uint8_t *copy_below(uint8_t *to, const uint8_t *from, ptrdiff_t 
     return NULL;
 }
 
-/* Which tap of each axis a byte means; none for those that mean no tap. */
+/* Which bytes mean a real tap of windows with the taps `at`[d h w]; made anew where those change. */
 typedef struct tap_table {
-    struct { int16_t d, h, w; } tap[256];
-    ptrdiff_t taps;
+    uint8_t real[256];
+    fc_window at[3];
 } tap_table;
 
-static void set_tap_table(tap_table *table, const fc_windows *w) {
-    ptrdiff_t n = 0;
-    for (ptrdiff_t d = 0; d < w[0].size; d++)
-        for (ptrdiff_t h = 0; h < w[1].size; h++)
-            for (ptrdiff_t i = 0; i < w[2].size; i++, n++) {
-                table->tap[n].d = (int16_t)d;
-                table->tap[n].h = (int16_t)h;
-                table->tap[n].w = (int16_t)i;
-            }
-    table->taps = n;
+static void set_tap_table(tap_table *table, const fc_windows *w, const fc_window at[3]) {
+    memset(table->real, 0, sizeof table->real);
+    memcpy(table->at, at, sizeof table->at);
+    for (ptrdiff_t d = at[0].tap; d < at[0].tap + at[0].count; d++)
+        for (ptrdiff_t h = at[1].tap; h < at[1].tap + at[1].count; h++)
+            memset(table->real + (d * w[1].size + h) * w[2].size + at[2].tap, 1, (size_t)at[2].count);
 }
 
-FC_INLINE int holds(const fc_window *at, ptrdiff_t tap) { return tap >= at->tap && tap < at->tap + at->count; }
-
 /* n bytes, `step` apart in both places, that belong to windows with the real taps at[d h w]. */
-FC_INLINE const uint8_t *stage_run(const tap_table *table, uint8_t *to, ptrdiff_t to_step, const uint8_t *from,
-                                   ptrdiff_t from_step, ptrdiff_t n, const fc_window at[3]) {
-    if (from_step == 1 && to_step == 1 && at[0].count * at[1].count * at[2].count == table->taps)
-        return copy_below(to, from, n, table->taps);
+FC_INLINE const uint8_t *stage_run(tap_table *table, const fc_windows *w, uint8_t *to, ptrdiff_t to_step,
+                                   const uint8_t *from, ptrdiff_t from_step, ptrdiff_t n, const fc_window at[3]) {
+    const ptrdiff_t taps = w[0].size * w[1].size * w[2].size;
+    int same = 1, real = 1;
+    if (from_step == 1 && to_step == 1 && at[0].count * at[1].count * at[2].count == taps)
+        return copy_below(to, from, n, taps);
+    for (int i = 0; i < 3; i++) same &= table->at[i].tap == at[i].tap && table->at[i].count == at[i].count;
+    if (!same) set_tap_table(table, w, at);
     for (ptrdiff_t i = 0; i < n; i++) {
         const uint8_t byte = from[i * from_step];
-        if (byte >= table->taps || !holds(&at[0], table->tap[byte].d) || !holds(&at[1], table->tap[byte].h)
-            || !holds(&at[2], table->tap[byte].w))
-            return from + i * from_step;
         to[i * to_step] = byte;
+        real &= table->real[byte];
     }
+    for (ptrdiff_t i = 0; i < n && !real; i++)
+        if (!table->real[from[i * from_step]]) return from + i * from_step;
     return NULL;
 }
 
@@ -72,7 +70,7 @@ static int is_one_run(const fc_pool_stage *s, const fc_windows *w) {
 }
 
 /* One row of outputs: those with whole windows along w at a time, the others one by one. */
-static const uint8_t *stage_row(const fc_pool_stage *s, const tap_table *table, const uint8_t *from, uint8_t *to,
+static const uint8_t *stage_row(const fc_pool_stage *s, tap_table *table, const uint8_t *from, uint8_t *to,
                                 fc_range whole, fc_window at[3]) {
     const int joined = !s->channels_last
         || (s->src.axis[2] == s->channels && s->dst.axis[2] == s->channels && s->src.c == 1);
@@ -80,11 +78,11 @@ static const uint8_t *stage_row(const fc_pool_stage *s, const tap_table *table, 
         const ptrdiff_t alike = o == whole.lo && whole.hi > o && joined ? whole.hi - o : 1;
         const uint8_t *bad = NULL;
         at[2] = fc_window_at(&s->windows[2], o);
-        if (s->channels_last) bad = stage_run(table, to, s->dst.c, from, s->src.c, alike * s->channels, at);
+        if (s->channels_last) bad = stage_run(table, s->windows, to, s->dst.c, from, s->src.c, alike * s->channels, at);
         else
             for (ptrdiff_t c = 0; c < s->channels && !bad; c++)
-                bad = stage_run(table, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c, s->src.axis[2], alike,
-                                at);
+                bad = stage_run(table, s->windows, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c,
+                                s->src.axis[2], alike, at);
         if (bad) return bad;
         o += alike;
         from += alike * s->src.axis[2];
@@ -98,11 +96,10 @@ static const void *pool_stage(const fc_pool_stage *s) {
     const fc_range whole = fc_whole_windows(&w[2], s->lo[2], s->hi[2]);
     const uint8_t *from = s->src.data;
     uint8_t *to = s->dst.data;
-    tap_table table;
+    tap_table table = {.at = {{0}}}; /* of no window: every window has a tap */
     if (is_one_run(s, w))
         return copy_below(to, from, s->channels * (s->hi[0] - s->lo[0]) * (s->hi[1] - s->lo[1]) * (s->hi[2] - s->lo[2]),
                           w[0].size * w[1].size * w[2].size);
-    set_tap_table(&table, w);
     for (ptrdiff_t d = s->lo[0]; d < s->hi[0]; d++)
         for (ptrdiff_t h = s->lo[1]; h < s->hi[1]; h++) {
             const ptrdiff_t od = d - s->lo[0], oh = h - s->lo[1];

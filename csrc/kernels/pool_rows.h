@@ -50,7 +50,7 @@ FC_INLINE void take_there(lanes *l, vec v, const edge *e, ptrdiff_t t, ptrdiff_t
 FC_INLINE lanes output_lanes(const taps *t, const T *x, ptrdiff_t stride, const edge *e, const int known_stride,
                              const int op, const int track, const int exact) {
     const T worst = op == FC_POOL_MAX ? (T)-INFINITY : (T)INFINITY;
-    lanes l = {op == FC_POOL_SUM ? (vec){0} : vset1(worst), e ? e->at : (ivec){0}, visnan((vec){0})};
+    lanes l = {op == FC_POOL_SUM ? (vec){0} : vset1(worst), e ? e->at : (ivec){0}, {0}};
     vec sum = {0};
     for (ptrdiff_t d = 0; d < t->count[0]; d++)
         for (ptrdiff_t h = 0; h < t->count[1]; h++) {
@@ -80,7 +80,7 @@ FC_INLINE lanes output_lanes(const taps *t, const T *x, ptrdiff_t stride, const 
 FC_INLINE lanes outputs(const taps *t, const T *x, ptrdiff_t stride, const edge *e, const int known_stride,
                         const int op, const int track) {
     const lanes l = output_lanes(t, x, stride, e, known_stride, op, track, 0);
-    if (op == FC_POOL_SUM || !vany(l.nan)) return l;
+    if (op == FC_POOL_SUM || !vany(visnan(l.sum))) return l;
     return output_lanes(t, x, stride, e, known_stride, op, track, 1);
 }
 
@@ -105,10 +105,12 @@ FC_INLINE void row_of_outputs(const fc_pool *p, const taps *t, const T *row, ptr
     }
 }
 
-/* The h axis's windows of a row of outputs far enough ahead that their elements come from memory in time. */
+/* Rows of elements far enough ahead that they come from memory in time: of adaptive windows, those of the next. */
 FC_INLINE void prefetch_rows(const fc_pool *p, const T *plane, fc_window wh) {
-    const ptrdiff_t first = wh.start + PREFETCH_ROWS, rows = fc_min(p->windows[1].stride, 2);
-    if (first + rows > p->windows[1].in) return;
+    const fc_windows *h = &p->windows[1];
+    const ptrdiff_t rows = h->size ? fc_min(h->stride, 2) : wh.count;
+    const ptrdiff_t first = wh.start + (h->size ? PREFETCH_ROWS : wh.count);
+    if (first + rows > h->in) return;
     for (ptrdiff_t r = first; r < first + rows; r++)
         for (ptrdiff_t w = 0; w < p->windows[2].in; w += (ptrdiff_t)(64 / sizeof(T)))
             __builtin_prefetch(plane + r * p->x.axis[1] + w);

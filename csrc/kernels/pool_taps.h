@@ -39,7 +39,7 @@ FC_INLINE void set_window(const fc_pool *p, taps *t, fc_window d, fc_window h, f
 typedef struct lanes {
     vec best;
     ivec at;       /* where the winner is */
-    vmask nan;     /* whether a NaN has come by */
+    vec sum;       /* of all that came by: NaN if one of them was, or infinities of both signs were */
 } lanes;
 
 /* The next tap of each lane. The winner is right as long as no NaN comes by; `exact` minds them too, but
@@ -58,7 +58,7 @@ FC_INLINE void take(lanes *l, vec v, ptrdiff_t mark, const int op, const int tra
     const vmask wins = op == FC_POOL_MAX ? vgreater(v, l->best) : vgreater(l->best, v);
     if (track) l->at = vpick_int(wins, vset1_int((lane_int)mark), l->at);
     l->best = op == FC_POOL_MAX ? vmax_second(v, l->best) : vmin_second(v, l->best);
-    l->nan |= visnan(v);
+    l->sum += v;
 }
 
 /* Places of n lanes, from index element i on: first + lane * step + at. */
@@ -74,76 +74,146 @@ typedef struct winner {
     ptrdiff_t at;
 } winner;
 
-FC_INLINE int beats(T v, T best, const int op) {
-    return best == best && !(op == FC_POOL_MAX ? v <= best : v >= best);
-}
+/* A window's taps, a row at a time: vectors of neighbours, the last of which has the lanes `rest`. Where taps are not
+ * neighbours, or are few, that is one vector of some lanes after the other. */
+typedef struct window_rows {
+    ptrdiff_t most, n;     /* lanes of a vector, taps of a row */
+    vmask rest;
+} window_rows;
 
-/* The lanes' winners and the one so far: of equals, the first. */
-FC_INLINE winner join_winners(winner so_far, vec best, ivec at, const int op) {
-    for (ptrdiff_t i = 0; i < VL; i++) {
-        const T v = best[i], w = so_far.value;
-        const int equal = v == w || (v != v && w != w);
-        if (beats(v, w, op) || (equal && at[i] < so_far.at)) so_far = (winner){v, at[i]};
-    }
-    return so_far;
+static window_rows rows_of_window(const taps *t) {
+    const ptrdiff_t most = t->step[2] == 1 ? VL : 1, rest = t->count[2] % most;
+    return (window_rows){most, t->count[2], vrange(0, rest ? rest : most)};
 }
 
 FC_INLINE T sum_lanes(vec v) {
+    T part[VBYTES / sizeof(T)];
+    vstore(part, v);
+    for (ptrdiff_t half = VL / 2; half > 0; half /= 2)
+        for (ptrdiff_t i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
+}
+
+/* Few or distant taps, one after the other. */
+static T sum_of_few(const taps *t, const T *x) {
     T sum = 0;
-    for (ptrdiff_t i = 0; i < VL; i++) sum += v[i];
+    for (ptrdiff_t d = 0; d < t->count[0]; d++)
+        for (ptrdiff_t h = 0; h < t->count[1]; h++) {
+            T part = 0;
+            for (ptrdiff_t w = 0; w < t->count[2]; w++)
+                part += x[d * t->step[0] + h * t->step[1] + w * t->step[2]];
+            sum += part;
+        }
     return sum;
 }
 
-/* n elements, `step` apart. */
-static T sum_run(const T *x, ptrdiff_t n, ptrdiff_t step) {
-    T sum = 0;
-    ptrdiff_t i = 0;
-    if (step == 1 && n >= VL) {
-        vec s[4] = {{0}};
-        for (; i + 4 * VL <= n; i += 4 * VL)
+FC_INLINE void set_aside(T *sum, vec part[4]) {
+    *sum += sum_lanes((part[0] + part[1]) + (part[2] + part[3]));
 #pragma GCC unroll 4
-            for (int k = 0; k < 4; k++) s[k] += vload(x + i + k * VL);
-        for (; i + VL <= n; i += VL) s[0] += vload(x + i);
-        sum = sum_lanes((s[0] + s[1]) + (s[2] + s[3]));
-    }
-    for (; i < n; i++) sum += x[i * step];
-    return sum;
+    for (int k = 0; k < 4; k++) part[k] = (vec){0};
 }
 
 static T window_sum(const taps *t, const T *x) {
+    if (t->step[2] != 1 || 2 * t->count[2] <= VL) return sum_of_few(t, x);
+    const window_rows r = rows_of_window(t);
     T sum = 0;
-    for (ptrdiff_t d = 0; d < t->count[0]; d++)
-        for (ptrdiff_t h = 0; h < t->count[1]; h++)
-            for (ptrdiff_t w = 0; w < t->count[2]; w += FIRST_CHUNK)
-                sum += sum_run(x + d * t->step[0] + h * t->step[1] + w * t->step[2],
-                               fc_min(FIRST_CHUNK, t->count[2] - w), t->step[2]);
-    return sum;
-}
-
-FC_INLINE winner window_winner(const taps *t, const T *x, const int op) {
-    const int wide = t->step[2] == 1 && t->count[2] >= VL;
-    winner so_far = {x[0], 0};
-    vec best = vset1(x[0]);
-    ivec at = {0}, lane = {0};
-    for (ptrdiff_t i = 0; i < VL; i++) lane[i] = (lane_int)(i * t->mark[2]);
+    vec part[4] = {{0}};
+    ptrdiff_t taken = 0;
     for (ptrdiff_t d = 0; d < t->count[0]; d++)
         for (ptrdiff_t h = 0; h < t->count[1]; h++) {
             const T *row = x + d * t->step[0] + h * t->step[1];
-            const ptrdiff_t mark = d * t->mark[0] + h * t->mark[1];
-            ptrdiff_t w = 0;
-            if (wide)
-                for (; w + VL <= t->count[2]; w += VL) {
-                    const vec v = vload(row + w);
-                    const vmask wins = op == FC_POOL_MAX ? vabove(v, best) : vbelow(v, best);
-                    best = vpick(wins, v, best);
-                    at = vpick_int(wins, lane + vset1_int((lane_int)(mark + w * t->mark[2])), at);
-                }
-            for (; w < t->count[2]; w++) {
-                const T v = row[w * t->step[2]];
-                if (beats(v, so_far.value, op)) so_far = (winner){v, mark + w * t->mark[2]};
+            for (ptrdiff_t w = 0; w < r.n; w += FIRST_CHUNK) {
+                const ptrdiff_t end = fc_min(w + FIRST_CHUNK, r.n);
+                ptrdiff_t i = w;
+                for (; i + 4 * VL < end; i += 4 * VL)
+#pragma GCC unroll 4
+                    for (int k = 0; k < 4; k++) part[k] += vload(row + i + k * VL);
+                for (; i + VL < end; i += VL) part[0] += vload(row + i);
+                part[1] += end < r.n ? vload(row + i) : vload_where(r.rest, row + i);
+                if ((taken += end - w) < FIRST_CHUNK) continue;
+                set_aside(&sum, part);
+                taken = 0;
             }
         }
-    return wide ? join_winners(so_far, best, at, op) : so_far;
+    set_aside(&sum, part);
+    return sum;
+}
+
+/* The best value, and whether a NaN may be among the taps. */
+typedef struct extreme {
+    T value;
+    int suspect;
+} extreme;
+
+FC_INLINE vec better(vec v, vec best, const int op) {
+    return op == FC_POOL_MAX ? vmax_second(v, best) : vmin_second(v, best);
+}
+
+FC_INLINE extreme window_extreme(const taps *t, const T *x, const int op) {
+    const window_rows r = rows_of_window(t);
+    vec best[4], sum[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        best[k] = vset1(x[0]);
+        sum[k] = (vec){0};
+    }
+    for (ptrdiff_t d = 0; d < t->count[0]; d++)
+        for (ptrdiff_t h = 0; h < t->count[1]; h++) {
+            const T *row = x + d * t->step[0] + h * t->step[1];
+            ptrdiff_t w = 0;
+            for (; r.most == VL && w + 4 * VL < r.n; w += 4 * VL)
+#pragma GCC unroll 4
+                for (int k = 0; k < 4; k++) {
+                    const vec v = vload(row + w + k * VL);
+                    best[k] = better(v, best[k], op);
+                    sum[k] += v;
+                }
+            for (; w < r.n; w += r.most) {
+                const int all = r.most == VL && w + VL <= r.n;
+                const vec v = all ? vload(row + w) : vload_where(r.rest, row + w * t->step[2]);
+                best[0] = better(all ? v : vpick(r.rest, v, best[0]), best[0], op);
+                sum[0] += v;
+            }
+        }
+    const vec joined = better(better(best[0], best[1], op), better(best[2], best[3], op), op);
+    T value = joined[0];
+    for (ptrdiff_t i = 1; i < VL; i++) value = op == FC_POOL_MAX ? (joined[i] > value ? joined[i] : value)
+                                                                 : (joined[i] < value ? joined[i] : value);
+    return (extreme){value, vany(visnan((sum[0] + sum[1]) + (sum[2] + sum[3])))};
+}
+
+/* The first tap that is NaN, or the first that equals `value`, the best of taps without a NaN. `at` is -1 for none. */
+static winner first_tap(const taps *t, const T *x, T value, int want_nan) {
+    for (ptrdiff_t d = 0; d < t->count[0]; d++)
+        for (ptrdiff_t h = 0; h < t->count[1]; h++) {
+            const T *row = x + d * t->step[0] + h * t->step[1];
+            for (ptrdiff_t w = 0; w < t->count[2];) {
+                if (t->step[2] == 1 && w + VL <= t->count[2]) { /* most vectors hold no such tap */
+                    const vec v = vload(row + w), other = vset1(value);
+                    const vmask differs = vgreater(v, other) | vgreater(other, v);
+                    if (want_nan ? !vany(visnan(v)) : !vany((vmask)~differs)) {
+                        w += VL;
+                        continue;
+                    }
+                }
+                for (const ptrdiff_t end = fc_min(w + VL, t->count[2]); w < end; w++) {
+                    const T v = row[w * t->step[2]];
+                    if (want_nan ? v != v : v == value)
+                        return (winner){v, d * t->mark[0] + h * t->mark[1] + w * t->mark[2]};
+                }
+            }
+        }
+    return (winner){value, -1};
+}
+
+/* NaN wins, and of equals the first, which with zeros decides about the sign. The place is found for `track` alone. */
+FC_INLINE winner window_winner(const taps *t, const T *x, int track, const int op) {
+    const extreme best = window_extreme(t, x, op);
+    if (best.suspect || best.value != best.value) {
+        const winner nan = first_tap(t, x, 0, 1);
+        if (nan.at >= 0) return nan;
+    }
+    return track || best.value == 0 ? first_tap(t, x, best.value, 0) : (winner){best.value, 0};
 }
 
 /* Rows of a window that follow each other without a gap, in memory and in place, are one row. */
@@ -156,14 +226,15 @@ FC_INLINE void merge_rows(taps *t) {
     }
 }
 
-static winner window_max(const taps *t, const T *x) { return window_winner(t, x, FC_POOL_MAX); }
-static winner window_min(const taps *t, const T *x) { return window_winner(t, x, FC_POOL_MIN); }
+static winner window_max(const taps *t, const T *x, int track) { return window_winner(t, x, track, FC_POOL_MAX); }
+static winner window_min(const taps *t, const T *x, int track) { return window_winner(t, x, track, FC_POOL_MIN); }
 
 /* Outputs [lo, hi) of one row, one at a time. plane is the channel's first element; y and index count
  * elements from the tile's output lo. */
 static __attribute__((noinline)) void row_of_windows(const fc_pool *p, taps *t, fc_window wd, fc_window wh,
                                                      const T *plane, ptrdiff_t y, ptrdiff_t index, fc_range o) {
     const T *row = plane + wd.start * p->x.axis[0] + wh.start * p->x.axis[1];
+    const int track = p->indexing != FC_INDEX_NONE;
     for (ptrdiff_t w = o.lo; w < o.hi; w++) {
         const fc_window ww = fc_window_at(&p->windows[2], w);
         const T *x = row + ww.start;
@@ -172,8 +243,8 @@ static __attribute__((noinline)) void row_of_windows(const fc_pool *p, taps *t, 
         set_window(p, t, wd, wh, ww);
         merge_rows(t);
         switch (p->op) {
-        case FC_POOL_MAX: best = window_max(t, x); break;
-        case FC_POOL_MIN: best = window_min(t, x); break;
+        case FC_POOL_MAX: best = window_max(t, x, track); break;
+        case FC_POOL_MIN: best = window_min(t, x, track); break;
         case FC_POOL_SUM: best.value = window_sum(t, x); break;
         }
         if (p->y.data) ((T *)p->y.data)[y + to] = best.value;

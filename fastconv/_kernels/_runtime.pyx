@@ -9,8 +9,12 @@ d. A parallel region begins with the master's CPU being noted and every worker l
    a pause, workers are woken on the CPU that wakes them, and two threads then share it for long.
 e. Scratch is taken before a parallel region and given back after it. At most SCRATCH_KEPT bytes are
    kept for later calls.
+f. Results are made by :func:`empty`. Large ones leave their memory to later results, within a limit.
 """
 cimport cython
+cimport numpy as cnp
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_New
 from cpython.contextvars cimport PyContextVar_New, get_value
 from cython.parallel cimport prange
 from libc.stdlib cimport free
@@ -19,6 +23,9 @@ from posix.stdlib cimport posix_memalign
 import os
 import time
 
+import numpy as np
+
+cnp.import_array()
 
 cdef extern from "fastconv.h":
     ptrdiff_t fc_isa_count() nogil
@@ -35,21 +42,29 @@ cdef extern from "openmp.h":
 cdef extern from "ping_pong.h":
     double fc_ping_pong(ptrdiff_t rounds) nogil
 
+cdef extern from "results.h":
+    enum:
+        FC_HUGE_PAGE
+        FC_LARGE_RESULT
+    struct Results "fc_results":
+        size_t limit
+        size_t bytes
+    Results fc_results
+    cnp.PyDataMem_Handler fc_result_handler
+    PyObject *PyDataMem_DefaultHandler
+    void fc_advise_huge_pages(void *, size_t) nogil
+    size_t fc_limit_results(size_t) nogil
+    void fc_release_results() nogil
+    void fc_results_start() nogil
+
 cdef extern from *:
     """
-    #include <sys/mman.h>
-    #ifdef MADV_HUGEPAGE
-    static void advise_huge_pages(void *p, size_t n) { madvise(p, n, MADV_HUGEPAGE); }
-    #else
-    static void advise_huge_pages(void *p, size_t n) { (void)p; (void)n; }
-    #endif
     #ifdef __clang__
     #define FC_COMPILER "clang " __clang_version__
     #else
     #define FC_COMPILER "gcc " __VERSION__
     #endif
     """
-    void advise_huge_pages(void *, size_t) nogil
     const char *FC_COMPILER
 
 # ---------------------------------------------------------------- instruction sets
@@ -226,7 +241,6 @@ def ping_pong(ptrdiff_t rounds):
 
 cdef enum:
     SCRATCH_ALIGNMENT = 64
-    HUGE_PAGE = 2 * 1024 * 1024
 
 SCRATCH_KEPT = 64 * 1024 * 1024
 cdef list kept = []
@@ -237,15 +251,15 @@ cdef class Scratch:
     """A piece of memory, freed with the object; `data` is aligned to a cache line at least."""
 
     def __cinit__(self, size_t size):
-        cdef bint huge = size >= HUGE_PAGE
-        cdef size_t alignment = HUGE_PAGE if huge else SCRATCH_ALIGNMENT
+        cdef bint huge = size >= FC_HUGE_PAGE
+        cdef size_t alignment = FC_HUGE_PAGE if huge else SCRATCH_ALIGNMENT
         cdef void *data = NULL
         self.size = (size + alignment - 1) // alignment * alignment if size else alignment
         if posix_memalign(&data, alignment, self.size) != 0:
             raise MemoryError(f"fastconv: could not allocate {size} bytes of scratch memory")
         self.data = <char *>data
         if huge:
-            advise_huge_pages(data, self.size)
+            fc_advise_huge_pages(data, self.size)
 
     def __dealloc__(self):
         free(self.data)
@@ -284,10 +298,46 @@ def scratch_kept():
     return total
 
 
+# ---------------------------------------------------------------- memory of results
+
+cdef object result_handler = PyCapsule_New(&fc_result_handler, "mem_handler", NULL)
+cdef object default_handler = <object>PyDataMem_DefaultHandler
+cdef object numpy_empty = np.empty
+
+
+def empty(shape, cnp.dtype dtype):
+    """``numpy.empty(shape, dtype)`` for a result; a large one may get the memory of one that is gone.
+
+    Where the caller has given NumPy a memory handler, that serves.
+    """
+    cdef double size = dtype.itemsize
+    for extent in shape:
+        size *= <double>extent
+    if size < FC_LARGE_RESULT or not fc_results.limit or cnp.PyDataMem_GetHandler() is not default_handler:
+        return numpy_empty(shape, dtype)
+    cnp.PyDataMem_SetHandler(result_handler)
+    try:
+        return numpy_empty(shape, dtype)
+    finally:
+        cnp.PyDataMem_SetHandler(default_handler)
+
+
+def limit_results(size_t size):
+    """Keep at most so many bytes of results that are gone; returns the limit before."""
+    return fc_limit_results(size)
+
+
+def results_kept():
+    """Bytes of results that are gone, kept for later ones."""
+    return fc_results.bytes
+
+
 def release_memory():
-    """Give the scratch memory that is kept for later calls back to the system."""
+    """Give the memory that is kept for later calls back to the system."""
     kept.clear()
+    fc_release_results()
 
 
 fc_openmp_start()
+fc_results_start()
 _use_isa(os.environ.get("FASTCONV_ISA") or isa_available()[0])

@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from .._kernels._runtime import empty as new
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"
 
@@ -82,8 +84,8 @@ def empty(shape, dtype, order):
     """A new array of shape (N, C, *spatial) with the canonical strides of the memory order."""
     if order == CHANNELS_LAST:
         last = len(shape) - 1
-        return np.empty((shape[0], *shape[2:], shape[1]), dtype).transpose(0, last, *range(1, last))
-    return np.empty(shape, dtype)
+        return new((shape[0], *shape[2:], shape[1]), dtype).transpose(0, last, *range(1, last))
+    return new(shape, dtype)
 
 
 def overlaps(a, b):

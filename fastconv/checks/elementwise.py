@@ -3,7 +3,7 @@ from numbers import Real
 
 import numpy as np
 
-from .arrays import array, empty, in_an_order, integer, is_channels_last, operand, output, same_dtype, shape_of
+from .arrays import array, empty, in_an_order, integer, is_channels_last, new, operand, output, same_dtype, shape_of
 
 AXES = tuple(range(64))  # as many as an array can have
 
@@ -64,8 +64,8 @@ def axes_in_memory(x):
 def empty_along(shape, dtype, axes):
     """A new array whose axes lie in memory in this order."""
     if axes == AXES[:len(axes)]:
-        return np.empty(shape, dtype)
-    return np.empty([shape[axis] for axis in axes], dtype).transpose(sorted(range(len(axes)), key=axes.__getitem__))
+        return new(shape, dtype)
+    return new([shape[axis] for axis in axes], dtype).transpose(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def laid_out_as(x, y):

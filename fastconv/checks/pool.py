@@ -126,10 +126,10 @@ def index_dtype(fn, value, windows):
         if windows.taps > WINDOW_TAPS:
             raise ValueError(f"{fn}: return_indices: got 'window' for a window of {windows.taps} elements; "
                              f"expected at most {WINDOW_TAPS}")
-        return np.uint8
+        return np.dtype(np.uint8)
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{fn}: return_indices: got {value!r}; expected True, False or 'window'")
-    return np.int64 if value else None
+    return np.dtype(np.int64) if value else None
 
 
 def indices(fn, value, shape, windows=None):
