@@ -399,13 +399,14 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
         box = [*box[:2], -(-box[2] // lanes) * lanes] if planar else box
         return tuple(axis.reach(size) for axis, size in zip(axes, box))
 
-    def strip_bytes(box):
-        return width * itemsize * prod(reach(box))
+    def used(box):
+        """Source positions that a box reads: strong dilation leaves gaps between them."""
+        return prod(min(across, size * sum(map(len, axis.phases))) for across, size, axis in zip(reach(box), box, axes))
 
     def fits(box):
         if not in_place:
-            return strip_bytes(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
-        return planar or groups * itemsize * prod(reach(box)) <= LANE_BOX_BYTES
+            return width * itemsize * used(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
+        return planar or groups * itemsize * used(box) <= LANE_BOX_BYTES
 
     box = _largest_box(axes, PLANE_PIXELS if planar else BOX_PIXELS, fits)
     k_groups = blocks
