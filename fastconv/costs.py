@@ -14,6 +14,7 @@ from .planning import (
     is_lanewise,
     is_planar,
     planar_cycles,
+    uses_regions,
     winograd_blocking,
     winograd_serves,
     winograd_weight_blocking,
@@ -53,12 +54,14 @@ def _tile_cycles(steps, columns, lanes):
 def _direct(axes, g, red, cols, src_last, lanes):
     pixels = g.n * g.groups * prod(axis.dst for axis in axes)
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
-    used = taps / prod(axis.out_step for axis in axes)
     pack = PACK * taps * g.groups * red * -(-cols // lanes)
     if is_planar(axes, g.groups, red, cols, lanes, src_last):
         return pixels * planar_cycles(axes, g.groups, red, cols, lanes, src_last) + pack + FIXED["planar"]
+    used, load = taps / prod(axis.out_step for axis in axes), LOAD if src_last else LOAD_FIRST
+    if uses_regions(g, red, src_last):
+        used, load = prod(axis.real_taps() for axis in axes), 0
     return (pixels * (_tile_cycles(used * red, cols, lanes) + -(-cols // lanes) * (STORE if src_last else STORE_FIRST)
-                      + red / lanes * (LOAD if src_last else LOAD_FIRST)) + pack + FIXED["direct"])
+                      + red / lanes * load) + pack + FIXED["direct"])
 
 
 def _folded(axes, g, red, cols, lanes):
@@ -116,8 +119,9 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
 
 def _direct_weight(g, red, cols, src_last, lanes):
     pixels, taps = g.n * g.groups * prod(g.out), prod(g.kernel)
+    used = prod(axis.real_taps() for axis in forward_axes(g)) if uses_regions(g, red, src_last) else taps
     load = LOAD if src_last else LOAD_FIRST
-    return (pixels * (_tile_cycles(taps * red, cols, lanes) + load * (red / lanes + -(-cols // lanes)))
+    return (pixels * (_tile_cycles(used * red, cols, lanes) + load * (red / lanes + -(-cols // lanes)))
             + PACK * taps * g.groups * red * -(-cols // lanes) + FIXED["direct"])
 
 

@@ -95,6 +95,15 @@ class Axis(NamedTuple):
         """Source positions that `size` adjacent outputs use."""
         return (-(-size // self.out_step) - 1) * self.in_step + self.high - self.low + 1
 
+    def real_taps(self):
+        """Taps of a result that lie in the source, not on padding, on average."""
+        total = 0
+        for first, phase in enumerate(self.phases):
+            cells = -(-(self.dst - first) // self.out_step)
+            for _, o in phase:
+                total += max(0, min(cells, -((o - self.src) // self.in_step)) - max(0, -(o // self.in_step)))
+        return total / self.dst
+
     def boxes(self, size):
         return -(-self.dst // size)
 
