@@ -27,13 +27,13 @@ TILE_STEPS = 4.4
 # Per vector: to load 16 channels of a pixel to a strip, and to store 16 results; channels-first ones are transposed.
 LOAD, LOAD_FIRST = 5.0, 10.0
 STORE, STORE_FIRST = 2.5, 7.5
-# Per tap and vector of weights: to pack them.
-PACK = 16.0
+# Per tap and vector of weights: to pack them, or to join sums.
+PACK, JOIN = 20.0, 16.0
 # Winograd, for m = 2 and 4. Per vector and tile: the transforms of the input (and of dy) and of the results; what
-# channels-first ones take more; per vector: the transform of 9 weights, and of 9 sums of backward-weight.
+# channels-first ones take more; per vector: to pack and transform 9 weights, and to transform 9 sums of backward-weight.
 INPUT, INPUT_FIRST = {2: 72, 4: 163}, {2: 40, 4: 73}
 OUTPUT, OUTPUT_FIRST = {2: 79, 4: 216}, {2: 58, 4: 107}
-WEIGHT = {2: 25, 4: 143}
+WEIGHT = {2: 140, 4: 255}
 TAPS = {2: 220, 4: 250}
 # Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
 # backward-weight.
@@ -96,7 +96,7 @@ def _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block):
         + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * sources * vectors_red * shares
         + (OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])) * tiles * vectors_cols
         + PART * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + (WEIGHT[m] + 9 * PACK) * depth * red * vectors_cols * transformed) + FIXED["winograd"]
+        + WEIGHT[m] * depth * red * vectors_cols * transformed) + FIXED["winograd"]
 
 
 def best_correlation(g, op, src_last, itemsize, lanes, block):
@@ -122,7 +122,7 @@ def _direct_weight(g, red, cols, src_last, lanes):
     used = prod(axis.real_taps() for axis in forward_axes(g)) if uses_regions(g, red, src_last) else taps
     load = LOAD if src_last else LOAD_FIRST
     return (pixels * (_tile_cycles(used * red, cols, lanes) + load * (red / lanes + -(-cols // lanes)))
-            + PACK * taps * g.groups * red * -(-cols // lanes) + FIXED["direct"])
+            + JOIN * taps * g.groups * red * -(-cols // lanes) + FIXED["direct"])
 
 
 def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
@@ -135,7 +135,7 @@ def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
         + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * (
             sources / b.group_tiles * vectors_red * (min(2, b.k_groups) if single else b.k_groups) + vectors_cols)
         + PART_WEIGHT * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + (TAPS[m] * b.parts + 9 * PACK) * depth * red * vectors_cols) + FIXED["winograd"]
+        + (TAPS[m] * b.parts + 9 * JOIN) * depth * red * vectors_cols) + FIXED["winograd"]
 
 
 def best_weight_gradient(g, src_last, itemsize, lanes, block):

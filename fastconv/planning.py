@@ -253,7 +253,7 @@ def _planar_box(axes, lanes, fits):
 # from so many channels on, where a strip would be transposed or taps that reach this far leave much of it unused.
 REGION_CHANNELS = 16
 REGION_REACH = 8
-REGION_CHUNK = 128  # channels at a time: they are read for each tap
+REGION_CHUNK = 256  # channels at a time: they are read for each tap
 
 
 def uses_regions(g, red, src_last):
