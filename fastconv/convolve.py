@@ -481,6 +481,8 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
     if blocking.lanewise:
         block, reason = lanes, "direct, with lanes of several groups in one vector"
+    if blocking.region_channels:
+        reason += ", padding left out"
     if blocking.planar:
         reason = "direct, with neighbouring pixels in one vector"
     return ConvPlan(

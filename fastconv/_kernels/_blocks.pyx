@@ -14,6 +14,9 @@ f. A thread reads nothing that another thread has just written, but packed weigh
 g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
    split by the stride, so that what a vector of pixels reads at one tap is adjacent. A work item may have several
    groups, whose channels and columns are transposed together.
+h. Regions (planning.uses_regions): results that have the same taps inside the source are multiplied at once, so that
+   no padding is read. A correlation then has no strip, it reads the source in place; backward-weight has one, and
+   sums each tap over the pixels for which it lies in the source.
 """
 from libc.stdlib cimport free, malloc
 

@@ -1,10 +1,10 @@
 """Winograd F(m x m, 3 x 3): forward and backward-input of convolutions of stride 1 (rules: _blocks.pyx).
 
-h. A tile is m x m results of one image. Threads share the tiles out, or the groups of column blocks where weights
+i. A tile is m x m results of one image. Threads share the tiles out, or the groups of column blocks where weights
    outweigh the tiles. A share takes a group of tiles at a time: transform the input to V[point][tile][channel]; per
    column block: one dense product for each point, V times U[point][channel][column], to M[point][tile][column];
    transform M to results. Taps along the depth are as many reductions more: V has tiles of several slices.
-i. Every thread transforms what it multiplies: V, and U unless it was packed. Reading what another core has just
+j. Every thread transforms what it multiplies: V, and U unless it was packed. Reading what another core has just
    written costs more than transforming it twice. Small weights are transformed once a share, for all of its tiles;
    large ones chunk by chunk between the products, so that U stays in L2.
 """
