@@ -20,6 +20,7 @@ JOINED_PIXELS = 128
 # A work item should be worth its strip: about 2 MFLOP. More items than WANTED_ITEMS balance no better.
 ITEM_FLOPS = 2e6
 WANTED_ITEMS = 16
+WANTED_BOXES = 8  # of a correlation: each box reads all weights
 LEAST_PIXELS = 32
 # Channels-first strips keep their order from this many channels on; fewer are interleaved, so that a
 # row of taps and channels is one run of memory.
@@ -294,7 +295,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
         images = max(1, min(n, joined // prod(box), n if regions else STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
-    wanted = min(WANTED_ITEMS, flops / ITEM_FLOPS)
+    wanted = min(WANTED_BOXES, flops / ITEM_FLOPS)
     weights_dominate = cols * taps > prod(axis.src for axis in axes)
     k_groups = 1
 
