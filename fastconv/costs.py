@@ -7,6 +7,7 @@ from functools import lru_cache
 from math import prod
 
 from .planning import (
+    BOX_PIXELS,
     WINOGRAD,
     backward_axes,
     depth_tiles,
@@ -24,13 +25,15 @@ from .planning import (
 # and end a tile takes as long as some steps.
 TILE = {1: 1.7, 2: 1.33, 3: 1.15, 4: 1.05}
 TILE_STEPS = 4.4
+SUMS_STEPS = 8  # of backward-weight, where sums are loaded and stored for each box of pixels
 # Per vector: to load 16 channels of a pixel to a strip, and to store 16 results; channels-first ones are transposed.
 LOAD, LOAD_FIRST = 5.0, 10.0
 STORE, STORE_FIRST = 2.5, 7.5
 # Per tap and vector of weights: to pack them, or to join sums.
 PACK, JOIN = 20.0, 16.0
 # Winograd, for m = 2 and 4. Per vector and tile: the transforms of the input (and of dy) and of the results; what
-# channels-first ones take more; per vector: to pack and transform 9 weights, and to transform 9 sums of backward-weight.
+# channels-first ones take more; per vector: to pack and transform 9 weights, and to transform 9 sums of
+# backward-weight.
 INPUT, INPUT_FIRST = {2: 72, 4: 163}, {2: 40, 4: 73}
 OUTPUT, OUTPUT_FIRST = {2: 79, 4: 216}, {2: 58, 4: 107}
 WEIGHT = {2: 140, 4: 255}
@@ -118,10 +121,11 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
 
 
 def _direct_weight(g, red, cols, src_last, lanes):
-    pixels, taps = g.n * g.groups * prod(g.out), prod(g.kernel)
+    pixels, taps, together = g.n * g.groups * prod(g.out), prod(g.kernel), min(g.n * prod(g.out), BOX_PIXELS)
     used = prod(axis.real_taps() for axis in forward_axes(g)) if uses_regions(g, red, src_last) else taps
     load = LOAD if src_last else LOAD_FIRST
-    return (pixels * (_tile_cycles(used * red, cols, lanes) + load * (red / lanes + -(-cols // lanes)))
+    return (pixels * (_tile_cycles(used * red, cols, lanes) * (1 + SUMS_STEPS / together)
+                      + load * (red / lanes + -(-cols // lanes)))
             + JOIN * taps * g.groups * red * -(-cols // lanes) + FIXED["direct"])
 
 
@@ -131,7 +135,7 @@ def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
     depth, sources = depth_tiles(b.axes, b.group_tiles, b.boxes)
     single = tiles <= b.group_tiles * b.parts
     return g.groups * (
-        (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) * (1 + 8 / b.group_tiles)
+        (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) * (1 + SUMS_STEPS / b.group_tiles)
         + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * (
             sources / b.group_tiles * vectors_red * (min(2, b.k_groups) if single else b.k_groups) + vectors_cols)
         + PART_WEIGHT * tiles * (bool(red % lanes) + bool(cols % lanes))

@@ -13,7 +13,7 @@ enum {
 #endif
 };
 
-/* Vectors of pixels that a tile computes: where they begin in the strip, where their results go, how many lanes count. */
+/* Vectors of pixels that a tile computes: where they begin in the strip, where results go, how many lanes count. */
 typedef struct planar_batch {
     ptrdiff_t row[PLANAR_VECTORS], to[PLANAR_VECTORS], lanes[PLANAR_VECTORS], col;
     int gaps[PLANAR_VECTORS]; /* the lanes that count are those of `keep`, else the first ones */

@@ -163,7 +163,7 @@ cdef class Correlation(Blocks):
     cdef void multiply_regions(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                                const Phase *phase, const fc_gemm *t, ptrdiff_t width,
                                ptrdiff_t row_width) noexcept nogil:
-        """A phase of a box, without padding: pixels that have the same taps inside the source are multiplied at once."""
+        """A phase of a box, without padding: pixels with the same taps inside the source are multiplied at once."""
         cdef ptrdiff_t origin[3]
         cdef ptrdiff_t stop[3]
         cdef ptrdiff_t begin[3]

@@ -164,5 +164,6 @@ def softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx, ptrdiff_t ou
                      ptrdiff_t inner, bint logarithm, num_threads):
     """dx from dy and the output y; dx may be either."""
     cdef fc_softmax s
-    s.x, s.dy, s.y, s.len, s.logarithm = cnp.PyArray_DATA(y), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), length, logarithm
+    s.x, s.dy, s.y = cnp.PyArray_DATA(y), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx)
+    s.len, s.logarithm = length, logarithm
     run_softmax(kernels_for(dy), &s, True, outer, inner, num_threads)

@@ -96,7 +96,8 @@ cdef class Folded(Blocks):
     cdef fc_fold fold(self, ptrdiff_t kb) noexcept nogil:
         cdef fc_fold f
         cdef ptrdiff_t i
-        f.column0, f.cols, f.row_cols, f.tap, f.first = kb * self.block, self.cell_cols, self.row_cols, self.tap, self.first
+        f.column0, f.cols, f.row_cols = kb * self.block, self.cell_cols, self.row_cols
+        f.tap, f.first = self.tap, self.first
         for i in range(3):
             f.step[i] = self.out_step[i]
         return f

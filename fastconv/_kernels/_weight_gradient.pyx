@@ -219,7 +219,8 @@ cdef class WeightGradient(PartialSums):
         cdef const ptrdiff_t *o
         for t in range(self.ntap):
             o = self.offset + 3 * t
-            at = ((o[0] - self.low[0]) * a.axis[0] + (o[1] - self.low[1]) * a.axis[1] + (o[2] - self.low[2]) * a.axis[2])
+            at = ((o[0] - self.low[0]) * a.axis[0] + (o[1] - self.low[1]) * a.axis[1]
+                  + (o[2] - self.low[2]) * a.axis[2])
             for c in range(c0, c1):
                 row[m] = at + (c - c0) * a.c
                 crow[m] = (t * channels + c - first) * width
