@@ -442,7 +442,8 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
         return Blocking(axes, (1, *box), boxes, strip, False, in_place, strides, k_groups, 1, parts, lanewise=True,
                         planar=True, split=split, strip_run=-(-w // split), far=far)
     return Blocking(axes, (1, *box), boxes, strip, True, in_place,
-                    (d * h * w * width, lanes, h * w * width, w * width, width), k_groups, 1, parts, lanewise=True, far=far)
+                    (d * h * w * width, lanes, h * w * width, w * width, width), k_groups, 1, parts, lanewise=True,
+                    far=far)
 
 
 # ---------------------------------------------------------------- Winograd
