@@ -23,29 +23,29 @@ from .planning import (
 
 # Cycles of the register tile over those of its FMAs, by vectors of columns: loads are shared by all of them. To begin
 # and end a tile takes as long as some steps.
-TILE = {1: 1.7, 2: 1.33, 3: 1.15, 4: 1.05}
+TILE = {1: 1.7, 2: 1.25, 3: 1.05, 4: 1.07}
 TILE_STEPS = 4.4
 SUMS_STEPS = 8  # of backward-weight, where sums are loaded and stored for each box of pixels
 # Per vector: to load 16 channels of a pixel to a strip, and to store 16 results; channels-first ones are transposed.
-LOAD, LOAD_FIRST = 5.0, 10.0
-STORE, STORE_FIRST = 2.5, 7.5
+LOAD, LOAD_FIRST = 5.8, 11.4
+STORE, STORE_FIRST = 1.9, 23.5
 # Per tap and vector of weights: to pack them, or to join sums.
-PACK, JOIN = 20.0, 16.0
+PACK, JOIN = 16.0, 10.0
 # Winograd, for m = 2 and 4. Per vector and tile: the transforms of the input (and of dy) and of the results; what
 # channels-first ones take more; per vector: to pack and transform 9 weights, and to transform 9 sums of
 # backward-weight.
-INPUT, INPUT_FIRST = {2: 72, 4: 163}, {2: 40, 4: 73}
-OUTPUT, OUTPUT_FIRST = {2: 79, 4: 216}, {2: 58, 4: 107}
-WEIGHT = {2: 140, 4: 255}
-TAPS = {2: 220, 4: 250}
+INPUT, INPUT_FIRST = {2: 44, 4: 163}, {2: 62, 4: 84}
+OUTPUT, OUTPUT_FIRST = {2: 84, 4: 253}, {2: 43, 4: 111}
+WEIGHT = {2: 116, 4: 176}
+TAPS = {2: 326, 4: 250}
 # Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
 # backward-weight.
-PART, PART_WEIGHT = 24.0, 55.0
+PART, PART_WEIGHT = 29.0, 46.0
 # Folded: the store of a result, and the packing of a vector of weights, both element by element.
-UNFOLD = 1.3
-PACK_FOLDED = 215.0
+UNFOLD = 1.2
+PACK_FOLDED = 84.0
 # Per call, as fitted: only the differences count. Pixels as lanes are the fastest of the smallest calls.
-FIXED = {"direct": 143000, "planar": 90000, "folded": 102000, "winograd": 98000}
+FIXED = {"direct": 141000, "planar": 137000, "folded": 147000, "winograd": 81000}
 
 
 def _tile_cycles(steps, columns, lanes):
