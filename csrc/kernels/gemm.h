@@ -37,15 +37,12 @@ FC_INLINE vec clamp(vec v, fc_activation activation) {
 FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr, const int nv) {
     const ptrdiff_t width = nv * VL, tail = g->n - (nv - 1) * VL, step = g->step;
     const int add = !k->first || g->accumulate;
+    const fc_activation activation = k->last ? g->activation : FC_IDENTITY;
     const T *row[MR_MAX], *bias = add ? NULL : g->bias;
-    T *out[MR_MAX];
     vec acc[MR_MAX][FC_NV];
 
 #pragma GCC unroll 12
-    for (int m = 0; m < mr; m++) {
-        row[m] = (const T *)g->a + g->row[m0 + m];
-        out[m] = (T *)g->c + g->crow[m0 + m];
-    }
+    for (int m = 0; m < mr; m++) row[m] = (const T *)g->a + g->row[m0 + m];
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
         vec start = {0};
@@ -54,9 +51,10 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
         for (int m = 0; m < mr; m++) acc[m][v] = start;
     }
     ptrdiff_t s = k->begin ? k->begin / g->len : 0, l = k->begin - s * g->len, left = k->end - k->begin;
+    const T *b = (const T *)g->b + k->begin * width;
     for (; left > 0; s++, l = 0) {
         const ptrdiff_t steps = g->len - l < left ? g->len - l : left;
-        const T *b = (const T *)g->b + (g->bseg ? g->bseg[s] : s * g->len * width) + l * width;
+        if (g->bseg) b = (const T *)g->b + g->bseg[s] + l * width;
         const T *const end = b + steps * width;
         left -= steps;
         for (ptrdiff_t i = g->seg[s] + l * step; b != end; i += step, b += width) {
@@ -71,14 +69,24 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
             }
         }
     }
+    T *const c = g->c;
+    const ptrdiff_t *crow = g->crow + m0;
+    if (!add && activation == FC_IDENTITY && tail == VL) { /* the common case without its branches, row by row */
+#pragma GCC unroll 12
+        for (int m = 0; m < mr; m++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) vstore(c + crow[m] + v * VL, acc[m][v]);
+        return;
+    }
 #pragma GCC unroll 12
     for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) {
             const ptrdiff_t n = v == nv - 1 ? tail : VL;
+            T *to = c + crow[m] + v * VL;
             vec y = acc[m][v];
-            if (add) y = vload_upto(out[m] + v * VL, n) + y;
-            vstore_upto(out[m] + v * VL, k->last ? clamp(y, g->activation) : y, n);
+            if (add) y = vload_upto(to, n) + y;
+            vstore_upto(to, clamp(y, activation), n);
         }
 }
 

@@ -106,20 +106,34 @@ FC_INLINE void planar_groups(const fc_gemm *g, const fc_planar *p, const planar_
     }
 }
 
-static __attribute__((noinline)) void planar_whole(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) {
-    planar_groups(g, p, t, c, PLANAR_VECTORS);
-}
-static __attribute__((noinline)) void planar_half(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) {
-    planar_groups(g, p, t, c, PLANAR_VECTORS / 2);
-}
+#define PLANAR_OF(name, nv)                                                                                        \
+    static __attribute__((noinline)) void name(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) { \
+        planar_groups(g, p, t, c, nv);                                                                             \
+    }
+PLANAR_OF(planar_2, 2)
+#if FC_NV > 2
+PLANAR_OF(planar_3, 3)
+PLANAR_OF(planar_4, 4)
+#else
+PLANAR_OF(planar_1, 1)
+#endif
+#undef PLANAR_OF
 
+/* Vectors are split evenly (13 = 4 + 3 + 3 + 3, not 4 + 4 + 4 + 1): one alone doesn't fill the FMA pipes. */
 static void planar_gemm(const fc_gemm *g, const fc_planar *p) {
+    static void (*const by_vectors[])(const fc_gemm *, const fc_planar *, const planar_batch *, T *) = {
+#if FC_NV > 2
+        planar_2, planar_2, planar_3, planar_4,
+#else
+        planar_1, planar_2,
+#endif
+    };
     T block[FC_NV * VBYTES / sizeof(T)][PLANAR_VECTORS * VBYTES / sizeof(T)];
     const int adjacent = p->lane == 1;
-    const ptrdiff_t columns = g->n * p->groups;
+    const ptrdiff_t columns = g->n * p->groups, batches = (g->rows + PLANAR_VECTORS - 1) / PLANAR_VECTORS;
     planar_batch t = {.col = adjacent ? p->col : PLANAR_VECTORS * VL};
-    for (ptrdiff_t m0 = 0; m0 < g->rows; m0 += PLANAR_VECTORS) {
-        const ptrdiff_t vectors = g->rows - m0 < PLANAR_VECTORS ? g->rows - m0 : PLANAR_VECTORS;
+    for (ptrdiff_t i = 0; i < batches; i++) {
+        const ptrdiff_t m0 = g->rows * i / batches, vectors = g->rows * (i + 1) / batches - m0;
         for (ptrdiff_t v = 0; v < PLANAR_VECTORS; v++) { /* the last one is repeated where there are fewer */
             const ptrdiff_t m = m0 + (v < vectors ? v : vectors - 1), lanes = p->lanes[m];
             t.row[v] = g->row[m];
@@ -128,7 +142,7 @@ static void planar_gemm(const fc_gemm *g, const fc_planar *p) {
             t.gaps[v] = p->gap && p->first[m] < lanes;
             if (t.gaps[v]) t.keep[v] = planar_keep(p, p->first[m], lanes);
         }
-        (vectors <= PLANAR_VECTORS / 2 ? planar_half : planar_whole)(g, p, &t, adjacent ? (T *)g->c : block[0]);
+        by_vectors[vectors - 1](g, p, &t, adjacent ? (T *)g->c : block[0]);
         if (adjacent) continue;
         for (ptrdiff_t v = 0; v < vectors; v++)
             transpose(block[0] + v * VL, t.col, columns, p->lanes[m0 + v], (T *)g->c + g->crow[m0 + v], p->lane);

@@ -75,9 +75,10 @@ cdef class Correlation(Blocks):
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-        """Work items [item0, item1): column groups outermost, then groups, then boxes."""
+        """Work items [item0, item1): column groups outermost, then groups, then boxes; of a single source, one load."""
         cdef uint64_t state = kernels.enter()
         cdef ptrdiff_t item, box, run, g0, g1, part, kb0, kb1
+        cdef ptrdiff_t sources = self.box_count * self.group_runs
         cdef Box b
         cdef Tensor a
         for item in range(item0, item1):
@@ -87,7 +88,8 @@ cdef class Correlation(Blocks):
             b = box_of(self.extent, self.box, self.boxes, box)
             g0, g1 = self.groups * run // self.group_runs, self.groups * (run + 1) // self.group_runs
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
-            a = self.source(kernels, x, &b, kb0, g0 * self.red, (g1 - g0) * self.red, private)
+            if item == item0 or sources > 1:
+                a = self.source(kernels, x, &b, kb0, g0 * self.red, (g1 - g0) * self.red, private)
             self.item(kernels, &a, y, &b, g0, g1, kb0, kb1, weights, bias, <fc_activation>activation,
                       private + self.strip_bytes)
         kernels.leave(state)
