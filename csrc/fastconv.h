@@ -124,20 +124,20 @@ typedef struct fc_lane_map {
  * the distance of the taps' weights. */
 typedef struct fc_run {
     ptrdiff_t taps, lo, hi, lane_lo, lane_hi, x, w, w_step;
-    unsigned lanes;            /* for slide to use */
+    unsigned lanes[2];         /* for slide to use */
 } fc_run;
 enum { FC_SLIDE_TAPS = 5 }; /* at most, in a run */
 
 /* A line of results y_step apart, of whole vectors and a last one of what remains of `lanes`; the sources are x_step
  * apart, and every vector has weights (or their sums) and a bias (or the sum of its results' gradients) of its own, or
- * all have the same.
+ * all have the same. Sources of neighbouring lanes are x_lane apart: 1, or 2 with masked_loads.
  *   slide:      y = act(b + sum over the taps of all runs of source * weight)
  *   slide_back: w += sum over the results of source * y, for every tap; b += sum of y */
 typedef struct fc_slide {
     fc_run *run;
     ptrdiff_t runs, results, lanes;
     const void *x;
-    ptrdiff_t x_step, x_vector;
+    ptrdiff_t x_step, x_vector, x_lane;
     void *y;
     ptrdiff_t y_step, y_vector;
     void *w;

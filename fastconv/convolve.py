@@ -4,7 +4,16 @@ from functools import lru_cache
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _correlation, _folded, _lanes, _runtime, _weight_gradient, _winograd, _winograd_weight
+from ._kernels import (
+    _correlation,
+    _folded,
+    _lanes,
+    _lanes_weight,
+    _runtime,
+    _weight_gradient,
+    _winograd,
+    _winograd_weight,
+)
 from .costs import best_correlation, best_fold, best_weight_gradient
 from .planning import (
     WINOGRAD,
@@ -52,7 +61,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         backward_weight = op == "backward_weight"
         blocking = lane_blocking(axes, *shape, itemsize, lanes, src_last, not g.mode, _runtime.masked_loads(),
                                  backward_weight)
-        return (_lanes.LaneGradient if backward_weight else _lanes.LaneCorrelation)(blocking, *common)
+        return (_lanes_weight.LaneGradient if backward_weight else _lanes.LaneCorrelation)(blocking, *common)
     regions = uses_regions(g, red, src_last)
     if op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last, regions)

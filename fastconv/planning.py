@@ -397,10 +397,10 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
 
     Channels-first depthwise convolution has pixels as lanes and slides along h, channel by channel. Else lanes are
     channels. Depthwise convolution reads its source in place where padding is `zeros`; vectors of pixels, that begin or
-    end outside of rows, by `masked` loads.
+    end outside of rows, by `masked` loads, which also tell even from odd pixels.
     """
     planar = not src_last and (red == 1 or cols == 1 and not weight_gradient)
-    in_place = zeros and (masked and axes[2].in_step == 1 if planar else src_last and red == cols == 1)
+    in_place = zeros and (masked and axes[2].in_step <= 2 if planar else src_last and red == cols == 1)
     width = red if planar else red * lanes
     blocks = -(-groups * cols // lanes)
     far = outgrows_cache(axes, n, groups * (red + cols), itemsize)
@@ -437,7 +437,7 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
     parts = min(prod(boxes), PARTS) if weight_gradient else 1
     strip = d, h, w = reach(box)
     if planar:
-        split = axes[2].in_step
+        split = 1 if in_place else axes[2].in_step
         strides = _strip_strides(strip, red, False, CACHE_LINE // itemsize, split)
         return Blocking(axes, (1, *box), boxes, strip, False, in_place, strides, k_groups, 1, parts, lanewise=True,
                         planar=True, split=split, strip_run=-(-w // split), far=far)

@@ -22,16 +22,22 @@ FC_INLINE unsigned lane_bits(ptrdiff_t lo, ptrdiff_t hi) {
     return hi > lo ? (1u << hi) - (1u << lo) : 0;
 }
 
-/* A tile's products with one run of taps: results, taps and gradient are constants after inlining. */
-FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, vmask lanes, T *w, ptrdiff_t w_step, unsigned there, vec *row,
-                         const int results, const int taps, const int gradient) {
+/* The sources of a vector of results, x_lane apart; those that aren't there are zeros. */
+FC_INLINE vec slide_source(const T *x, const vmask lanes[2], const int x_lane) {
+    if (!MASKED_LOADS) return vload(x);
+    return x_lane == 1 ? vload_where(lanes[0], x) : vevens(vload_where(lanes[0], x), vload_where(lanes[1], x + VL));
+}
+
+/* A tile's products with one run of taps: results, taps, x_lane and gradient are constants after inlining. */
+FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *w, ptrdiff_t w_step, unsigned there,
+                         vec *row, const int results, const int taps, const int x_lane, const int gradient) {
     vec t[SLIDE_TAPS];
 #pragma GCC unroll 5
     for (int s = 0; s < taps; s++) t[s] = gradient ? (vec){0} : vload(w + s * w_step);
 #pragma GCC unroll 12
     for (int i = 0; i < results + taps - 1; i++, x += x_step) {
         if (!(there >> i & 1)) continue;
-        const vec v = vregister(MASKED_LOADS ? vload_where(lanes, x) : vload(x));
+        const vec v = vregister(slide_source(x, lanes, x_lane));
 #pragma GCC unroll 5
         for (int s = 0; s < taps; s++) {
             const int m = i - s;
@@ -47,7 +53,7 @@ FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, vmask lanes, T *w, ptrdif
 
 /* n <= results results from m0 on, of the vector that begins at lane v; inner: all sources of all results are there. */
 FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_t v, T *w, T *b, vec start, int inner,
-                          const int results, const int gradient) {
+                          const int results, const int x_lane, const int gradient) {
     const T *x = (const T *)g->x + m0 * g->x_step + v / VL * g->x_vector;
     T *y = (T *)g->y + m0 * g->y_step + v / VL * g->y_vector;
     const ptrdiff_t lanes = g->lanes - v;
@@ -66,15 +72,15 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
         row[m] = !gradient ? start : m < n ? vload_upto(y + m * g->y_step, lanes) : (vec){0};
     for (const fc_run *run = g->run, *const end = run + g->runs; run < end; run++) {
         const unsigned there = inner ? ~0u : sources_there(run, m0, n + run->taps - 1);
-        const vmask mask = MASKED_LOADS ? vmask_of_bits(run->lanes) : (vmask){0};
+        const vmask mask[2] = {vmask_of_bits(run->lanes[0]), vmask_of_bits(run->lanes[1])};
         const T *from = x + run->x;
         T *t = w + run->w;
         switch (run->taps) {
-        case 1: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 1, gradient); break;
-        case 2: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 2, gradient); break;
-        case 3: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 3, gradient); break;
-        case 4: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 4, gradient); break;
-        case 5: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 5, gradient); break;
+        case 1: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 1, x_lane, gradient); break;
+        case 2: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 2, x_lane, gradient); break;
+        case 3: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 3, x_lane, gradient); break;
+        case 4: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 4, x_lane, gradient); break;
+        case 5: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 5, x_lane, gradient); break;
         default: __builtin_unreachable();
         }
     }
@@ -98,7 +104,8 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
 }
 
 /* Results [m0, stop) of a line in tiles of `results`, the last of which may be a part. */
-FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, const int results, const int gradient) {
+FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, const int results, const int x_lane,
+                           const int gradient) {
     const fc_slide g = *line; /* a copy that stores to y don't change */
     for (ptrdiff_t v = 0; v < g.lanes; v += VL) {
         T *w = (T *)g.w + v / VL * g.w_vector, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
@@ -106,37 +113,47 @@ FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, c
         if (!gradient && b) start = vload_upto(b, g.b_vector ? g.lanes - v : VL);
         ptrdiff_t inner_lo = 0, inner_hi = stop;
         for (fc_run *run = g.run, *const end = run + g.runs; run < end; run++) {
-            if (MASKED_LOADS) run->lanes = lane_bits(run->lane_lo - v, run->lane_hi - v);
+            if (MASKED_LOADS)
+                for (int i = 0; i < x_lane; i++) /* the last source is that of a lane */
+                    run->lanes[i] = lane_bits(x_lane * (run->lane_lo - v) - i * VL,
+                                              x_lane * (run->lane_hi - v) - (x_lane - 1) - i * VL);
             if (run->lo > inner_lo) inner_lo = run->lo;
             if (run->hi - run->taps + 1 < inner_hi) inner_hi = run->hi - run->taps + 1;
         }
         for (ptrdiff_t m = m0; m < stop; m += results)
             slide_tile(&g, m, stop - m < results ? stop - m : results, v, w, b, start,
-                       inner_lo <= m && m + results <= inner_hi, results, gradient);
+                       inner_lo <= m && m + results <= inner_hi, results, x_lane, gradient);
     }
 }
 
-#define FC_SLIDE __attribute__((noinline)) void
-static FC_SLIDE slide_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 0); }
-static FC_SLIDE slide_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 0); }
-static FC_SLIDE slide_back_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1); }
-static FC_SLIDE slide_back_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1); }
+/* apart: sources of neighbouring lanes are 2 apart. */
+#define FC_SLIDE static __attribute__((noinline)) void
+FC_SLIDE slide_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1, 0); }
+FC_SLIDE slide_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1, 0); }
+FC_SLIDE slide_back_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1, 1); }
+FC_SLIDE slide_back_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1, 1); }
+FC_SLIDE slide_4_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 2, 0); }
+FC_SLIDE slide_8_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 2, 0); }
+FC_SLIDE slide_back_4_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 2, 1); }
+FC_SLIDE slide_back_8_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 2, 1); }
 
-/* Results below this one are worth tiles of 8: more than half of the last one is used. */
-FC_INLINE ptrdiff_t whole_tiles(const fc_slide *g) {
-    return g->results % 8 > 4 ? g->results : g->results / 8 * 8;
+typedef void slide_part(const fc_slide *, ptrdiff_t m, ptrdiff_t stop);
+
+/* Tiles of 8 results, the last one if more than half of it is used; else the rest are a tile of 4. */
+FC_INLINE void slide_all(const fc_slide *g, slide_part *by_8, slide_part *by_4) {
+    const ptrdiff_t whole = g->results % 8 > 4 ? g->results : g->results / 8 * 8;
+    if (whole) by_8(g, 0, whole);
+    if (whole < g->results) by_4(g, whole, g->results);
 }
 
 static void slide(const fc_slide *g) {
-    const ptrdiff_t whole = whole_tiles(g), rest = g->results - whole;
-    if (whole) slide_8(g, 0, whole);
-    if (rest) slide_4(g, whole, g->results);
+    if (MASKED_LOADS && g->x_lane == 2) slide_all(g, slide_8_apart, slide_4_apart);
+    else slide_all(g, slide_8, slide_4);
 }
 
 static void slide_back(const fc_slide *g) {
-    const ptrdiff_t whole = whole_tiles(g), rest = g->results - whole;
-    if (whole) slide_back_8(g, 0, whole);
-    if (rest) slide_back_4(g, whole, g->results);
+    if (MASKED_LOADS && g->x_lane == 2) slide_all(g, slide_back_8_apart, slide_back_4_apart);
+    else slide_all(g, slide_back_8, slide_back_4);
 }
 
 /* Vector i of `to` has `from`'s element i * step in all lanes. */

@@ -8,7 +8,6 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
 
 import numpy as np
 
@@ -18,27 +17,13 @@ from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_RELU6, FC_SLIDE_TAPS, FC_ZEROS, fc_activation, fc_kernels, fc_run, fc_slide,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
-from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
 
 cnp.import_array()
-
-
-cdef struct Run:
-    # Taps at offset, offset + in_step, ... along the sliding axis, at packed positions tap, tap + tap_step, ...
-    ptrdiff_t offset[3]
-    ptrdiff_t taps, tap, tap_step
 
 
 @cython.final
 cdef class Runs:
     """The runs of taps of every stride phase."""
-
-    cdef int slid            # the axis that results slide along
-    cdef bint far            # source and results don't stay in cache: they are prefetched
-    cdef bint flat           # there is nothing to slide along: 1-D, with pixels as lanes
-    cdef Run *run
-    cdef ptrdiff_t *first    # phase ph has the runs first[ph] <= i < first[ph + 1]
-    cdef readonly ptrdiff_t most, count   # of one phase, at most; of all
 
     def __cinit__(self, Blocks blocks):
         self.slid, self.most = 1 if blocks.planar else 2, 0
@@ -96,21 +81,17 @@ cdef class Runs:
 
     cdef void fill(self, Blocks k, const Tensor *a, const ptrdiff_t *cell, ptrdiff_t lanes, fc_run *to) noexcept nogil:
         """The runs of all phases in a source `a`, for lines of `lanes` that begin at `cell`."""
-        cdef ptrdiff_t i, j, step = k.in_step[self.slid]
+        cdef ptrdiff_t i, j
         cdef const Run *run
         cdef fc_run *r = to
         for i in range(self.count):
             run = self.run + i
             for j in range(k.red):
-                r.taps, r.lo, r.hi, r.lane_lo, r.lane_hi = run.taps, 0, 1 << 60, 0, 1 << 60
+                r.taps, r.lo, r.hi, r.lane_lo, r.lane_hi = run.taps, 0, 1 << 60, 0, lanes if k.in_place else 1 << 60
                 if k.mode == FC_ZEROS:
-                    r.lo = ceil_div_any(-run.offset[self.slid], step) - cell[self.slid]
-                    r.hi = ceil_div_any(k.src[self.slid] - run.offset[self.slid], step) - cell[self.slid]
-                if k.in_place:
-                    r.lane_hi = lanes
-                    if k.planar:
-                        r.lane_lo = -run.offset[2] - cell[2]
-                        r.lane_hi = k.src[2] - run.offset[2] - cell[2]
+                    cells_there(k, self.slid, run.offset, cell, &r.lo, &r.hi)
+                if k.in_place and k.planar:
+                    cells_there(k, 2, run.offset, cell, &r.lane_lo, &r.lane_hi)
                 r.x = k.tap_offset(a, run.offset) + j * a.c
                 r.w, r.w_step = (run.tap * k.red + j) * k.lanes, run.tap_step * k.red * k.lanes
                 r += 1
@@ -139,9 +120,21 @@ cdef class Runs:
         return r - to
 
 
-cdef inline ptrdiff_t ceil_div_any(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
+cdef ptrdiff_t ceil_div_any(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     """Of any sign of a."""
     return -((-a) // b) if a <= 0 else (a + b - 1) // b
+
+
+cdef void cells_there(Blocks k, int axis, const ptrdiff_t *offset, const ptrdiff_t *cell, ptrdiff_t *lo,
+                      ptrdiff_t *hi) noexcept nogil:
+    """Leave of lo <= i < hi those whose source, of the i-th cell from `cell` on at a tap, is inside of the image."""
+    lo[0] = max(lo[0], ceil_div_any(-offset[axis], k.in_step[axis]) - cell[axis])
+    hi[0] = min(hi[0], ceil_div_any(k.src[axis] - offset[axis], k.in_step[axis]) - cell[axis])
+
+
+cdef ptrdiff_t lane_step(Blocks k) noexcept nogil:
+    """Sources of neighbouring pixels: strips hold them side by side."""
+    return k.in_step[2] // k.split
 
 
 cdef cnp.ndarray in_order_of(cnp.ndarray a, bint last):
@@ -165,9 +158,9 @@ cdef ptrdiff_t row_ahead(Blocks k, const Tensor *a) noexcept nogil:
     return (k.high[1] - k.low[1] + 1) * a.axis[1]
 
 
-cdef ptrdiff_t plane_ahead(Blocks k, const Tensor *a, const Box *b) noexcept nogil:
-    """From the last vector of pixels of a channel's rows to the first one of the next channel."""
-    return a.c - (ceil_div(b.count[3], k.out_step[2] * k.lanes) - 1) * k.lanes
+cdef ptrdiff_t plane_ahead(Blocks k, const Tensor *a, const Box *b, ptrdiff_t vector) noexcept nogil:
+    """From the last vector of pixels of a channel's rows, `vector` elements, to the first one of the next channel."""
+    return a.c - (ceil_div(b.count[3], k.out_step[2] * k.lanes) - 1) * vector
 
 
 cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil:
@@ -181,9 +174,10 @@ cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bi
         return
     if lo > 0:
         run_slide(kernels, s, 0, lo * lanes, back)
-    s.x_step, s.y_step, s.results = lanes, lanes, hi - lo
+    s.x_step, s.y_step, s.results = s.x_vector, s.y_vector, hi - lo
     if s.x_ahead:
-        s.x_ahead = s.y_ahead = s.x_beyond = s.y_beyond = 8 * lanes
+        s.x_ahead = s.x_beyond = 8 * s.x_step
+        s.y_ahead = s.y_beyond = 8 * s.y_step
     for i in range(s.runs):
         s.run[i].hi = 1 << 60
     run_slide(kernels, s, lo * lanes, lanes, back)
@@ -195,7 +189,8 @@ cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bi
 cdef void run_slide(const fc_kernels *kernels, fc_slide *s, ptrdiff_t skip, ptrdiff_t lanes, bint back) noexcept nogil:
     """Go on by `skip` pixels, and slide over `lanes`."""
     cdef ptrdiff_t i, itemsize = kernels.itemsize
-    s.x, s.y, s.lanes = <const char *>s.x + skip * itemsize, <char *>s.y + skip * itemsize, lanes
+    s.x, s.y = <const char *>s.x + skip * s.x_lane * itemsize, <char *>s.y + skip * itemsize
+    s.lanes = lanes
     for i in range(s.runs):
         s.run[i].lane_lo -= skip
         s.run[i].lane_hi -= skip
@@ -314,7 +309,7 @@ cdef class LaneCorrelation(Correlation):
         s.run, s.lanes = run, min(kb1 * self.lanes, self.cols) - column
         s.w, s.w_vector = <char *>weights + self.packed_offset(0, kb0) * self.itemsize, self.packed_offset(0, 1)
         s.b, s.b_vector = <char *>bias + column * self.itemsize if bias != NULL else NULL, self.lanes
-        s.x_step, s.x_vector = self.in_step[2] * a.axis[2], self.lanes
+        s.x_step, s.x_vector, s.x_lane = self.in_step[2] * a.axis[2], self.lanes, 1
         s.y_step, s.y_vector = self.out_step[2] * y.axis[2], self.lanes
         s.x_ahead, s.y_ahead = row_ahead(self, a), self.out_step[1] * y.axis[1] if b.count[2] > 1 else self.lanes
         s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
@@ -364,7 +359,7 @@ cdef class LaneCorrelation(Correlation):
             if lane == 0:
                 for i in range(3):
                     first[i] = b.origin[i + 1] // self.out_step[i]
-                self.runs.fill(self, &a, first, self.lanes, <fc_run *>(spread + self.rows_bytes))
+                self.runs.fill(self, &a, first, b.count[3], <fc_run *>(spread + self.rows_bytes))
             self.channel(kernels, &a, y, b, first, plane, spread, bias != NULL, strict, activation)
             if activation > FC_RELU6:
                 self.activate_rows(kernels, y, b, plane, 1, activation)
@@ -385,9 +380,10 @@ cdef class LaneCorrelation(Correlation):
         cdef fc_slide s
         s.run, s.w, s.w_vector, s.b_vector = run, spread, 0, 0
         s.b = spread + self.ntap * self.red * self.lanes * self.itemsize if biased else NULL
-        s.x_step, s.x_vector, s.y_vector = self.in_step[1] * a.axis[1], self.lanes, self.lanes
-        s.x_ahead = s.y_ahead = self.lanes
-        s.x_beyond, s.y_beyond = plane_ahead(self, a, b), plane_ahead(self, y, b)
+        s.x_lane = lane_step(self)
+        s.x_step, s.x_vector, s.y_vector = self.in_step[1] * a.axis[1], s.x_lane * self.lanes, self.lanes
+        s.x_ahead, s.y_ahead = s.x_vector, s.y_vector
+        s.x_beyond, s.y_beyond = plane_ahead(self, a, b, s.x_vector), plane_ahead(self, y, b, s.y_vector)
         if not self.runs.far:
             s.x_ahead = 0
         s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
@@ -407,7 +403,7 @@ cdef class LaneCorrelation(Correlation):
                         if strict:
                             self.runs.fill(self, a, cell, 1, every)
                         s.runs = self.runs.there(self, ph, cell, not strict, every, run)
-                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0] + w) * self.itemsize
+                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0] + w * s.x_lane) * self.itemsize
                         h = (d * self.out_step[0] + phase.first[0])
                         if self.out_step[2] == 1:
                             s.y_step = self.out_step[1] * y.axis[1]
@@ -426,160 +422,3 @@ cdef class LaneCorrelation(Correlation):
                         kernels.join_phases(
                             rows + (d * b.count[2] + h) * row * self.itemsize, self.plane, self.out_step[2], b.count[3],
                             plane + (n * y.n + d * y.axis[0] + h * y.axis[1]) * self.itemsize)
-
-
-@cython.final
-cdef class LaneGradient(PartialSums):
-    """dw and db of one shape, order and dtype.
-
-    Work item = (part, column group). A part is a fixed run of boxes with partial sums of its own.
-    """
-
-    cdef Runs runs
-    cdef ptrdiff_t channel_size   # elements of one channel's sums, where lanes are pixels
-
-    def __cinit__(self, *args, **kwargs):
-        self.runs = Runs(self)
-        self.channel_size = (self.ntap + 1) * self.lanes
-        self.rows_bytes = line(self.lanes * self.channel_size * self.itemsize) if self.planar else 0
-        self.table_bytes = line((self.runs.count + self.runs.most) * self.red * sizeof(fc_run))
-
-    def run(self, cnp.ndarray src, cnp.ndarray grad, cnp.ndarray dw, cnp.ndarray db, bint accumulate, num_threads):
-        """dw (contiguous) and db from x and dy; either result may be None."""
-        if not has_order(grad, not self.planar):
-            grad = in_order_of(grad, not self.planar)
-        PartialSums.run(self, src, grad, dw, db, accumulate, num_threads)
-
-    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
-                    char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-        """Work items [item0, item1): column groups innermost."""
-        cdef uint64_t state = kernels.enter()
-        cdef ptrdiff_t item, part, q, kb, kb0, kb1, box0, box1
-        cdef char *sums
-        cdef char *column_sums
-        memset(private, 0, self.strip_bytes)  # lanes beyond a row of results meet zeros
-        for item in range(item0, item1):
-            part, q = item % self.k_groups, item // self.k_groups
-            kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
-            box0, box1 = self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts
-            sums = d.part + (q * self.packed_size() + self.packed_offset(0, kb0)) * self.itemsize
-            column_sums = d.column_sums + (q * self.padded_cols() + kb0 * self.lanes) * self.itemsize
-            if self.planar:
-                for kb in range(kb0, kb1):
-                    self.planes(kernels, x, dy, kb, box0, box1, d.dw != NULL,
-                                sums + self.packed_offset(0, kb - kb0) * self.itemsize,
-                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
-                continue
-            memset(column_sums, 0, (kb1 - kb0) * self.lanes * self.itemsize)
-            if d.dw != NULL:
-                memset(sums, 0, self.packed_offset(0, kb1 - kb0) * self.itemsize)
-            self.pixels(kernels, x, dy, kb0, kb1, box0, box1, d.dw != NULL, sums, column_sums, private)
-        kernels.leave(state)
-
-    cdef void pixels(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb0, ptrdiff_t kb1,
-                     ptrdiff_t box0, ptrdiff_t box1, bint taps, char *sums, char *column_sums,
-                     char *private) noexcept nogil:
-        """Boxes [box0, box1) of column blocks [kb0, kb1); lanes are channels."""
-        cdef ptrdiff_t box, kb, whole = min(kb1, blocks_in_place(self, kernels)) if self.in_place else kb0
-        cdef Box b
-        cdef Tensor a
-        for box in range(box0, box1):
-            b = box_of(self.extent, self.box, self.boxes, box)
-            if whole > kb0:
-                a = in_place_source(self, x, &b, kb0 * self.lanes)
-                self.add_pixels(kernels, &a, dy, &b, kb0, whole, taps, sums, column_sums, private)
-            for kb in range(max(kb0, whole), kb1):
-                if taps:
-                    a = strip_source(self, kernels, x, &b, kb, 0, private)
-                self.add_pixels(kernels, &a, dy, &b, kb, kb + 1, taps,
-                                sums + self.packed_offset(0, kb - kb0) * self.itemsize,
-                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
-
-    cdef void add_pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
-                         ptrdiff_t kb0, ptrdiff_t kb1, bint taps, char *sums, char *column_sums,
-                         char *private) noexcept nogil:
-        cdef fc_run *every = <fc_run *>(private + self.strip_bytes + self.rows_bytes)
-        cdef fc_run *run = every + self.runs.count * self.red
-        cdef ptrdiff_t column = kb0 * self.lanes, n, d, h
-        cdef ptrdiff_t cell[3]
-        cdef fc_slide s
-        s.run, s.runs, s.lanes = run, 0, min(kb1 * self.lanes, self.cols) - column
-        s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
-        s.x, s.x_step, s.x_vector = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes
-        s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
-        s.x_ahead, s.y_ahead = row_ahead(self, a) if taps else 0, dy.axis[1] if b.count[2] > 1 else self.lanes
-        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
-        if not self.runs.far:
-            s.x_ahead = 0
-        cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
-        if taps:
-            self.runs.fill(self, a, cell, s.lanes, every)
-        for d in range(b.count[1]):
-            for h in range(b.count[2]):
-                cell[0], cell[1] = b.origin[1] + d, b.origin[2] + h
-                if taps:
-                    s.runs = self.runs.there(self, 0, cell, False, every, run)
-                for n in range(b.count[0]):
-                    if taps:
-                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]
-                                        + h * self.in_step[1] * a.axis[1]) * self.itemsize
-                    s.y = dy.data + ((b.origin[0] + n) * dy.n + column + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
-                                     + cell[2] * dy.axis[2]) * self.itemsize
-                    kernels.slide_back(&s)
-
-    cdef void planes(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb, ptrdiff_t box0,
-                     ptrdiff_t box1, bint taps, char *sums, char *column_sums, char *private) noexcept nogil:
-        """Boxes [box0, box1) of column block kb; lanes are pixels, whose sums are added up last."""
-        cdef char *own = private + self.strip_bytes
-        cdef ptrdiff_t lanes = min(self.lanes, self.cols - kb * self.lanes)
-        cdef ptrdiff_t box, lane, column, channel, loaded, tap
-        cdef Box b
-        cdef Tensor a
-        memset(own, 0, lanes * self.channel_size * self.itemsize)
-        for box in range(box0, box1):
-            b = box_of(self.extent, self.box, self.boxes, box)
-            loaded = -1
-            for lane in range(lanes):
-                column = kb * self.lanes + lane
-                channel = column // self.lane_cols
-                if taps and channel != loaded:
-                    a = source_of(self, kernels, x, &b, channel, private)
-                    loaded = channel
-                self.add_plane(kernels, &a, dy, &b, column, taps, lane == 0,
-                               own + lane * self.channel_size * self.itemsize, own + self.rows_bytes)
-        for tap in range(self.ntap if taps else 0):
-            kernels.sum_vectors(own + tap * self.lanes * self.itemsize, self.channel_size, lanes,
-                                sums + tap * self.lanes * self.itemsize)
-        kernels.sum_vectors(own + self.ntap * self.lanes * self.itemsize, self.channel_size, lanes, column_sums)
-
-    cdef void add_plane(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
-                        ptrdiff_t column, bint taps, bint fresh, char *sums, char *table) noexcept nogil:
-        """One channel; the table of runs serves all channels of the box."""
-        cdef fc_run *every = <fc_run *>table
-        cdef fc_run *run = every + self.runs.count
-        cdef ptrdiff_t n, d
-        cdef ptrdiff_t cell[3]
-        cdef fc_slide s
-        s.run, s.runs, s.lanes, s.results = run, 0, b.count[3], b.count[2]
-        s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
-        s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, self.lanes
-        s.y_step, s.y_vector, s.x_ahead, s.y_ahead = dy.axis[1], self.lanes, self.lanes, self.lanes
-        s.x_beyond, s.y_beyond = plane_ahead(self, a, b) if taps else 0, plane_ahead(self, dy, b)
-        if not self.runs.far:
-            s.x_ahead = 0
-        cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
-        if taps and fresh:
-            self.runs.fill(self, a, cell, s.lanes, every)
-        for d in range(b.count[1]):
-            cell[0] = b.origin[1] + d
-            if taps:
-                s.runs = self.runs.there(self, 0, cell, True, every, run)
-            for n in range(b.count[0]):
-                if taps:
-                    s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
-                s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
-                                 + cell[2]) * self.itemsize
-                if self.runs.flat:
-                    slide_line(kernels, &s, self.lanes, True)
-                else:
-                    kernels.slide_back(&s)

@@ -130,6 +130,7 @@ cdef extern from "fastconv.h":
         const void *x
         ptrdiff_t x_step
         ptrdiff_t x_vector
+        ptrdiff_t x_lane
         void *y
         ptrdiff_t y_step
         ptrdiff_t y_vector

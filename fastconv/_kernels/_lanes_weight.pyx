@@ -1,0 +1,175 @@
+"""Backward-weight of grouped convolution with few channels a group (rules: _blocks.pyx, e; lanes: _lanes.pyx)."""
+cimport cython
+cimport numpy as cnp
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from fastconv._kernels._blocks cimport Box, box_of
+from fastconv._kernels._lanes cimport (
+    Runs, blocks_in_place, has_order, in_order_of, in_place_source, lane_step, plane_ahead, row_ahead, slide_line,
+    source_of, strip_source,
+)
+from fastconv._kernels._runtime cimport fc_kernels, fc_run, fc_slide
+from fastconv._kernels._tensor cimport Tensor, line
+from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
+
+cnp.import_array()
+
+
+@cython.final
+cdef class LaneGradient(PartialSums):
+    """dw and db of one shape, order and dtype.
+
+    Work item = (part, column group). A part is a fixed run of boxes with partial sums of its own.
+    """
+
+    cdef Runs runs
+    cdef ptrdiff_t channel_size   # elements of one channel's sums, where lanes are pixels
+
+    def __cinit__(self, *args, **kwargs):
+        self.runs = Runs(self)
+        self.channel_size = (self.ntap + 1) * self.lanes
+        self.rows_bytes = line(self.lanes * self.channel_size * self.itemsize) if self.planar else 0
+        self.table_bytes = line((self.runs.count + self.runs.most) * self.red * sizeof(fc_run))
+
+    def run(self, cnp.ndarray src, cnp.ndarray grad, cnp.ndarray dw, cnp.ndarray db, bint accumulate, num_threads):
+        """dw (contiguous) and db from x and dy; either result may be None."""
+        if not has_order(grad, not self.planar):
+            grad = in_order_of(grad, not self.planar)
+        PartialSums.run(self, src, grad, dw, db, accumulate, num_threads)
+
+    cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
+                    char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """Work items [item0, item1): column groups innermost."""
+        cdef uint64_t state = kernels.enter()
+        cdef ptrdiff_t item, part, q, kb, kb0, kb1, box0, box1
+        cdef char *sums
+        cdef char *column_sums
+        memset(private, 0, self.strip_bytes)  # lanes beyond a row of results meet zeros
+        for item in range(item0, item1):
+            part, q = item % self.k_groups, item // self.k_groups
+            kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
+            box0, box1 = self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts
+            sums = d.part + (q * self.packed_size() + self.packed_offset(0, kb0)) * self.itemsize
+            column_sums = d.column_sums + (q * self.padded_cols() + kb0 * self.lanes) * self.itemsize
+            if self.planar:
+                for kb in range(kb0, kb1):
+                    self.planes(kernels, x, dy, kb, box0, box1, d.dw != NULL,
+                                sums + self.packed_offset(0, kb - kb0) * self.itemsize,
+                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
+                continue
+            memset(column_sums, 0, (kb1 - kb0) * self.lanes * self.itemsize)
+            if d.dw != NULL:
+                memset(sums, 0, self.packed_offset(0, kb1 - kb0) * self.itemsize)
+            self.pixels(kernels, x, dy, kb0, kb1, box0, box1, d.dw != NULL, sums, column_sums, private)
+        kernels.leave(state)
+
+    cdef void pixels(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb0, ptrdiff_t kb1,
+                     ptrdiff_t box0, ptrdiff_t box1, bint taps, char *sums, char *column_sums,
+                     char *private) noexcept nogil:
+        """Boxes [box0, box1) of column blocks [kb0, kb1); lanes are channels."""
+        cdef ptrdiff_t box, kb, whole = min(kb1, blocks_in_place(self, kernels)) if self.in_place else kb0
+        cdef Box b
+        cdef Tensor a
+        for box in range(box0, box1):
+            b = box_of(self.extent, self.box, self.boxes, box)
+            if whole > kb0:
+                a = in_place_source(self, x, &b, kb0 * self.lanes)
+                self.add_pixels(kernels, &a, dy, &b, kb0, whole, taps, sums, column_sums, private)
+            for kb in range(max(kb0, whole), kb1):
+                if taps:
+                    a = strip_source(self, kernels, x, &b, kb, 0, private)
+                self.add_pixels(kernels, &a, dy, &b, kb, kb + 1, taps,
+                                sums + self.packed_offset(0, kb - kb0) * self.itemsize,
+                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
+
+    cdef void add_pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
+                         ptrdiff_t kb0, ptrdiff_t kb1, bint taps, char *sums, char *column_sums,
+                         char *private) noexcept nogil:
+        cdef fc_run *every = <fc_run *>(private + self.strip_bytes + self.rows_bytes)
+        cdef fc_run *run = every + self.runs.count * self.red
+        cdef ptrdiff_t column = kb0 * self.lanes, n, d, h
+        cdef ptrdiff_t cell[3]
+        cdef fc_slide s
+        s.run, s.runs, s.lanes = run, 0, min(kb1 * self.lanes, self.cols) - column
+        s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
+        s.x, s.x_step, s.x_vector, s.x_lane = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes, 1
+        s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
+        s.x_ahead, s.y_ahead = row_ahead(self, a) if taps else 0, dy.axis[1] if b.count[2] > 1 else self.lanes
+        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
+        if not self.runs.far:
+            s.x_ahead = 0
+        cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
+        if taps:
+            self.runs.fill(self, a, cell, s.lanes, every)
+        for d in range(b.count[1]):
+            for h in range(b.count[2]):
+                cell[0], cell[1] = b.origin[1] + d, b.origin[2] + h
+                if taps:
+                    s.runs = self.runs.there(self, 0, cell, False, every, run)
+                for n in range(b.count[0]):
+                    if taps:
+                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]
+                                        + h * self.in_step[1] * a.axis[1]) * self.itemsize
+                    s.y = dy.data + ((b.origin[0] + n) * dy.n + column + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
+                                     + cell[2] * dy.axis[2]) * self.itemsize
+                    kernels.slide_back(&s)
+
+    cdef void planes(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb, ptrdiff_t box0,
+                     ptrdiff_t box1, bint taps, char *sums, char *column_sums, char *private) noexcept nogil:
+        """Boxes [box0, box1) of column block kb; lanes are pixels, whose sums are added up last."""
+        cdef char *own = private + self.strip_bytes
+        cdef ptrdiff_t lanes = min(self.lanes, self.cols - kb * self.lanes)
+        cdef ptrdiff_t box, lane, column, channel, loaded, tap
+        cdef Box b
+        cdef Tensor a
+        memset(own, 0, lanes * self.channel_size * self.itemsize)
+        for box in range(box0, box1):
+            b = box_of(self.extent, self.box, self.boxes, box)
+            loaded = -1
+            for lane in range(lanes):
+                column = kb * self.lanes + lane
+                channel = column // self.lane_cols
+                if taps and channel != loaded:
+                    a = source_of(self, kernels, x, &b, channel, private)
+                    loaded = channel
+                self.add_plane(kernels, &a, dy, &b, column, taps, lane == 0,
+                               own + lane * self.channel_size * self.itemsize, own + self.rows_bytes)
+        for tap in range(self.ntap if taps else 0):
+            kernels.sum_vectors(own + tap * self.lanes * self.itemsize, self.channel_size, lanes,
+                                sums + tap * self.lanes * self.itemsize)
+        kernels.sum_vectors(own + self.ntap * self.lanes * self.itemsize, self.channel_size, lanes, column_sums)
+
+    cdef void add_plane(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
+                        ptrdiff_t column, bint taps, bint fresh, char *sums, char *table) noexcept nogil:
+        """One channel; the table of runs serves all channels of the box."""
+        cdef fc_run *every = <fc_run *>table
+        cdef fc_run *run = every + self.runs.count
+        cdef ptrdiff_t n, d
+        cdef ptrdiff_t cell[3]
+        cdef fc_slide s
+        s.run, s.runs, s.lanes, s.results = run, 0, b.count[3], b.count[2]
+        s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
+        s.x_lane = lane_step(self)
+        s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, s.x_lane * self.lanes
+        s.y_step, s.y_vector, s.x_ahead, s.y_ahead = dy.axis[1], self.lanes, s.x_vector, self.lanes
+        s.x_beyond = plane_ahead(self, a, b, s.x_vector) if taps else 0
+        s.y_beyond = plane_ahead(self, dy, b, s.y_vector)
+        if not self.runs.far:
+            s.x_ahead = 0
+        cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
+        if taps and fresh:
+            self.runs.fill(self, a, cell, s.lanes, every)
+        for d in range(b.count[1]):
+            cell[0] = b.origin[1] + d
+            if taps:
+                s.runs = self.runs.there(self, 0, cell, True, every, run)
+            for n in range(b.count[0]):
+                if taps:
+                    s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
+                s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
+                                 + cell[2]) * self.itemsize
+                if self.runs.flat:
+                    slide_line(kernels, &s, self.lanes, True)
+                else:
+                    kernels.slide_back(&s)
