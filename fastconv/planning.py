@@ -426,9 +426,10 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
         line = lanes * itemsize * (axes[1].high - axes[1].low + 1) * axes[2].reach(box[2])
         k_groups = 1 if far or axes[1].dst == 1 else -(-blocks // max(1, LANE_LINE_BYTES // line))
     while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
-        i = next((i for i in range(2) if box[i] >= LANE_ROWS), None)
+        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
+        i = next((i for i in range(2) if box[i] >= LANE_ROWS and halves[i] < box[i]), None)
         if i is not None:
-            box[i] = axes[i].split(2 * axes[i].boxes(box[i]))
+            box[i] = halves[i]
         elif k_groups < blocks:
             k_groups = min(2 * k_groups, blocks)
         else:

@@ -40,7 +40,7 @@ cdef class Runs:
         self.count = self.first[blocks.phases]
         self.far = blocks.blocking.far
         self.flat = (blocks.planar and blocks.out_step[2] == 1 and blocks.extent[2] == 1 and blocks.src[1] == 1
-                     and all(self.run[i].taps == 1 for i in range(self.count)))
+                     and all(self.run[i].taps == 1 and self.run[i].offset[1] == 0 for i in range(self.count)))
 
     cdef list _chains(self, Blocks blocks, ptrdiff_t ph):
         """Lists of (offset along the sliding axis, packed position), the sources of each continuing each other."""
