@@ -47,7 +47,8 @@ FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, 
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) acc[j][v] = start;
         }
-        for (const ptrdiff_t end = g->nseg * (i + 1) / chunks; s < end; s++, b += width) {
+        const ptrdiff_t end = chunks == 1 ? g->nseg : g->nseg * (i + 1) / chunks; /* short sums don't wait for a division */
+        for (; s < end; s++, b += width) {
             vec x[PLANAR_VECTORS];
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) x[v] = vload(from[v] + g->seg[s]);
