@@ -36,7 +36,7 @@ PACK, JOIN = 16.0, 10.0
 # backward-weight.
 INPUT, INPUT_FIRST = {2: 44, 4: 163}, {2: 62, 4: 84}
 OUTPUT, OUTPUT_FIRST = {2: 84, 4: 253}, {2: 43, 4: 111}
-WEIGHT = {2: 116, 4: 176}
+WEIGHT = {2: 118, 4: 150}
 TAPS = {2: 326, 4: 250}
 # Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
 # backward-weight.
