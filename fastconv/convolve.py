@@ -16,7 +16,6 @@ from ._kernels import (
 )
 from .costs import best_correlation, best_fold, best_weight_gradient
 from .planning import (
-    WINOGRAD,
     ConvPlan,
     backward_axes,
     correlation_blocking,
@@ -25,10 +24,8 @@ from .planning import (
     lane_blocking,
     uses_regions,
     weight_blocking,
-    winograd_blocking,
-    winograd_serves,
-    winograd_weight_blocking,
 )
+from .planning_winograd import WINOGRAD, winograd_blocking, winograd_serves, winograd_weight_blocking
 
 ALGORITHMS = ("auto", "direct", "folded", "winograd2", "winograd4", "fft")
 OPERATIONS = ("forward", "backward_input", "backward_weight")

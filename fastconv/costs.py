@@ -8,18 +8,14 @@ from math import prod
 
 from .planning import (
     BOX_PIXELS,
-    WINOGRAD,
     backward_axes,
-    depth_tiles,
     forward_axes,
     is_lanewise,
     is_planar,
     planar_cycles,
     uses_regions,
-    winograd_blocking,
-    winograd_serves,
-    winograd_weight_blocking,
 )
+from .planning_winograd import WINOGRAD, depth_tiles, winograd_blocking, winograd_serves, winograd_weight_blocking
 
 # Cycles of the register tile over those of its FMAs, by vectors of columns: loads are shared by all of them. To begin
 # and end a tile takes as long as some steps.
