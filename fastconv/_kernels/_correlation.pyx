@@ -305,13 +305,15 @@ cdef class Correlation(Blocks):
 
         Weights that are not finite would make NaN of the zeros of a strip; padding contributes nothing.
         """
-        cdef ptrdiff_t m = 0, tap, i, d, h, w, n, at_i
-        cdef ptrdiff_t at[3]
+        cdef ptrdiff_t m = 0, tap, i, d, h, w, n
+        cdef ptrdiff_t first[3]
+        cdef ptrdiff_t cell[3]
         cdef ptrdiff_t seg
         cdef const ptrdiff_t *o = self.offset + 3 * phase.tap0
-        cdef bint inside
         cdef fc_gemm one = t[0]
         one.rows, one.len, one.step, one.seg, one.activation = 1, self.red, a.c, &seg, FC_IDENTITY
+        for i in range(3):
+            first[i] = b.origin[i + 1] // self.out_step[i]
         for n in range(b.count[0]):
             for d in range(ceil_div(b.count[1] - phase.first[0], self.out_step[0])):
                 for h in range(ceil_div(b.count[2] - phase.first[1], self.out_step[1])):
@@ -320,14 +322,10 @@ cdef class Correlation(Blocks):
                         one.nseg, one.accumulate = 0, 0
                         kernels.gemm(&one)
                         one.nseg, one.accumulate = 1, 1
-                        at[0], at[1], at[2] = d, h, w
+                        cell[0], cell[1], cell[2] = first[0] + d, first[1] + h, first[2] + w
                         for tap in range(phase.segs):
-                            inside = True
-                            seg = self.tap_offset(a, o + 3 * tap)
-                            for i in range(3):
-                                at_i = (b.origin[i + 1] // self.out_step[i] + at[i]) * self.in_step[i] + o[3 * tap + i]
-                                inside = inside and 0 <= at_i < self.src[i]
-                            if inside:
+                            if self.inside(o + 3 * tap, cell):
+                                seg = self.tap_offset(a, o + 3 * tap)
                                 one.b = <const char *>t.b + tap * self.red * width * self.itemsize
                                 kernels.gemm(&one)
                         if t.activation != FC_IDENTITY:
