@@ -216,16 +216,58 @@ FC_INLINE vec vevens(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_EV
 FC_INLINE vec vodds(vec a, vec b) { return __builtin_shuffle(a, b, (ivec){FC_ODD}); }
 #endif
 
-/* r[i][j] -> r[j][i]: log2(VL) rounds of zipping row i with row i + VL/2. */
+/* Of 128-bit parts: vunpack_lo and vunpack_hi zip the lower and the upper halves of each two; vparts_even and
+ * vparts_odd are every second part of a, then of b. On x86 these take half as long as zips of whole vectors. */
+#if VBYTES == 64 && !defined(FC_F64)
+FC_INLINE vec vunpack_lo(vec a, vec b) { return _mm512_unpacklo_ps(a, b); }
+FC_INLINE vec vunpack_hi(vec a, vec b) { return _mm512_unpackhi_ps(a, b); }
+FC_INLINE vec vparts_even(vec a, vec b) { return _mm512_shuffle_f32x4(a, b, 0x88); }
+FC_INLINE vec vparts_odd(vec a, vec b) { return _mm512_shuffle_f32x4(a, b, 0xdd); }
+#elif VBYTES == 64
+FC_INLINE vec vunpack_lo(vec a, vec b) { return _mm512_unpacklo_pd(a, b); }
+FC_INLINE vec vunpack_hi(vec a, vec b) { return _mm512_unpackhi_pd(a, b); }
+FC_INLINE vec vparts_even(vec a, vec b) { return _mm512_shuffle_f64x2(a, b, 0x88); }
+FC_INLINE vec vparts_odd(vec a, vec b) { return _mm512_shuffle_f64x2(a, b, 0xdd); }
+#elif VBYTES == 32 && !defined(FC_F64)
+FC_INLINE vec vunpack_lo(vec a, vec b) { return _mm256_unpacklo_ps(a, b); }
+FC_INLINE vec vunpack_hi(vec a, vec b) { return _mm256_unpackhi_ps(a, b); }
+FC_INLINE vec vparts_even(vec a, vec b) { return _mm256_permute2f128_ps(a, b, 0x20); }
+FC_INLINE vec vparts_odd(vec a, vec b) { return _mm256_permute2f128_ps(a, b, 0x31); }
+#elif VBYTES == 32
+FC_INLINE vec vunpack_lo(vec a, vec b) { return _mm256_unpacklo_pd(a, b); }
+FC_INLINE vec vunpack_hi(vec a, vec b) { return _mm256_unpackhi_pd(a, b); }
+FC_INLINE vec vparts_even(vec a, vec b) { return _mm256_permute2f128_pd(a, b, 0x20); }
+FC_INLINE vec vparts_odd(vec a, vec b) { return _mm256_permute2f128_pd(a, b, 0x31); }
+#else
+FC_INLINE vec vunpack_lo(vec a, vec b) { return vzip_lo(a, b); }
+FC_INLINE vec vunpack_hi(vec a, vec b) { return vzip_hi(a, b); }
+FC_INLINE vec vparts_even(vec a, vec b) { return (void)b, a; } /* there is one part, and nothing to part */
+FC_INLINE vec vparts_odd(vec a, vec b) { return (void)a, b; }
+#endif
+
+/* r[i][j] -> r[j][i]. First the squares inside of parts: log2(SQUARE) rounds of zipping row i with row i + SQUARE / 2;
+ * then the parts: log2(PARTS) rounds of unzipping those of neighbouring squares. */
 FC_INLINE void vtranspose(vec r[VBYTES / sizeof(T)]) {
-    enum { LANES = VBYTES / sizeof(T) };
+    enum { SQUARE = 16 / sizeof(T), PARTS = VBYTES / 16, LANES = SQUARE * PARTS };
     vec z[LANES];
-#pragma GCC unroll 4
-    for (int round = 1; round < LANES; round *= 2) {
-#pragma GCC unroll 8
+#pragma GCC unroll 2
+    for (int round = 1; round < SQUARE; round *= 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i += 2) {
+            const int j = i / SQUARE * SQUARE + i % SQUARE / 2;
+            z[i] = vunpack_lo(r[j], r[j + SQUARE / 2]);
+            z[i + 1] = vunpack_hi(r[j], r[j + SQUARE / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) r[i] = z[i];
+    }
+#pragma GCC unroll 2
+    for (int round = 1; round < PARTS; round *= 2) {
+#pragma GCC unroll 16
         for (int i = 0; i < LANES / 2; i++) {
-            z[2 * i] = vzip_lo(r[i], r[i + LANES / 2]);
-            z[2 * i + 1] = vzip_hi(r[i], r[i + LANES / 2]);
+            const int j = i / SQUARE * 2 * SQUARE + i % SQUARE;
+            z[i] = vparts_even(r[j], r[j + SQUARE]);
+            z[i + LANES / 2] = vparts_odd(r[j], r[j + SQUARE]);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) r[i] = z[i];
