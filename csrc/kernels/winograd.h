@@ -113,28 +113,24 @@ FC_INLINE void points_of(const int m, const int gradient, const vec d[WINOGRAD_P
     else input_points(m, d, u);
 }
 
-FC_INLINE void run_columns(const fc_winograd *w, const int m, const int gradient, ptrdiff_t c, vec *half) {
-    static const T zeros[VBYTES / sizeof(T)];
+/* Columns [column, column + columns) of it, down: half[point][column]. */
+FC_INLINE void run_columns(const fc_winograd *w, const int m, const int gradient, ptrdiff_t c, ptrdiff_t column,
+                           ptrdiff_t columns, vec *half) {
     const int reach = gradient ? m : m + 2;
-    const ptrdiff_t columns = m * (w->tiles - 1) + reach, lanes = w->n - c;
-    const T *row[WINOGRAD_POINTS];
-    ptrdiff_t step[WINOGRAD_POINTS];
+    const ptrdiff_t lanes = w->n - c, lo = w->lo[1] - column, hi = w->hi[1] - column, row = w->from_row;
+    const int whole = w->lo[0] <= 0 && w->hi[0] >= reach && lanes >= VL;
+    const T *from = (const T *)w->from + (column + (lo > 0 ? lo : 0)) * w->from_column + c;
     vec sum = {0};
-#pragma GCC unroll 6
-    for (int i = 0; i < reach; i++) {
-        const int there = i >= w->lo[0] && i < w->hi[0];
-        row[i] = there ? (const T *)w->from + i * w->from_row + w->lo[1] * w->from_column + c : zeros;
-        step[i] = there ? w->from_column : 0;
-    }
     for (ptrdiff_t j = 0; j < columns; j++) {
         vec d[WINOGRAD_POINTS], u[WINOGRAD_POINTS] = {{0}};
-        if (j >= w->lo[1] && j < w->hi[1]) {
+        if (j >= lo && j < hi) {
 #pragma GCC unroll 6
             for (int i = 0; i < reach; i++) {
-                d[i] = vload_upto(row[i], lanes);
-                row[i] += step[i];
+                if (whole) d[i] = vload(from + i * row);
+                else d[i] = i >= w->lo[0] && i < w->hi[0] ? vload_upto(from + i * row, lanes) : (vec){0};
                 if (gradient) sum += d[i];
             }
+            from += w->from_column;
             points_of(m, gradient, d, u);
         }
 #pragma GCC unroll 6
@@ -143,10 +139,10 @@ FC_INLINE void run_columns(const fc_winograd *w, const int m, const int gradient
     if (gradient) vstore((T *)w->column_sum + c, vload((T *)w->column_sum + c) + sum);
 }
 
-FC_INLINE void run_rows(const fc_winograd *w, const int m, const int gradient, const vec *half, T *to) {
-    const int reach = gradient ? m : m + 2;
-    const ptrdiff_t columns = m * (w->tiles - 1) + reach, point = w->to_point;
-    for (ptrdiff_t t = 0; t < w->tiles; t++, half += m, to += w->to_tile)
+/* And along the rows, for the tiles of these columns. */
+FC_INLINE void run_rows(const int m, const int gradient, const vec *half, ptrdiff_t columns, ptrdiff_t tiles, T *to,
+                        ptrdiff_t tile, ptrdiff_t point) {
+    for (; tiles > 0; tiles--, half += m, to += tile)
         for (int i = 0; i < m + 2; i++) {
             vec u[WINOGRAD_POINTS];
             points_of(m, gradient, half + i * columns, u);
@@ -155,11 +151,18 @@ FC_INLINE void run_rows(const fc_winograd *w, const int m, const int gradient, c
         }
 }
 
+enum { HALF_COLUMNS = 32 }; /* and two more, at once: so many halves stay in L1 */
+
 FC_INLINE void transform_run(const fc_winograd *w, const int m, const int gradient) {
-    vec half[WINOGRAD_POINTS * (4 * FC_RUN_TILES + 2)];
-    for (ptrdiff_t c = 0; c < w->n; c += VL) {
-        run_columns(w, m, gradient, c, half);
-        run_rows(w, m, gradient, half, (T *)w->to + c);
+    vec half[WINOGRAD_POINTS * (HALF_COLUMNS + 2)];
+    const ptrdiff_t pieces = (m * w->tiles + HALF_COLUMNS - 1) / HALF_COLUMNS;
+    for (ptrdiff_t i = 0; i < pieces; i++) {
+        const ptrdiff_t tile = w->tiles * i / pieces, tiles = w->tiles * (i + 1) / pieces - tile;
+        const ptrdiff_t columns = m * (tiles - 1) + (gradient ? m : m + 2);
+        for (ptrdiff_t c = 0; c < w->n; c += VL) {
+            run_columns(w, m, gradient, c, m * tile, columns, half);
+            run_rows(m, gradient, half, columns, tiles, (T *)w->to + tile * w->to_tile + c, w->to_tile, w->to_point);
+        }
     }
 }
 
