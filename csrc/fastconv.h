@@ -182,6 +182,19 @@ typedef struct fc_winograd {
     void *column_sum;
 } fc_winograd;
 
+/* c[point][m][j] (+)= sum over s < segs, l < len of a[point][s][m][l] * b[point][s * len + l][j], for m < rows and
+ * j < n, whole vectors, a block at most; rows of b and of c are n wide. Up to 11 rows of a beyond the last one are read. */
+typedef struct fc_products {
+    ptrdiff_t points, rows, segs, len, n;
+    const void *a;
+    ptrdiff_t a_point, a_seg, a_row, a_step;
+    const void *b;
+    ptrdiff_t b_point;
+    void *c;
+    ptrdiff_t c_point;
+    int accumulate;
+} fc_products;
+
 /* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
  * side: element l of vector i at i * len + l or at l * step + i. Backward: x is the output, y takes dx. */
 typedef struct fc_softmax {
@@ -316,6 +329,7 @@ typedef struct fc_kernels {
     void (*store_folded)(const fc_rows *, const fc_fold *);
     int (*has_nan)(const void *, ptrdiff_t n);
 
+    void (*products)(const fc_products *);
     void (*winograd_input)(const fc_winograd *);
     void (*winograd_weight)(const fc_winograd *);
     void (*winograd_output)(const fc_winograd *);

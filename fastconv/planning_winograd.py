@@ -10,9 +10,11 @@ RESIDENT_BYTES = 2_500_000
 # Packed weights are transformed up to this size; larger ones would come from memory, four times as many as taps.
 PACKED_BYTES = 12_000_000
 CHUNK_BYTES = 1_800_000
-CHUNK_STEPS = 128  # and the products of no more channels are summed at once, for their rounding errors
-# Tiles transformed at a time: V and M of a resident U share L2; a chunked U has to be used by many tiles.
-RESIDENT_TILES = 18
+# And for their rounding errors: channels, and with taps along the depth products, that are summed at once.
+CHUNK_STEPS = 128
+SUM_STEPS = 512
+# Tiles transformed at a time, at most: V and M of a resident U share L2; a chunked U has to be used by many tiles.
+RESIDENT_TILES = 32
 CHUNKED_V_BYTES = 5 * 1024 * 1024
 IMAGE_TILES = 64  # images of several slices are transformed one by one from so many tiles on
 # Column blocks are shared out, not tiles, where weights outweigh tiles by this much and V is not larger than that.
@@ -47,6 +49,11 @@ def depth_tiles(axes, tiles, boxes):
     return len(taps), tiles + (len(taps) - 1) * min(tiles, apart)
 
 
+def _whole_rows(most, row):
+    """At most so many tiles: whole rows of them, or an even part of a row. A run of neighbours shares columns."""
+    return most // row * row if row <= most else -(-row // -(-row // most))
+
+
 @lru_cache(maxsize=512)
 def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     points = (m + 2) ** 2
@@ -63,7 +70,7 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
                   and sources * v_tile <= COLUMNS_V_BYTES)
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
-        group_tiles, k_groups = min(tiles, RESIDENT_TILES), 1
+        group_tiles, k_groups = min(tiles, _whole_rows(RESIDENT_TILES, boxes[3])), 1
         tile_parts = max(1, tiles // 2)
     else:
         images = n if depth > 1 and tiles >= IMAGE_TILES * n else 1  # whose slices can be shared
@@ -75,7 +82,8 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
         group_tiles = -(-tiles // tile_parts)
         k_groups = max(1, min(col_blocks, WANTED_ITEMS // 2 // max(1, tile_parts * groups)))
     # Of the kernel alone: a chunk is one sum, and where there are taps along the depth U lies chunk by chunk.
-    chunk = min(red, CHUNK_STEPS, max(lanes, CHUNK_BYTES // (points * depth * block * itemsize) // lanes * lanes))
+    most = min(CHUNK_BYTES // (points * depth * block * itemsize), SUM_STEPS // depth)
+    chunk = min(red, CHUNK_STEPS, max(lanes, most // lanes * lanes))
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
                     winograd=m, tile_step=step, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk,
                     resident=resident, pack_transformed=u_bytes <= PACKED_BYTES)
@@ -88,7 +96,7 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
     tiles = prod(boxes)
     depth = len(axes[0].phases[0])
     col_blocks = -(-cols // block)
-    group_tiles = min(tiles, WEIGHT_TILES)
+    group_tiles = min(tiles, _whole_rows(WEIGHT_TILES, boxes[3]))
     dw_bytes = groups * red * depth * 9 * cols * itemsize
     parts = max(1, min(-(-tiles // group_tiles), PARTS, 1 + PART_BYTES // dw_bytes))
     kept = max(1, WEIGHT_BYTES // (points * depth * red * block * itemsize))

@@ -9,6 +9,7 @@
 #include "gemm.h"
 #include "norm.h"
 #include "planar.h"
+#include "products.h"
 #include "softmax.h"
 #include "strip.h"
 #include "pack.h"
@@ -77,6 +78,7 @@ const fc_kernels FC_TABLE = {
     .pack_folded = pack_folded,
     .store_folded = store_folded,
     .has_nan = has_nan,
+    .products = products,
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_output = winograd_output,

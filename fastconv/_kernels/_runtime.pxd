@@ -155,6 +155,16 @@ cdef extern from "fastconv.h":
     enum:
         FC_RUN_TILES
 
+    ctypedef struct fc_products:
+        ptrdiff_t points, rows, segs, len, n
+        const void *a
+        ptrdiff_t a_point, a_seg, a_row, a_step
+        const void *b
+        ptrdiff_t b_point
+        void *c
+        ptrdiff_t c_point
+        int accumulate
+
     ctypedef struct fc_winograd:
         int m
         ptrdiff_t tiles
@@ -308,6 +318,7 @@ cdef extern from "fastconv.h":
         void (*pack_folded)(const fc_pack *, const fc_fold *) noexcept nogil
         void (*store_folded)(const fc_rows *, const fc_fold *) noexcept nogil
         int (*has_nan)(const void *, ptrdiff_t) noexcept nogil
+        void (*products)(const fc_products *) noexcept nogil
         void (*winograd_input)(const fc_winograd *) noexcept nogil
         void (*winograd_weight)(const fc_winograd *) noexcept nogil
         void (*winograd_output)(const fc_winograd *) noexcept nogil

@@ -16,8 +16,8 @@ from libc.stdint cimport uint64_t
 from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport (
     FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_ahead, fc_current,
-    fc_gemm, fc_kernels, fc_master, fc_pack, fc_prefetch, fc_rows, fc_settle, fc_strip, fc_this_thread, fc_winograd,
-    give_scratch, shares_of, take_scratch,
+    fc_kernels, fc_master, fc_pack, fc_prefetch, fc_products, fc_rows, fc_settle, fc_strip, fc_this_thread,
+    fc_winograd, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, element, line, tensor_of
 
@@ -30,10 +30,11 @@ cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil:
 
 
 cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
-    """Tiles from `tile` on that lie in one row, before tile `end`, FC_RUN_TILES at most."""
+    """Tiles from `tile` on that lie in one row, before tile `end`, FC_RUN_TILES at most and evenly."""
     cdef Run r
     cdef ptrdiff_t column = tile % p.boxes[3], rest = tile // p.boxes[3], residue
-    r.tiles = min(min(end - tile, FC_RUN_TILES), p.boxes[3] - column)
+    r.tiles = min(end - tile, p.boxes[3] - column)
+    r.tiles = ceil_div(r.tiles, ceil_div(r.tiles, FC_RUN_TILES))
     r.h = rest % p.boxes[2] * p.m * p.tile_step[0]
     rest //= p.boxes[2]
     residue = rest % (p.tile_step[0] * p.tile_step[1])
@@ -44,6 +45,14 @@ cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
     r.rows = max(0, min(p.m, ceil_div(p.extent[2] - r.h, p.tile_step[0])))
     r.columns = max(0, min(r.tiles * p.m, ceil_div(p.extent[3] - r.w, p.tile_step[1])))
     return r
+
+
+cdef ptrdiff_t group_end(ptrdiff_t most, ptrdiff_t row, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
+    """Where a group of at most `most` tiles from `tile` on ends: with a row of tiles, if it can't reach `end`."""
+    cdef ptrdiff_t next = (tile + most) // row * row
+    if tile + most >= end:
+        return end
+    return next if next > tile else tile + most
 
 
 cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil:
@@ -167,20 +176,19 @@ cdef class Winograd(Blocks):
     cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, made_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps
+        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps, widest = self.block_width(0)
         self.resident, self.chunk, self.tile_parts = blocking.resident, blocking.chunk, blocking.tile_parts
         self.pack_transformed, self.group_tiles = blocking.pack_transformed, blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         # A cache line more than a power of two: points must not fall into one L1 set.
-        self.v_point, self.m_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
-        self.u_point = taps * self.chunk * self.block + pad
+        self.v_point, self.m_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * widest + pad
+        self.u_point = taps * self.chunk * widest + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.m_bytes = line(self.points * self.m_point * self.itemsize)
         self.u_bytes = line(self.transformed_size() if self.resident else self.points * self.u_point * self.itemsize)
         self.taps_bytes = line(self.ntap * self.lanes * self.lanes * self.itemsize)
         self.strip_bytes = run_bytes(self)
-        self.table_bytes = line((2 * self.group_tiles + taps) * sizeof(ptrdiff_t))
         self.made_bytes = line(self.groups * self.col_blocks)  # flags: this share has made U of the block
 
     @property
@@ -200,8 +208,7 @@ cdef class Winograd(Blocks):
         return self.tile_parts * self.groups * self.k_groups
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
-        return (self.v_bytes + self.m_bytes + self.u_bytes + self.taps_bytes + self.strip_bytes + self.table_bytes
-                + self.made_bytes)
+        return (self.v_bytes + self.m_bytes + self.u_bytes + self.taps_bytes + self.strip_bytes + self.made_bytes)
 
     cdef ptrdiff_t u_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
         """Elements before the resident U of a block."""
@@ -260,7 +267,8 @@ cdef class Winograd(Blocks):
         cdef uint64_t state = kernels.enter()
         cdef char *v = private
         cdef char *u = v + self.v_bytes + self.m_bytes
-        cdef ptrdiff_t item = item0, part, i, parts, g, kp, kb, tile0, tile1, runs, t0, t1, apart = 0, loaded = -1
+        cdef ptrdiff_t item = item0, part, parts, g, kp, kb, tile0, tile1, t0, t1, apart = 0, loaded = -1
+        cdef ptrdiff_t row = self.boxes[3] if self.resident else 1  # chunks of weights are made again for each group
         cdef Side side = input_side(self, x, self.v_point)
         cdef char *made = private + self.share_size() - self.made_bytes
         for kb in range(self.made_bytes):
@@ -272,10 +280,10 @@ cdef class Winograd(Blocks):
             parts = min(item1 - item, self.tile_parts - part) if self.k_groups == 1 else 1
             tile0, tile1 = self.box_count * part // self.tile_parts, self.box_count * (part + parts) // self.tile_parts
             side.channel0 = g * self.red
-            runs = ceil_div(tile1 - tile0, self.group_tiles)
-            for i in range(runs):
-                t0, t1 = tile0 + (tile1 - tile0) * i // runs, tile0 + (tile1 - tile0) * (i + 1) // runs
-                if runs > 1 or loaded != item // self.k_groups:
+            t1 = tile0
+            while t1 < tile1:
+                t0, t1 = t1, group_end(self.group_tiles, row, t1, tile1)
+                if t1 - t0 < tile1 - tile0 or loaded != item // self.k_groups:
                     loaded = item // self.k_groups
                     apart = transform_slices(kernels, self, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
                 for kb in range(self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups):
@@ -368,22 +376,15 @@ cdef class Winograd(Blocks):
         cdef char *u = m + self.m_bytes
         cdef char *taps = u + self.u_bytes
         cdef char *strip = taps + self.taps_bytes
-        cdef ptrdiff_t *row = <ptrdiff_t *>(strip + self.strip_bytes)
-        cdef ptrdiff_t width = self.block_width(kb), depth = self.depth_taps * width, tiles = tile1 - tile0
-        cdef ptrdiff_t i, c0 = 0, c1
-        cdef ptrdiff_t *crow = row + tiles
-        cdef ptrdiff_t *seg = crow + tiles
+        cdef ptrdiff_t width = self.block_width(kb), depth = self.depth_taps * width, across = self.m + 2, i, c0 = 0, c1
         cdef bint made = self.resident or ready != NULL
         cdef ptrdiff_t u_point = self.red * depth + 16 if made else self.u_point
-        cdef fc_gemm t
+        cdef fc_products t
         cdef fc_ahead ahead
         ahead.runs = 0
-        for i in range(tiles):
-            row[i], crow[i] = i * self.channels, i * width
-        for i in range(self.depth_taps):
-            seg[i] = i * apart * self.channels
-        t.row, t.crow, t.rows, t.seg, t.nseg, t.step = row, crow, tiles, seg, self.depth_taps, 1
-        t.n, t.bseg, t.bias, t.activation = width, NULL, NULL, FC_IDENTITY
+        t.points, t.rows, t.segs, t.n = across, tile1 - tile0, self.depth_taps, width
+        t.a_point, t.a_seg, t.a_row, t.a_step = self.v_point, apart * self.channels, self.channels, 1
+        t.b_point, t.c_point = u_point, self.m_point
         if made:
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:
@@ -395,12 +396,12 @@ cdef class Winograd(Blocks):
                 elif kb + 1 < self.col_blocks:
                     ahead = self.weights_ahead(raw, packed, g, kb + 1, 0)
                 self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, u_point, taps, &ahead)
-            for i in range(self.points):
-                fc_prefetch(&ahead, self.points + i, 2 * self.points)
-                t.a = v + (i * self.v_point + c0) * self.itemsize
-                t.b = u + (i * u_point + (c0 * depth if made else 0)) * self.itemsize
-                t.c = m + i * self.m_point * self.itemsize
-                kernels.gemm(&t)
+            for i in range(across):
+                fc_prefetch(&ahead, across + i, 2 * across)
+                t.a = v + (i * across * self.v_point + c0) * self.itemsize
+                t.b = u + (i * across * u_point + (c0 * depth if made else 0)) * self.itemsize
+                t.c = m + i * across * self.m_point * self.itemsize
+                kernels.products(&t)
             c0 = c1
         self.transform_output(kernels, y, bias, activation, g, kb, tile0, tile1, m, strip)
 

@@ -2,10 +2,10 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
-from fastconv._kernels._runtime cimport FC_IDENTITY, FC_ZEROS, fc_gemm, fc_kernels, fc_winograd
+from fastconv._kernels._runtime cimport FC_ZEROS, fc_kernels, fc_products, fc_winograd
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
-from fastconv._kernels._winograd cimport Side, input_side, run_bytes, transform_slices, transform_tiles
+from fastconv._kernels._winograd cimport Side, group_end, input_side, run_bytes, transform_slices, transform_tiles
 
 
 @cython.final
@@ -22,7 +22,7 @@ cdef class WinogradWeight(PartialSums):
     cdef ptrdiff_t v_bytes, z_bytes, du_bytes, taps_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps
+        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps, widest = self.block_width(0)
         self.group_tiles = blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
@@ -30,17 +30,16 @@ cdef class WinogradWeight(PartialSums):
         if self.group_tiles * self.parts >= self.box_count:
             self.kept_blocks, self.du_channels = 1, min(self.red, blocking.chunk)
         # A cache line more than a power of two: points must not fall into one L1 set.
-        self.v_point, self.z_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * self.block + pad
-        self.du_point = taps * self.du_channels * self.block + pad
+        self.v_point, self.z_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * widest + pad
+        self.du_point = taps * self.du_channels * widest + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.z_bytes = line(self.points * self.z_point * self.itemsize)
         self.du_bytes = line(self.points * self.du_point * self.itemsize)
         self.strip_bytes = run_bytes(self)
         self.taps_bytes = line(self.ntap * self.lanes * self.block * self.itemsize) if self.single() else 0
-        self.table_bytes = line(2 * max(taps * self.du_channels, 1) * sizeof(ptrdiff_t))
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
-        return (self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes + self.strip_bytes + self.table_bytes
+        return (self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes + self.strip_bytes
                 + self.taps_bytes)
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
@@ -50,7 +49,7 @@ cdef class WinogradWeight(PartialSums):
         cdef Side from_x = input_side(self, x, self.v_point)
         cdef char *v = private
         cdef char *strip = v + self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes
-        cdef ptrdiff_t item, g, q, kp, kb, kb0, kb1, tile0, tile1, steps, i, t0, t1
+        cdef ptrdiff_t item, g, q, kp, kb, kb0, kb1, tile0, tile1, t0, t1
         cdef ptrdiff_t apart = 0, loaded = -1
         for item in range(item0, item1):
             kp = item % self.k_groups
@@ -59,15 +58,15 @@ cdef class WinogradWeight(PartialSums):
             kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
             from_x.channel0 = g * self.red
             tile0, tile1 = self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts
-            steps = ceil_div(tile1 - tile0, self.group_tiles)
-            for i in range(steps):
-                t0, t1 = tile0 + (tile1 - tile0) * i // steps, tile0 + (tile1 - tile0) * (i + 1) // steps
-                if d.dw != NULL and (steps > 1 or loaded != item // self.k_groups):
+            t1 = tile0
+            while t1 < tile1:
+                t0, t1 = t1, group_end(self.group_tiles, self.boxes[3], t1, tile1)
+                if d.dw != NULL and (t1 - t0 < tile1 - tile0 or loaded != item // self.k_groups):
                     loaded = item // self.k_groups
                     apart = transform_slices(kernels, self, &from_x, t0, t1, v, strip)
                 for kb in range(kb0, kb1):
-                    self.add_tiles(kernels, dy, g, q, kb, (kb - kb0) % self.kept_blocks, t0, t1, apart, i == 0,
-                                   i == steps - 1, d, private)
+                    self.add_tiles(kernels, dy, g, q, kb, (kb - kb0) % self.kept_blocks, t0, t1, apart, t0 == tile0,
+                                   t1 == tile1, d, private)
         kernels.leave(state)
 
     cdef void add_tiles(self, const fc_kernels *kernels, const Tensor *dy, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb,
@@ -91,33 +90,27 @@ cdef class WinogradWeight(PartialSums):
         transform_tiles(kernels, self, &from_dy, tile0, tile1, z, strip, sums)
         while d.dw != NULL and c < self.red:
             i = min(self.red, c + self.du_channels)
-            self.multiply_channels(kernels, private, du, <ptrdiff_t *>(strip + self.strip_bytes), width, c, i,
-                                   tile1 - tile0, apart, first)
+            self.multiply_channels(kernels, private, du, width, c, i, tile1 - tile0, apart, first)
             if last:
                 self.finish(kernels, g, q, kb, c, i, du, d, private + self.share_size() - self.taps_bytes)
             c = i
 
-    cdef void multiply_channels(self, const fc_kernels *kernels, const char *v, char *du, ptrdiff_t *row,
-                                ptrdiff_t width, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t tiles, ptrdiff_t apart,
+    cdef void multiply_channels(self, const fc_kernels *kernels, const char *v, char *du, ptrdiff_t width,
+                                ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t tiles, ptrdiff_t apart,
                                 bint first) noexcept nogil:
         """dU[point][depth tap][c1 - c0][width] (+)= V[point][tiles][c0:c1]^T Z[point][tiles][width].
 
         Z lies behind V.
         """
-        cdef ptrdiff_t *crow = row + self.depth_taps * self.du_channels
-        cdef ptrdiff_t i, rows = self.depth_taps * (c1 - c0), zero = 0
-        cdef fc_gemm t
-        for i in range(rows):
-            row[i] = i // (c1 - c0) * apart * self.channels + c0 + i % (c1 - c0)
-            crow[i] = i * width
-        t.row, t.crow, t.rows, t.seg, t.nseg = row, crow, rows, &zero, 1
-        t.len, t.step, t.bseg = tiles, self.channels, NULL
-        t.n, t.bias, t.accumulate, t.activation = width, NULL, not first, FC_IDENTITY
-        for i in range(self.points):
-            t.a = v + i * self.v_point * self.itemsize
-            t.b = v + self.v_bytes + i * self.z_point * self.itemsize
-            t.c = du + i * self.du_point * self.itemsize
-            kernels.gemm(&t)
+        cdef ptrdiff_t i
+        cdef fc_products t
+        t.points, t.rows, t.segs, t.len, t.n = self.points, c1 - c0, 1, tiles, width
+        t.a_point, t.a_seg, t.a_row, t.a_step = self.v_point, 0, 1, self.channels
+        t.b, t.b_point, t.c_point, t.accumulate = v + self.v_bytes, self.z_point, self.du_point, not first
+        for i in range(self.depth_taps):
+            t.a = v + (i * apart * self.channels + c0) * self.itemsize
+            t.c = du + i * (c1 - c0) * width * self.itemsize
+            kernels.products(&t)
 
     cdef void finish(self, const fc_kernels *kernels, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb, ptrdiff_t c0,
                      ptrdiff_t c1, const char *du, const Gradient *d, char *taps) noexcept nogil:

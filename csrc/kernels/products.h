@@ -1,0 +1,67 @@
+/* The dense products of Winograd convolution. Rows of a and of c are evenly spaced and columns are whole vectors, so
+ * that tiles hold no pointers and begin and end at once: sums are as short as a layer has channels. */
+
+enum { PRODUCT_ROWS = 4 }; /* heights of tiles are multiples of this; rows of a come in quads with one pointer */
+
+/* Rows [0, mr) of the first `rows`; a is read for all of them. nv and mr are constants after inlining. */
+FC_INLINE void product_tile(const fc_products *p, const T *a, const T *b, T *c, ptrdiff_t rows, const int mr,
+                            const int nv) {
+    const ptrdiff_t width = nv * VL, row = p->a_row, quad = PRODUCT_ROWS * row, step = p->a_step;
+    static const T zeros[FC_NV * VBYTES / sizeof(T)];
+    vec acc[MR_MAX][FC_NV];
+#pragma GCC unroll 12
+    for (int m = 0; m < mr; m++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) acc[m][v] = (vec){0};
+    for (ptrdiff_t s = 0; s < p->segs; s++, a += p->a_seg) {
+        const T *at[3] = {a, a + quad, a + 2 * quad};
+        for (const T *const end = b + p->len * width; b != end; b += width) {
+            vec w[FC_NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) w[v] = vload(b + v * VL);
+#pragma GCC unroll 12
+            for (int m = 0; m < mr; m++) {
+                const vec x = vset1(at[m / PRODUCT_ROWS][m % PRODUCT_ROWS * row]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) acc[m][v] = vfma(x, w[v], acc[m][v]);
+            }
+#pragma GCC unroll 3
+            for (int i = 0; i < (mr + PRODUCT_ROWS - 1) / PRODUCT_ROWS; i++) at[i] += step;
+        }
+    }
+    const T *to_add = p->accumulate ? c : zeros;
+    const ptrdiff_t add_row = p->accumulate ? width : 0;
+#pragma GCC unroll 12
+    for (int m = 0; m < mr; m++, c += width, to_add += add_row) {
+        if (m == rows) return;
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) vstore(c + v * VL, acc[m][v] + vload(to_add + v * VL));
+    }
+}
+
+/* Tiles of two heights, 3 : 2 or 4 : 3, so that hardly any row is calculated that doesn't exist. */
+FC_INLINE void product(const fc_products *p, const T *a, const T *b, T *c, const int nv, const int high) {
+    const int low = (high + 1) * 2 / 3;
+    const ptrdiff_t rest = p->rows % high, lows = rest ? (high - rest) / (high - low) : 0;
+    for (ptrdiff_t m = 0, left = p->rows; left > 0;) {
+        const int mr = left > lows * low ? high : low;
+        if (mr == high) product_tile(p, a + m * p->a_row, b, c + m * nv * VL, left, high, nv);
+        else product_tile(p, a + m * p->a_row, b, c + m * nv * VL, left, low, nv);
+        m += mr;
+        left -= mr;
+    }
+}
+
+static void products(const fc_products *p) {
+    const T *a = p->a, *b = p->b;
+    T *c = p->c;
+    for (ptrdiff_t i = 0; i < p->points; i++, a += p->a_point, b += p->b_point, c += p->c_point)
+        switch (p->n / VL) {
+        case 1: product(p, a, b, c, 1, FC_MR_1); break;
+        case 2: product(p, a, b, c, 2, FC_MR_2); break;
+#if FC_NV > 2
+        case 3: product(p, a, b, c, 3, FC_MR_3); break;
+        case 4: product(p, a, b, c, 4, FC_MR_4); break;
+#endif
+        }
+}
