@@ -448,7 +448,8 @@ def explain_conv(x_shape, w_shape, *, op="forward", dtype="float32", memory_orde
     x_shape, w_shape : tuples, (N, C, *spatial) and (K, C // groups, *kernel)
     op : {"forward", "backward_input", "backward_weight"}
     memory_order : {"channels_first", "channels_last"}
-        Of x, or of dy for backward_input.
+        Of x, or of dy for backward_input. An array of one channel fits both: its strides decide, and those of a
+        contiguous one are channels-first, those of :func:`channels_last` aren't.
     Others as in :func:`conv2d`.
 
     Returns

@@ -68,6 +68,11 @@ FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, 
                 sum[j][v] = acc[j][v];
             }
     } while (++i < chunks);
+    if (g->activation != FC_IDENTITY)
+#pragma GCC unroll 6
+        for (int j = 0; j < columns; j++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[j][v] = clamp(acc[j][v], g->activation);
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
         T *to = c + t->to[v];
@@ -75,8 +80,12 @@ FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, 
         if (t->gaps[v])
 #pragma GCC unroll 6
             for (int j = 0; j < columns; j++) acc[j][v] = vpermute2(acc[j][v], acc[j][v], t->keep[v]);
+        if (lanes >= VL)
 #pragma GCC unroll 6
-        for (int j = 0; j < columns; j++) vstore_upto(to + j * t->col, clamp(acc[j][v], g->activation), lanes);
+            for (int j = 0; j < columns; j++) vstore(to + j * t->col, acc[j][v]);
+        else
+#pragma GCC unroll 6
+            for (int j = 0; j < columns; j++) vstore_n(to + j * t->col, acc[j][v], lanes);
     }
 }
 

@@ -57,7 +57,7 @@ static void products(const fc_products *p) {
     T *c = p->c;
     for (ptrdiff_t i = 0; i < p->points; i++, a += p->a_point, b += p->b_point, c += p->c_point)
         switch (p->n / VL) {
-        case 1: product(p, a, b, c, 1, FC_MR_1); break;
+        case 1: product(p, a, b, c, 1, FC_NV > 2 ? FC_MR_2 : FC_MR_1); break; /* as many quads */
         case 2: product(p, a, b, c, 2, FC_MR_2); break;
 #if FC_NV > 2
         case 3: product(p, a, b, c, 3, FC_MR_3); break;
