@@ -183,7 +183,7 @@ typedef struct fc_winograd {
 } fc_winograd;
 
 /* c[point][m][j] (+)= sum over s < segs, l < len of a[point][s][m][l] * b[point][s * len + l][j], for m < rows and
- * j < n, whole vectors, a block at most; rows of b and of c are n wide. Up to 11 rows of a beyond the last one are read. */
+ * j < n, whole vectors, a block at most; rows of b and of c are n wide. Reads go up to 11 rows of a further. */
 typedef struct fc_products {
     ptrdiff_t points, rows, segs, len, n;
     const void *a;
