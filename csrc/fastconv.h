@@ -40,16 +40,23 @@ typedef struct fc_strip {
 
 /* The adjoint of that copy takes the same descriptor: what the strip holds is added where it came from. */
 
-/* Memory that is read soon: `runs` runs of `bytes` bytes, `stride` bytes apart. */
+/* Memory that is read soon: `runs` runs of `lines` cache lines, `stride` bytes apart; `line` of the first are done. */
 typedef struct fc_ahead {
     const char *from;
-    ptrdiff_t runs, bytes, stride;
+    ptrdiff_t runs, lines, stride, line;
+    ptrdiff_t step;            /* lines asked for at a time: few, the rest of a burst would be dropped */
 } fc_ahead;
 
-/* Ask for piece number `piece` of `pieces` of it, into L2. */
-static inline void fc_prefetch(const fc_ahead *a, ptrdiff_t piece, ptrdiff_t pieces) {
-    for (ptrdiff_t r = a->runs * piece / pieces; r < a->runs * (piece + 1) / pieces; r++)
-        for (ptrdiff_t i = 0; i < a->bytes; i += 64) __builtin_prefetch(a->from + r * a->stride + i, 0, 2);
+/* Ask for the next lines, into L2. */
+static inline void fc_prefetch(fc_ahead *a) {
+    for (ptrdiff_t i = 0; i < a->step && a->runs; i++) {
+        __builtin_prefetch(a->from + 64 * a->line, 0, 2);
+        if (++a->line == a->lines) {
+            a->line = 0;
+            a->from += a->stride;
+            a->runs--;
+        }
+    }
 }
 
 /* c[crow[m] + j] = act(bias[j] + sum over s < nseg, l < len of
@@ -195,6 +202,22 @@ typedef struct fc_products {
     int accumulate;
 } fc_products;
 
+/* Products of block / lanes tiles with one vector of columns, whose U is made in registers from
+ * half[row of points][FC_FUSED_STEPS][3][column] (winograd_half: to[row][tile][3][column], a tile is a channel).
+ * v[point][tile][FC_FUSED_STEPS]: `steps` channels of both are used. The sums of a chunk of channels are kept between
+ * its calls, in sums[point][tile][column], from the `first` one on. The `last` one writes or adds them to
+ * to[point * to_point + tile * to_tile + column]. */
+enum { FC_FUSED_STEPS = 16 };
+
+typedef struct fc_fused {
+    int m, first, last, accumulate;
+    ptrdiff_t steps;
+    const void *half, *v;
+    void *sums, *to;
+    ptrdiff_t to_point, to_tile;
+    fc_ahead *ahead;           /* asked for on the way, a step for each row of points */
+} fc_fused;
+
 /* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
  * side: element l of vector i at i * len + l or at l * step + i. Backward: x is the output, y takes dx. */
 typedef struct fc_softmax {
@@ -335,6 +358,8 @@ typedef struct fc_kernels {
     void (*winograd_output)(const fc_winograd *);
     void (*winograd_gradient)(const fc_winograd *);
     void (*winograd_taps)(const fc_winograd *);
+    void (*winograd_half)(const fc_winograd *);
+    void (*winograd_fused)(const fc_fused *);
 
     /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
      * these the result may be an operand. */

@@ -34,6 +34,10 @@ INPUT, INPUT_FIRST = {2: 44, 4: 163}, {2: 62, 4: 84}
 OUTPUT, OUTPUT_FIRST = {2: 84, 4: 253}, {2: 43, 4: 111}
 WEIGHT = {2: 118, 4: 150}
 TAPS = {2: 326, 4: 250}
+# The same in a fused plan, per vector of 9 weights: to pack and half-transform them; products with as many tiles as a
+# block has vectors.
+HALF = {2: 90, 4: 110}
+FUSED = {2: 50, 4: 115}
 # Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
 # backward-weight.
 PART, PART_WEIGHT = 29.0, 46.0
@@ -89,10 +93,14 @@ def _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block):
     fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
     vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
     shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
-    transformed = 1 + 1 / g.groups if b.resident else b.tile_parts  # times: two threads have one group in common
+    if b.fused:
+        products = red * vectors_cols * (HALF[m] + FUSED[m] * -(-tiles // (block // lanes)))
+    else:
+        products = (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) / fill
+    # Weights are transformed so many times: two threads have one group in common.
+    transformed = 0 if b.fused else 1 + 1 / g.groups if b.resident else b.tile_parts
     return g.groups * (
-        (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) / fill
-        + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * sources * vectors_red * shares
+        products + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * sources * vectors_red * shares
         + (OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])) * tiles * vectors_cols
         + PART * tiles * (bool(red % lanes) + bool(cols % lanes))
         + WEIGHT[m] * depth * red * vectors_cols * transformed) + FIXED["winograd"]

@@ -20,6 +20,7 @@ IMAGE_TILES = 64  # images of several slices are transformed one by one from so 
 # Column blocks are shared out, not tiles, where weights outweigh tiles by this much and V is not larger than that.
 COLUMNS_GAIN = 2
 COLUMNS_V_BYTES = 4 * 1024 * 1024
+FUSED_GROUPS = 2  # of as many tiles as a block of columns has vectors
 # Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates; where all tiles of a part
 # are transformed at once, channels whose dU is made and finished at a time.
 WEIGHT_TILES = 64
@@ -68,6 +69,8 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     # of 9 weights takes about as long as a vector of a tile.
     by_columns = (col_blocks > 1 and depth * red * vectors_cols > COLUMNS_GAIN * sources * vectors_red
                   and sources * v_tile <= COLUMNS_V_BYTES)
+    # Few tiles: storing transformed weights and reading them back would take longer than the products.
+    fused = by_columns and depth == 1 and tiles <= FUSED_GROUPS * (block // lanes)
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
         group_tiles, k_groups = min(tiles, _whole_rows(RESIDENT_TILES, boxes[3])), 1
@@ -86,7 +89,7 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     chunk = min(red, CHUNK_STEPS, max(lanes, most // lanes * lanes))
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, 1,
                     winograd=m, tile_step=step, group_tiles=group_tiles, tile_parts=tile_parts, chunk=chunk,
-                    resident=resident, pack_transformed=u_bytes <= PACKED_BYTES)
+                    resident=resident, fused=fused, pack_transformed=u_bytes <= PACKED_BYTES and not fused)
 
 
 @lru_cache(maxsize=512)

@@ -35,38 +35,40 @@ FC_INLINE void input_points(const int m, const vec d[WINOGRAD_POINTS], vec u[WIN
     u[5] = plus(WA2 * WB2, d[1], plus(-(WA2 + WB2), d[3], d[5]));
 }
 
-/* y = A^T z: m + 2 points to m outputs. */
+/* Divisors of the Lagrange polynomials, with the sign and the half of their pair. */
+#define WN0 (1 / (WA2 * WB2))
+#define WNA (1 / (2 * WA2 * (WA2 - WB2)))
+#define WNB (1 / (2 * WB2 * (WB2 - WA2)))
+
+/* y = A^T z: m + 2 points to m outputs. U comes without its divisors: they are made good here. */
 FC_INLINE void output_points(const int m, const vec z[WINOGRAD_POINTS], vec y[4]) {
     if (m == 2) {
-        y[0] = z[0] + z[1] + z[2];
-        y[1] = z[1] - z[2] - z[3];
+        y[0] = plus((T)0.5, z[1] + z[2], z[0]);
+        y[1] = plus((T)0.5, z[1] - z[2], -z[3]);
         return;
     }
     const vec sum_a = z[1] + z[2], odd_a = z[1] - z[2], sum_b = z[3] + z[4], odd_b = z[3] - z[4];
-    y[0] = z[0] + sum_a + sum_b;
-    y[1] = plus(WA, odd_a, scaled(WB, odd_b));
-    y[2] = plus(WA2, sum_a, scaled(WB2, sum_b));
-    y[3] = plus(WA2 * WA, odd_a, plus(WB2 * WB, odd_b, z[5]));
+    y[0] = plus(WNA, sum_a, plus(WNB, sum_b, scaled(WN0, z[0])));
+    y[1] = plus(WNA * WA, odd_a, scaled(WNB * WB, odd_b));
+    y[2] = plus(WNA * WA2, sum_a, scaled(WNB * WB2, sum_b));
+    y[3] = plus(WNA * WA2 * WA, odd_a, plus(WNB * WB2 * WB, odd_b, z[5]));
 }
 
-/* u = G g: 3 weights to m + 2 points. */
+/* u = G g: 3 weights to m + 2 points, without the divisors. */
 FC_INLINE void weight_points(const int m, const vec g[3], vec u[WINOGRAD_POINTS]) {
+    u[0] = g[0];
     if (m == 2) {
-        const vec sum = scaled((T)0.5, g[0] + g[2]), odd = scaled((T)0.5, g[1]);
-        u[0] = g[0];
-        u[1] = sum + odd;
-        u[2] = sum - odd;
+        const vec sum = g[0] + g[2];
+        u[1] = sum + g[1];
+        u[2] = sum - g[1];
         u[3] = g[2];
         return;
     }
-    const T fa = 1 / (2 * WA2 * (WA2 - WB2)), fb = 1 / (2 * WB2 * (WB2 - WA2));
-    const vec even_a = scaled(fa, plus(WA2, g[2], g[0])), odd_a = scaled(fa * WA, g[1]);
-    const vec even_b = scaled(fb, plus(WB2, g[2], g[0])), odd_b = scaled(fb * WB, g[1]);
-    u[0] = scaled(1 / (WA2 * WB2), g[0]);
-    u[1] = even_a + odd_a;
-    u[2] = even_a - odd_a;
-    u[3] = even_b + odd_b;
-    u[4] = even_b - odd_b;
+    const vec even_a = plus(WA2, g[2], g[0]), even_b = plus(WB2, g[2], g[0]);
+    u[1] = plus(WA, g[1], even_a);
+    u[2] = plus(-WA, g[1], even_a);
+    u[3] = plus(WB, g[1], even_b);
+    u[4] = plus(-WB, g[1], even_b);
     u[5] = g[2];
 }
 
@@ -98,10 +100,9 @@ FC_INLINE void tap_points(const int m, const vec u[WINOGRAD_POINTS], vec g[3]) {
         g[2] = u[3] + sum;
         return;
     }
-    const T fa = 1 / (2 * WA2 * (WA2 - WB2)), fb = 1 / (2 * WB2 * (WB2 - WA2));
-    const vec sum_a = scaled(fa, u[1] + u[2]), odd_a = scaled(fa * WA, u[1] - u[2]);
-    const vec sum_b = scaled(fb, u[3] + u[4]), odd_b = scaled(fb * WB, u[3] - u[4]);
-    g[0] = plus(1 / (WA2 * WB2), u[0], sum_a + sum_b);
+    const vec sum_a = scaled(WNA, u[1] + u[2]), odd_a = scaled(WNA * WA, u[1] - u[2]);
+    const vec sum_b = scaled(WNB, u[3] + u[4]), odd_b = scaled(WNB * WB, u[3] - u[4]);
+    g[0] = plus(WN0, u[0], sum_a + sum_b);
     g[1] = odd_a + odd_b;
     g[2] = plus(WA2, sum_a, plus(WB2, sum_b, u[5]));
 }
@@ -272,4 +273,78 @@ static void winograd_taps(const fc_winograd *w) {
     for (ptrdiff_t i = 0; i < w->tiles * w->n; i += VL)
         if (w->m == 4) tap_tile(4, from + i, w->from_point, to + i, w->to_point);
         else tap_tile(2, from + i, w->from_point, to + i, w->to_point);
+}
+
+/* Few tiles: U is used too little to be worth storing. Weights transformed down their columns (`winograd_half`) become
+ * a row of points in registers, and are multiplied by FUSED_TILES tiles there. */
+
+enum { FUSED_TILES = FC_NV }; /* times six points: as many accumulators as there are registers for */
+
+FC_INLINE void half_tile(const int m, const T *from, ptrdiff_t tap, T *to) {
+#pragma GCC unroll 3
+    for (int s = 0; s < 3; s++) {
+        vec g[3], u[WINOGRAD_POINTS];
+#pragma GCC unroll 3
+        for (int r = 0; r < 3; r++) g[r] = vload(from + (r * 3 + s) * tap);
+        weight_points(m, g, u);
+#pragma GCC unroll 6
+        for (int i = 0; i < m + 2; i++) vstore(to + (i * FC_FUSED_STEPS * 3 + s) * VL, u[i]);
+    }
+}
+
+static void winograd_half(const fc_winograd *w) {
+    const T *from = w->from;
+    T *to = w->to;
+    for (ptrdiff_t t = 0; t < w->tiles; t++, from += w->from_tile, to += 3 * VL)
+        if (w->m == 4) half_tile(4, from, w->from_point, to);
+        else half_tile(2, from, w->from_point, to);
+}
+
+/* One row of points: sums of v[p][t][c] * U[p][c] over the steps c. */
+FC_INLINE void fused_row(const int m, const fc_fused *f, const T *half, const T *v, T *sums, T *to) {
+    const ptrdiff_t to_point = f->to_point, to_tile = f->to_tile;
+    vec acc[WINOGRAD_POINTS][FUSED_TILES];
+#pragma GCC unroll 6
+    for (int p = 0; p < m + 2; p++)
+#pragma GCC unroll 4
+        for (int t = 0; t < FUSED_TILES; t++) acc[p][t] = f->first ? (vec){0} : vload(sums + (p * FUSED_TILES + t) * VL);
+    for (const T *const end = v + f->steps; v != end; half += 3 * VL, v++) {
+        const vec g[3] = {vload(half), vload(half + VL), vload(half + 2 * VL)};
+        vec u[WINOGRAD_POINTS];
+        weight_points(m, g, u);
+#pragma GCC unroll 6
+        for (int p = 0; p < m + 2; p++)
+#pragma GCC unroll 4
+            for (int t = 0; t < FUSED_TILES; t++)
+                acc[p][t] = vfma(vset1(v[(p * FUSED_TILES + t) * FC_FUSED_STEPS]), u[p], acc[p][t]);
+    }
+    if (!f->last) {
+#pragma GCC unroll 6
+        for (int p = 0; p < m + 2; p++)
+#pragma GCC unroll 4
+            for (int t = 0; t < FUSED_TILES; t++) vstore(sums + (p * FUSED_TILES + t) * VL, acc[p][t]);
+        return;
+    }
+#pragma GCC unroll 6
+    for (int p = 0; p < m + 2; p++, to += to_point)
+#pragma GCC unroll 4
+        for (int t = 0; t < FUSED_TILES; t++) {
+            T *at = to + t * to_tile;
+            if (f->accumulate) acc[p][t] = vload(at) + acc[p][t];
+            vstore(at, acc[p][t]);
+        }
+}
+
+FC_INLINE void fused_rows(const int m, const fc_fused *f) {
+    enum { ROW = FUSED_TILES * FC_FUSED_STEPS };
+    for (int i = 0; i < m + 2; i++) {
+        fc_prefetch(f->ahead);
+        fused_row(m, f, (const T *)f->half + i * FC_FUSED_STEPS * 3 * VL, (const T *)f->v + i * (m + 2) * ROW,
+                  (T *)f->sums + i * (m + 2) * FUSED_TILES * VL, (T *)f->to + i * (m + 2) * f->to_point);
+    }
+}
+
+static void winograd_fused(const fc_fused *f) {
+    if (f->m == 4) fused_rows(4, f);
+    else fused_rows(2, f);
 }

@@ -40,9 +40,13 @@ cdef extern from "fastconv.h":
 
     ctypedef struct fc_ahead:
         const char *from_ "from"
-        ptrdiff_t runs, bytes, stride
+        ptrdiff_t runs
+        ptrdiff_t lines
+        ptrdiff_t stride
+        ptrdiff_t line
+        ptrdiff_t step
 
-    void fc_prefetch(const fc_ahead *, ptrdiff_t piece, ptrdiff_t pieces) noexcept nogil
+    void fc_prefetch(fc_ahead *) noexcept nogil
 
     ctypedef struct fc_gemm:
         const void *a
@@ -164,6 +168,22 @@ cdef extern from "fastconv.h":
         void *c
         ptrdiff_t c_point
         int accumulate
+
+    int FC_FUSED_STEPS
+
+    ctypedef struct fc_fused:
+        int m
+        int first
+        int last
+        int accumulate
+        ptrdiff_t steps
+        const void *half
+        const void *v
+        void *sums
+        void *to
+        ptrdiff_t to_point
+        ptrdiff_t to_tile
+        fc_ahead *ahead
 
     ctypedef struct fc_winograd:
         int m
@@ -324,6 +344,8 @@ cdef extern from "fastconv.h":
         void (*winograd_output)(const fc_winograd *) noexcept nogil
         void (*winograd_gradient)(const fc_winograd *) noexcept nogil
         void (*winograd_taps)(const fc_winograd *) noexcept nogil
+        void (*winograd_half)(const fc_winograd *) noexcept nogil
+        void (*winograd_fused)(const fc_fused *) noexcept nogil
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil

@@ -16,7 +16,9 @@ cdef struct Side:
     ptrdiff_t extent[3]
     fc_pad_mode mode
     ptrdiff_t reach, channel0, channels
-    ptrdiff_t point   # stride between points of the result
+    ptrdiff_t point   # stride between points of the result,
+    ptrdiff_t run     # of this many channels;
+    ptrdiff_t runs    # stride of the runs
 
 
 cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil

@@ -6,7 +6,8 @@ i. A tile is m x m results of one image. Threads share the tiles out, or the gro
    transform M to results. Taps along the depth are as many reductions more: V has tiles of several slices.
 j. Every thread transforms what it multiplies: V, and U unless it was packed. Reading what another core has just
    written costs more than transforming it twice. Small weights are transformed once a share, for all of its tiles;
-   large ones chunk by chunk between the products, so that U stays in L2.
+   large ones chunk by chunk between the products, so that U stays in L2. With a few tiles it isn't stored at all:
+   a fused plan makes it in registers.
 """
 cimport cython
 cimport numpy as cnp
@@ -15,9 +16,9 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_ahead, fc_current,
-    fc_kernels, fc_master, fc_pack, fc_prefetch, fc_products, fc_rows, fc_settle, fc_strip, fc_this_thread,
-    fc_winograd, give_scratch, shares_of, take_scratch,
+    FC_FUSED_STEPS, FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_ahead,
+    fc_current, fc_fused, fc_kernels, fc_master, fc_pack, fc_prefetch, fc_products, fc_rows, fc_settle, fc_strip,
+    fc_this_thread, fc_winograd, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, element, line, tensor_of
 
@@ -61,6 +62,7 @@ cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil:
     cdef int i
     s.tensor, s.mode, s.reach, s.point = x[0], p.mode, p.m + 2, point
     s.channels, s.channel0 = p.red, 0
+    s.run = s.runs = ceil_div(p.red, p.lanes) * p.lanes
     for i in range(3):
         s.low[i], s.extent[i] = p.low[i], p.src[i]
     return s
@@ -68,7 +70,7 @@ cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil:
 
 cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
                           char *to, char *strip, char *column_sum) noexcept nogil:
-    """Transform tiles [tile0, tile1) to to[point][tile][channel], channels rounded up to vectors.
+    """Transform tiles [tile0, tile1) to to[run of channels][point][tile][channel], channels rounded up to vectors.
 
     Channels-last images are read in place, channels-first ones and their padding other than zeros from a strip.
     """
@@ -82,7 +84,7 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
     cdef bint outside
     x.axis[1], x.axis[2] = x.axis[1] * p.tile_step[0], x.axis[2] * p.tile_step[1]
     j.m, j.column_sum = p.m, NULL
-    j.to_point, j.to_tile = side.point, ceil_div(side.channels, lanes) * lanes
+    j.to_point, j.to_tile = side.point, side.run
     while tile < tile1:
         r = run_of(p, tile, tile1)
         j.tiles, columns = r.tiles, (r.tiles - 1) * p.m + side.reach
@@ -95,11 +97,11 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
             j.hi[0], j.hi[1] = j.lo[0], j.lo[1]
         padded = side.mode != FC_ZEROS and (
             outside or j.lo[0] or j.lo[1] or j.hi[0] < side.reach or j.hi[1] < columns)
-        step = side.channels if x.c == 1 and not padded else lanes
+        step = side.run if x.c == 1 and not padded else lanes
         for i in range(ceil_div(side.channels, step)):
             c = i * step
             j.n = min(step, side.channels - c)
-            j.to = to + ((tile - tile0) * j.to_tile + c) * p.itemsize
+            j.to = to + (c // side.run * side.runs + (tile - tile0) * j.to_tile + c % side.run) * p.itemsize
             origin = x.data + (r.n * x.n + (side.channel0 + c) * x.c) * p.itemsize
             if padded:
                 pad_patches(kernels, side, origin, lo, &j, columns, lanes, strip)
@@ -172,6 +174,7 @@ cdef class Winograd(Blocks):
     cdef ptrdiff_t points, channels, group_tiles, tile_parts, chunk
     cdef bint resident                       # a thread keeps U of all blocks, not transformed chunk by chunk
     cdef bint pack_transformed               # packed weights are U
+    cdef ptrdiff_t fused                     # tiles at a time whose U is made in registers; 0: it is stored
     cdef ptrdiff_t v_point, m_point, u_point # strides between points
     cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, made_bytes
 
@@ -181,13 +184,19 @@ cdef class Winograd(Blocks):
         self.pack_transformed, self.group_tiles = blocking.pack_transformed, blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
+        self.fused = self.block // self.lanes if blocking.fused else 0
+        if self.fused:
+            self.group_tiles = ceil_div(self.group_tiles, self.fused) * self.fused
         # A cache line more than a power of two: points must not fall into one L1 set.
         self.v_point, self.m_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * widest + pad
         self.u_point = taps * self.chunk * widest + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.m_bytes = line(self.points * self.m_point * self.itemsize)
         self.u_bytes = line(self.transformed_size() if self.resident else self.points * self.u_point * self.itemsize)
-        self.taps_bytes = line(self.ntap * self.lanes * self.lanes * self.itemsize)
+        if self.fused:  # and what packed weights that are transformed need, should they come
+            self.v_bytes += line(self.points * self.group_tiles * FC_FUSED_STEPS * self.itemsize)
+            self.u_bytes = line((self.points * self.group_tiles + self.half_size()) * self.lanes * self.itemsize)
+        self.taps_bytes = line(self.ntap * max(self.lanes, FC_FUSED_STEPS) * self.lanes * self.itemsize)
         self.strip_bytes = run_bytes(self)
         self.made_bytes = line(self.groups * self.col_blocks)  # flags: this share has made U of the block
 
@@ -209,6 +218,10 @@ cdef class Winograd(Blocks):
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
         return (self.v_bytes + self.m_bytes + self.u_bytes + self.taps_bytes + self.strip_bytes + self.made_bytes)
+
+    cdef ptrdiff_t half_size(self) noexcept nogil:
+        """Vectors of half-transformed weights: FC_FUSED_STEPS channels of a vector of columns."""
+        return (self.m + 2) * FC_FUSED_STEPS * 3
 
     cdef ptrdiff_t u_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
         """Elements before the resident U of a block."""
@@ -269,6 +282,7 @@ cdef class Winograd(Blocks):
         cdef char *u = v + self.v_bytes + self.m_bytes
         cdef ptrdiff_t item = item0, part, parts, g, kp, kb, tile0, tile1, t0, t1, apart = 0, loaded = -1
         cdef ptrdiff_t row = self.boxes[3] if self.resident else 1  # chunks of weights are made again for each group
+        cdef bint fused = self.fused and ready == NULL
         cdef Side side = input_side(self, x, self.v_point)
         cdef char *made = private + self.share_size() - self.made_bytes
         for kb in range(self.made_bytes):
@@ -285,67 +299,95 @@ cdef class Winograd(Blocks):
                 t0, t1 = t1, group_end(self.group_tiles, row, t1, tile1)
                 if t1 - t0 < tile1 - tile0 or loaded != item // self.k_groups:
                     loaded = item // self.k_groups
-                    apart = transform_slices(kernels, self, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
+                    if fused:
+                        self.transform_fused(kernels, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
+                    else:
+                        apart = transform_slices(kernels, self, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
                 for kb in range(self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups):
                     if self.resident and ready == NULL and not made[g * self.col_blocks + kb]:
                         made[g * self.col_blocks + kb] = 1
                         self.transform_block(kernels, raw, packed, g, kb, u, u + self.u_bytes)
-                    self.block_of_tiles(kernels, y, raw, packed, ready, bias, activation, private, g, kb, t0, t1, apart)
+                    if fused:
+                        self.multiply_fused(kernels, raw, packed, private, g, kb, t1 - t0)
+                    else:
+                        self.multiply_block(kernels, raw, packed, ready, private, g, kb, t1 - t0, apart)
+                    self.transform_output(kernels, y, bias, activation, g, kb, t0, t1, v + self.v_bytes,
+                                          u + self.u_bytes + self.taps_bytes)
             item += parts
         kernels.leave(state)
 
     # ------------------------------------------------------------ weights
 
-    cdef fc_ahead weights_ahead(self, const char *raw, const char *packed, ptrdiff_t g, ptrdiff_t kb,
-                                ptrdiff_t c0) noexcept nogil:
-        """Where the weights lie from which U of a chunk is made."""
-        cdef fc_ahead a
-        cdef ptrdiff_t channels = min(self.chunk, self.red - c0), width = self.block_width(kb)
+    cdef fc_ahead weights_after(self, const char *raw, const char *packed, ptrdiff_t g, ptrdiff_t kb,
+                                ptrdiff_t c0, ptrdiff_t steps) noexcept nogil:
+        """Where the weights lie from which the next U is made: the chunk at channel c0, or the next block's first.
+
+        They are to be asked for in so many steps.
+        """
+        cdef fc_ahead a = fc_ahead(NULL, 0, 0, 0, 0, 0)
         cdef fc_pack job
-        if packed != NULL:
-            a.from_ = packed + (self.packed_offset(g, kb) + c0 * width) * self.itemsize
-            a.runs, a.bytes, a.stride = self.ntap, channels * width, self.red * width
-        else:
+        cdef ptrdiff_t channels, width
+        if c0 == self.red:
+            kb, c0 = kb + 1, 0
+        if kb == self.col_blocks:
+            return a
+        channels, width = min(self.chunk, self.red - c0), self.block_width(kb)
+        if packed == NULL:
             job = self.pack_job(raw, g, kb, c0, c0 + channels, NULL)
-            a.from_ = <const char *>job.src
-            if self.transposed:
-                a.runs, a.bytes, a.stride = channels, job.n * self.ntap, job.red
-            else:
-                a.runs, a.bytes, a.stride = job.n, channels * self.ntap, job.col
-        a.bytes, a.stride = a.bytes * self.itemsize, a.stride * self.itemsize
+            return self.job_ahead(&job, steps)
+        a.from_ = packed + (self.packed_offset(g, kb) + c0 * width) * self.itemsize
+        a.runs, a.lines, a.stride = self.ntap, channels * width * self.itemsize // 64, self.red * width * self.itemsize
+        a.step = ceil_div(a.runs * a.lines, steps)
         return a
+
+    cdef fc_ahead job_ahead(self, const fc_pack *job, ptrdiff_t steps) noexcept nogil:
+        """The plain weights of a job."""
+        cdef fc_ahead a = fc_ahead(<const char *>job.src, 0, 0, 0, 0, 0)
+        if self.transposed:
+            a.runs, a.lines, a.stride = job.len, job.n * self.ntap, job.red
+        else:
+            a.runs, a.lines, a.stride = job.n, job.len * self.ntap, job.col
+        a.lines, a.stride = ceil_div(a.lines * self.itemsize, 64), a.stride * self.itemsize
+        a.step = ceil_div(a.runs * a.lines, steps)
+        return a
+
+    cdef fc_pack vector_job(self, const char *raw, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t v, ptrdiff_t c0, ptrdiff_t c1,
+                            char *dst) noexcept nogil:
+        """Plain weights of one vector of a block's columns, to be packed to dst[tap][channel][lane]."""
+        cdef fc_pack job = self.pack_job(raw, g, kb, c0, c1, dst)
+        job.n = min(self.lanes, job.n - v * self.lanes)
+        job.src = <const char *>job.src + v * self.lanes * job.col * self.itemsize
+        return job
 
     cdef void transform_chunk(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, char *u, ptrdiff_t u_point, char *taps,
-                              const fc_ahead *ahead) noexcept nogil:
+                              fc_ahead *ahead) noexcept nogil:
         """U of channels [c0, c1) of a block, [point][depth tap][channel][column].
 
-        From plain weights or from packed taps of all channels; half of those `ahead` are asked for on the way.
+        From plain weights or from packed taps of all channels; some of those `ahead` are asked for on the way.
         """
         cdef fc_winograd j
         cdef fc_pack job
-        cdef ptrdiff_t width = self.block_width(kb), columns, groups, c, i, v, t
+        cdef ptrdiff_t width = self.block_width(kb), groups, c, i, v, t
         j.m, j.to_point, j.to_tile = self.m, u_point, width
         if packed != NULL:
             j.from_point, j.from_tile, j.tiles, j.n = self.red * width, width, c1 - c0, width
             for t in range(self.depth_taps):
                 j.from_ = packed + (self.packed_offset(g, kb) + (9 * t * self.red + c0) * width) * self.itemsize
                 j.to = u + t * (c1 - c0) * width * self.itemsize
-                fc_prefetch(ahead, t, 2 * self.depth_taps)
+                fc_prefetch(ahead)
                 kernels.winograd_weight(&j)
             return
         # A vector of columns and as many channels at a time: their taps stay in L1.
-        columns, groups = min(self.block, self.cols - kb * self.block), ceil_div(c1 - c0, self.lanes)
+        groups = ceil_div(c1 - c0, self.lanes)
         j.from_tile, j.n = self.lanes, self.lanes
         for v in range(width // self.lanes):
             for i in range(groups):
                 c = c0 + i * self.lanes
                 j.tiles = min(self.lanes, c1 - c)
                 j.from_point = j.tiles * self.lanes
-                job = self.pack_job(raw, g, kb, c, c + j.tiles, taps)
-                job.n = min(self.lanes, columns - v * self.lanes)
-                job.src = <const char *>job.src + v * self.lanes * job.col * self.itemsize
-                fc_prefetch(ahead, v * groups + i, 2 * groups * (width // self.lanes))
+                fc_prefetch(ahead)
+                job = self.vector_job(raw, g, kb, v, c, c + j.tiles, taps)
                 kernels.pack_weight(&job)
                 for t in range(self.depth_taps):
                     j.from_ = taps + 9 * t * j.from_point * self.itemsize
@@ -356,8 +398,7 @@ cdef class Winograd(Blocks):
                               ptrdiff_t kb, char *u, char *taps) noexcept nogil:
         """The resident U of a block: [point], then chunk by chunk."""
         cdef ptrdiff_t c0 = 0, width = self.block_width(kb), depth = self.depth_taps * width
-        cdef fc_ahead nothing
-        nothing.runs = 0
+        cdef fc_ahead nothing = fc_ahead(NULL, 0, 0, 0, 0, 0)
         u += self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:
             self.transform_chunk(kernels, raw, packed, g, kb, c0, min(c0 + self.chunk, self.red),
@@ -367,10 +408,10 @@ cdef class Winograd(Blocks):
 
     # ------------------------------------------------------------ products and output
 
-    cdef void block_of_tiles(self, const fc_kernels *kernels, const Tensor *y, const char *raw, const char *packed,
-                             const char *ready, const char *bias, fc_activation activation, char *private, ptrdiff_t g,
-                             ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1, ptrdiff_t apart) noexcept nogil:
-        """All products of one column block with the V of tiles [tile0, tile1), then its results."""
+    cdef void multiply_block(self, const fc_kernels *kernels, const char *raw, const char *packed, const char *ready,
+                             char *private, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tiles,
+                             ptrdiff_t apart) noexcept nogil:
+        """M of one column block: all products with the V of some tiles."""
         cdef char *v = private
         cdef char *m = v + self.v_bytes
         cdef char *u = m + self.m_bytes
@@ -380,9 +421,8 @@ cdef class Winograd(Blocks):
         cdef bint made = self.resident or ready != NULL
         cdef ptrdiff_t u_point = self.red * depth + 16 if made else self.u_point
         cdef fc_products t
-        cdef fc_ahead ahead
-        ahead.runs = 0
-        t.points, t.rows, t.segs, t.n = across, tile1 - tile0, self.depth_taps, width
+        cdef fc_ahead ahead = fc_ahead(NULL, 0, 0, 0, 0, 0)
+        t.points, t.rows, t.segs, t.n = across, tiles, self.depth_taps, width
         t.a_point, t.a_seg, t.a_row, t.a_step = self.v_point, apart * self.channels, self.channels, 1
         t.b_point, t.c_point = u_point, self.m_point
         if made:
@@ -391,19 +431,70 @@ cdef class Winograd(Blocks):
             c1 = min(c0 + self.chunk, self.red)
             t.len, t.accumulate = c1 - c0, c0 > 0
             if not made:
-                if c1 < self.red:
-                    ahead = self.weights_ahead(raw, packed, g, kb, c1)
-                elif kb + 1 < self.col_blocks:
-                    ahead = self.weights_ahead(raw, packed, g, kb + 1, 0)
+                ahead = self.weights_after(raw, packed, g, kb, c1,
+                                           across + ceil_div(c1 - c0, self.lanes) * width // self.lanes)
                 self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, u_point, taps, &ahead)
             for i in range(across):
-                fc_prefetch(&ahead, across + i, 2 * across)
+                fc_prefetch(&ahead)
                 t.a = v + (i * across * self.v_point + c0) * self.itemsize
                 t.b = u + (i * across * u_point + (c0 * depth if made else 0)) * self.itemsize
                 t.c = m + i * across * self.m_point * self.itemsize
                 kernels.products(&t)
             c0 = c1
-        self.transform_output(kernels, y, bias, activation, g, kb, tile0, tile1, m, strip)
+
+    cdef void transform_fused(self, const fc_kernels *kernels, Side *side, ptrdiff_t tile0, ptrdiff_t tile1, char *v,
+                              char *strip) noexcept nogil:
+        """V as the fused products read it: [run of FC_FUSED_STEPS channels][tiles at a time][point][tile][channel]."""
+        cdef ptrdiff_t i, tile
+        side.run, side.runs = FC_FUSED_STEPS, self.points * self.group_tiles * FC_FUSED_STEPS
+        side.point = self.fused * FC_FUSED_STEPS
+        for i in range(ceil_div(tile1 - tile0, self.fused)):
+            tile = tile0 + i * self.fused
+            transform_tiles(kernels, self, side, tile, min(tile + self.fused, tile1),
+                            v + (tile - tile0) * self.points * FC_FUSED_STEPS * self.itemsize, strip, NULL)
+
+    cdef void multiply_fused(self, const fc_kernels *kernels, const char *raw, const char *packed, char *private,
+                             ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tiles) noexcept nogil:
+        """The same M as multiply_block's, bit for bit, without a U in memory: a vector of columns at a time."""
+        cdef char *m = private + self.v_bytes
+        cdef char *half = m + self.m_bytes
+        cdef char *sums = half + self.half_size() * self.lanes * self.itemsize
+        cdef char *taps = half + self.u_bytes
+        cdef ptrdiff_t width = self.block_width(kb), vectors = width // self.lanes, v, c, t, i, q, c0 = 0, c1
+        cdef ptrdiff_t run = self.points * self.group_tiles * self.itemsize  # bytes of V a channel
+        cdef ptrdiff_t steps = ceil_div(tiles, self.fused) * (self.m + 2)
+        cdef fc_ahead ahead = fc_ahead(NULL, 0, 0, 0, 0, 0)
+        cdef fc_winograd j
+        cdef fc_fused f
+        cdef fc_pack job
+        f.ahead, f.m, f.half, f.to_point, f.to_tile = &ahead, self.m, half, self.m_point, width
+        j.m, j.to, j.n = self.m, half, self.lanes
+        while c0 < self.red:
+            c1 = min(c0 + self.chunk, self.red)
+            f.accumulate = c0 > 0
+            for v in range(vectors):
+                for i in range(ceil_div(c1 - c0, FC_FUSED_STEPS)):
+                    c = c0 + i * FC_FUSED_STEPS
+                    f.steps = j.tiles = min(FC_FUSED_STEPS, c1 - c)
+                    f.first, f.last = c == c0, c + f.steps == c1
+                    if packed != NULL:
+                        j.from_point, j.from_tile = self.red * width, width
+                        j.from_ = packed + (self.packed_offset(g, kb) + c * width + v * self.lanes) * self.itemsize
+                    else:
+                        job = self.vector_job(raw, g, kb, v, c, c + f.steps, taps)
+                        kernels.pack_weight(&job)
+                        j.from_point, j.from_tile, j.from_ = f.steps * self.lanes, self.lanes, taps
+                    kernels.winograd_half(&j)
+                    if self.transposed and packed == NULL and c + f.steps < c1:  # rows too short to be foreseen
+                        job = self.vector_job(raw, g, kb, v, c + f.steps, min(c + 2 * f.steps, c1), NULL)
+                        ahead = self.job_ahead(&job, steps)
+                    for q in range(ceil_div(tiles, self.fused)):
+                        t = q * self.fused
+                        f.v = private + c * run + t * self.points * FC_FUSED_STEPS * self.itemsize
+                        f.sums = sums + t * self.points * self.lanes * self.itemsize
+                        f.to = m + (t * width + v * self.lanes) * self.itemsize
+                        kernels.winograd_fused(&f)
+            c0 = c1
 
     cdef void transform_output(self, const fc_kernels *kernels, const Tensor *y, const char *bias,
                                fc_activation activation, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1,

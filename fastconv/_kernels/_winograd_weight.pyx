@@ -82,6 +82,7 @@ cdef class WinogradWeight(PartialSums):
         from_dy.tensor, from_dy.mode, from_dy.reach = dy[0], FC_ZEROS, self.m
         from_dy.channels = min(self.block, self.cols - kb * self.block)
         from_dy.channel0, from_dy.point = g * self.cols + kb * self.block, self.z_point
+        from_dy.run = from_dy.runs = width
         for i in range(3):
             from_dy.low[i], from_dy.extent[i] = 0, self.extent[i + 1]
         if first:
