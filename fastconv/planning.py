@@ -241,6 +241,18 @@ def group_run(groups, red, cols, lanes):
     return max(1, min(groups, -(-lanes // min(red, cols)), 2 * lanes // cols))
 
 
+def _even_boxes(axes, box, planar):
+    """(box, boxes an axis): of the outermost axis that is split so many that threads get as many each."""
+    boxes = [axis.boxes(size) for axis, size in zip(axes, box)]
+    i = next((i for i in range(3) if boxes[i] > 1), None)
+    if i is not None and not (planar and i == 2):
+        cells = -(-axes[i].dst // axes[i].out_step)
+        several = 4 if cells >= 4 * boxes[i] > 8 else 2
+        boxes[i] = min(cells, -(-boxes[i] // several) * several)
+        box = [*box[:i], axes[i].split(boxes[i]), *box[i + 1:]]
+    return box, boxes
+
+
 def _planar_box(axes, lanes, fits):
     """The largest box that fits: whole rows, cut where the rows above and below them would be most of the strip."""
     width = axes[2].dst
@@ -252,16 +264,19 @@ def _planar_box(axes, lanes, fits):
 
 
 # Without padding, results that have the same taps inside the source are computed together, and read it in place:
-# from so many channels on, where a strip would be transposed or taps that reach this far leave much of it unused.
+# from so many channels on. Weight gradients do so where a strip would be transposed, or taps that reach this far leave
+# much of it unused.
 REGION_CHANNELS = 16
 REGION_REACH = 8
 REGION_CHUNK = 256  # channels at a time: they are read for each tap
 
 
-def uses_regions(g, red, src_last):
+def uses_regions(op, g, red, src_last):
     """Whether the direct algorithm leaves padding out, region by region of results."""
+    if g.mode or red < REGION_CHANNELS:
+        return False
     far = any(d > 1 and d * (r - 1) >= REGION_REACH for d, r in zip(g.dilation, g.kernel))
-    return not g.mode and red >= REGION_CHANNELS and (far or not src_last)
+    return op != "backward_weight" or far or not src_last
 
 
 @lru_cache(maxsize=512)
@@ -316,10 +331,11 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
             k_groups = min(2 * k_groups, col_blocks)
         else:
             break
+    box, boxes = _even_boxes(axes, box, planar)
     split = axes[2].in_step if planar else 1
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
-        axes, (images, *box), (-(-n // images), *(a.boxes(b) for a, b in zip(axes, box))), strip, strip_last, in_place,
+        axes, (images, *box), (-(-n // images), *boxes), strip, strip_last, in_place,
         _strip_strides(strip, run * red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
         group_run=run, split=split, strip_run=-(-strip[2] // split),
         region_channels=min(red, REGION_CHUNK) if regions else 0)

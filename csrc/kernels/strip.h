@@ -123,6 +123,12 @@ static void strip_row(const fc_strip *s, const T *src, T *dst) {
         }
         return;
     }
+    if (s->dst_c == 1 && dw == c && s->split == 1 && (!src || (sw == 1 && s->mode == FC_ZEROS))) { /* interleaved */
+        zero(dst, left * c);
+        if (n) transpose(src + in0, s->src_c, c, n, dst + left * c, c);
+        zero(dst + (left + n) * c, right * c);
+        return;
+    }
     const int together = s->src_c == 1 && c > 1 && dw == 1;
     for (ptrdiff_t j = 0; j < c; j++) {
         const T *from = src ? src + j * s->src_c : NULL;

@@ -15,7 +15,7 @@ cdef struct Box:
     ptrdiff_t count[4]
 
 
-cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *box, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil
+cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *grain, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil
 
 
 cdef class Blocks:
@@ -33,7 +33,8 @@ cdef class Blocks:
     cdef ptrdiff_t out_step[3]
     cdef ptrdiff_t low[3]
     cdef ptrdiff_t high[3]
-    cdef ptrdiff_t box[4]
+    cdef ptrdiff_t box[4]         # at most
+    cdef ptrdiff_t grain[4]       # boxes begin at multiples of it
     cdef ptrdiff_t boxes[4]
     cdef ptrdiff_t box_count, col_blocks, k_groups, c_parts, parts
     cdef ptrdiff_t group_runs     # work items along the groups
@@ -67,6 +68,8 @@ cdef class Blocks:
                    ptrdiff_t channels, char *strip) noexcept nogil
     cdef Tensor source(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
                        ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil
+    cdef ptrdiff_t taps_in_run(self, const Tensor *a, const ptrdiff_t *seg, ptrdiff_t segs, const ptrdiff_t *tap,
+                               ptrdiff_t tap_step) noexcept nogil
     cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil
     cdef fc_pack pack_job(self, const char *w, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1,
                           char *dst) noexcept nogil

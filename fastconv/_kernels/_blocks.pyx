@@ -24,13 +24,15 @@ from fastconv._kernels._runtime cimport fc_current, fc_gemm, fc_kernels, fc_lane
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 
 
-cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *box, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil:
-    """Box number `index`, w fastest, clipped to the extents."""
+cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *grain, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil:
+    """Box number `index`, w fastest: extents are split into boxes as evenly as the grain allows."""
     cdef Box b
+    cdef ptrdiff_t cells, at
     cdef int i
     for i in range(3, -1, -1):
-        b.origin[i] = index % boxes[i] * box[i]
-        b.count[i] = min(box[i], extent[i] - b.origin[i])
+        cells, at = ceil_div(extent[i], grain[i]), index % boxes[i]
+        b.origin[i] = cells * at // boxes[i] * grain[i]
+        b.count[i] = min(cells * (at + 1) // boxes[i] * grain[i], extent[i]) - b.origin[i]
         index //= boxes[i]
     return b
 
@@ -62,6 +64,9 @@ cdef class Blocks:
             self.low[i], self.high[i] = axis.low, axis.high
         for i in range(4):
             self.box[i], self.boxes[i] = blocking.box[i], blocking.boxes[i]
+            self.grain[i] = self.out_step[i - 1] if i else 1
+        if self.planar and not self.lane_cols and self.boxes[3] > 1:
+            self.grain[3] = self.lanes
         self.box_count = self.boxes[0] * self.boxes[1] * self.boxes[2] * self.boxes[3]
         self.strip_n, self.strip_c = blocking.strip_stride[0], blocking.strip_stride[1]
         for i in range(3):
@@ -215,29 +220,38 @@ cdef class Blocks:
 
         Taps along w that continue the run of channels are one segment.
         """
-        cdef ptrdiff_t t, run = 1, gap
+        cdef ptrdiff_t t, run
         cdef const ptrdiff_t *o = self.offset + 3 * phase.tap0
         g.len, g.step = self.red, a.c
         for t in range(phase.segs):
             seg[t] = self.tap_offset(a, o + 3 * t)
-        if phase.segs < 2:
+        run = self.taps_in_run(a, seg, phase.segs, NULL, 0)
+        if run == 1:
             return phase.segs
-        gap = seg[1] - seg[0]
-        if not ((a.c == 1 and gap == self.red) or self.red == 1):
-            return phase.segs
-        while run < phase.segs and seg[run] - seg[run - 1] == gap:
-            run += 1
-        if phase.segs % run:
-            return phase.segs
-        for t in range(1, phase.segs):
-            if t % run and seg[t] - seg[t - 1] != gap:
-                return phase.segs
         if self.red == 1:
-            g.step = gap
+            g.step = seg[1] - seg[0]
         g.len = run * self.red
         for t in range(phase.segs // run):
             seg[t] = seg[t * run]
         return phase.segs // run
+
+    cdef ptrdiff_t taps_in_run(self, const Tensor *a, const ptrdiff_t *seg, ptrdiff_t segs, const ptrdiff_t *tap,
+                               ptrdiff_t tap_step) noexcept nogil:
+        """How many of these taps, all along, are one run of elements: channels follow channels, or there is one.
+
+        So do their weights, of which each tap has `tap_step`, where they lie at `tap`.
+        """
+        cdef ptrdiff_t t, run = 0, gap = seg[1] - seg[0] if segs > 1 else 0
+        if segs < 2 or not ((a.c == 1 and gap == self.red) or self.red == 1):
+            return 1
+        for t in range(1, segs + 1):
+            if t < segs and seg[t] - seg[t - 1] == gap and (tap == NULL or tap[t] - tap[t - 1] == tap_step):
+                continue
+            if run == 0:
+                run = t
+            if t % run:
+                return 1
+        return run
 
     cdef Tensor source(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
                        ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil:

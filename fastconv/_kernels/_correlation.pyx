@@ -85,7 +85,7 @@ cdef class Correlation(Blocks):
             box = item % self.box_count
             run = item // self.box_count % self.group_runs
             part = item // self.box_count // self.group_runs
-            b = box_of(self.extent, self.box, self.boxes, box)
+            b = box_of(self.extent, self.grain, self.boxes, box)
             g0, g1 = self.groups * run // self.group_runs, self.groups * (run + 1) // self.group_runs
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
             if item == item0 or sources > 1:
@@ -198,7 +198,7 @@ cdef class Correlation(Blocks):
         cdef const ptrdiff_t *o = self.offset + 3 * phase.tap0
         cdef ptrdiff_t first[3]
         cdef ptrdiff_t last[3]
-        cdef ptrdiff_t tap, c0 = 0, c1
+        cdef ptrdiff_t tap, run = 1, c0 = 0, c1
         cdef int i
         for i in range(3):
             first[i], last[i] = begin[i] - origin[i], end[i] - origin[i]
@@ -209,10 +209,15 @@ cdef class Correlation(Blocks):
                 seg[t.nseg] = o[3 * tap] * a.axis[0] + o[3 * tap + 1] * a.axis[1] + o[3 * tap + 2] * a.axis[2]
                 bseg[t.nseg] = tap * self.red * width
                 t.nseg += 1
+        if self.red <= self.region_channels:
+            run = self.taps_in_run(a, seg, t.nseg, bseg, self.red * width)
+        t.nseg //= run
+        for tap in range(t.nseg):
+            seg[tap], bseg[tap] = seg[tap * run], bseg[tap * run]
         while c0 < self.red:
             c1 = min(c0 + self.region_channels, self.red) if t.nseg else self.red
             t.a, t.b = <const char *>box.a + c0 * a.c * self.itemsize, <const char *>box.b + c0 * width * self.itemsize
-            t.len, t.accumulate = c1 - c0, c0 > 0
+            t.len, t.accumulate = run * (c1 - c0), c0 > 0
             t.activation = box.activation if c1 == self.red else FC_IDENTITY
             kernels.gemm(&t)
             c0 = c1

@@ -163,7 +163,7 @@ cdef class Folded(Blocks):
         cdef Box b
         cdef Tensor a
         for item in range(item0, item1):
-            b = box_of(self.extent, self.box, self.boxes, item % self.box_count)
+            b = box_of(self.extent, self.grain, self.boxes, item % self.box_count)
             g = item // self.box_count % self.groups
             part = item // self.box_count // self.groups
             a = self.source(kernels, x, &b, 0, g * self.red, self.red, private)

@@ -276,7 +276,7 @@ cdef class LaneCorrelation(Correlation):
         cdef Tensor a
         for item in range(item0, item1):
             part = item % self.k_groups
-            b = box_of(self.extent, self.box, self.boxes, item // self.k_groups)
+            b = box_of(self.extent, self.grain, self.boxes, item // self.k_groups)
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
             if self.planar:
                 for kb in range(kb0, kb1):

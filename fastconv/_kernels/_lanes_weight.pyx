@@ -72,7 +72,7 @@ cdef class LaneGradient(PartialSums):
         cdef Box b
         cdef Tensor a
         for box in range(box0, box1):
-            b = box_of(self.extent, self.box, self.boxes, box)
+            b = box_of(self.extent, self.grain, self.boxes, box)
             if whole > kb0:
                 a = in_place_source(self, x, &b, kb0 * self.lanes)
                 self.add_pixels(kernels, &a, dy, &b, kb0, whole, taps, sums, column_sums, private)
@@ -125,7 +125,7 @@ cdef class LaneGradient(PartialSums):
         cdef Tensor a
         memset(own, 0, lanes * self.channel_size * self.itemsize)
         for box in range(box0, box1):
-            b = box_of(self.extent, self.box, self.boxes, box)
+            b = box_of(self.extent, self.grain, self.boxes, box)
             loaded = -1
             for lane in range(lanes):
                 column = kb * self.lanes + lane

@@ -146,7 +146,7 @@ cdef class WeightGradient(PartialSums):
             kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
             first = True
             for box in range(self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts):
-                b = box_of(self.extent, self.box, self.boxes, box)
+                b = box_of(self.extent, self.grain, self.boxes, box)
                 if d.dw != NULL:
                     a = self.source(kernels, x, &b, kb0, g * self.red + c0, c1 - c0, private)
                 for kb in range(kb0, kb1):
