@@ -269,6 +269,9 @@ def _planar_box(axes, lanes, fits):
 REGION_CHANNELS = 16
 REGION_REACH = 8
 REGION_CHUNK = 256  # channels at a time: they are read for each tap
+# Where so many products a result and channel, for each pixel copied, pay for it, a strip interleaves channels-first
+# ones, whose channels lie pages apart.
+INTERLEAVE_PRODUCTS = 600
 
 
 def uses_regions(op, g, red, src_last):
@@ -284,7 +287,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse).
 
     Folded: the rows of a tile are cells of ``out_step`` results an axis, not single results. Regions: results that
-    have the same taps inside the source are computed together, in place.
+    have the same taps inside the source are computed together, in place or in a strip without padding.
     """
     cell = prod(axis.out_step for axis in axes) if folded else 1
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
@@ -293,17 +296,27 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
         for axis in axes)
     planar = not folded and is_planar(axes, groups, red, cols, lanes, src_last)
     regions = regions and not in_place and not planar
-    in_place = (in_place or regions) and not planar
-    strip_last = (src_last or red < PLANAR_CHANNELS) and not planar
     run = group_run(groups, red, cols, lanes) if planar and src_last else 1
 
+    def strip_pixels(box):
+        return prod(axis.reach(size) for axis, size in zip(axes, box))
+
     def strip_bytes(box):
-        return run * red * itemsize * prod(axis.reach(size) for axis, size in zip(axes, box))
+        return run * red * itemsize * strip_pixels(box)
 
     def fits(box):
-        return in_place or strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
+        return strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
 
-    box = _planar_box(axes, lanes, fits) if planar else _largest_box(axes, BOX_PIXELS * cell, fits)
+    def largest_box(fits):
+        return _planar_box(axes, lanes, fits) if planar else _largest_box(axes, BOX_PIXELS * cell, fits)
+
+    box = largest_box(fits)
+    products = taps * cols / prod(axis.out_step for axis in axes)
+    interleaved = regions and not src_last and products * prod(box) >= INTERLEAVE_PRODUCTS * strip_pixels(box)
+    in_place = (in_place or regions and not interleaved) and not planar
+    if in_place:
+        box = largest_box(lambda _: True)
+    strip_last = (src_last or interleaved or red < PLANAR_CHANNELS) and not planar
     images = 1
     if box == [axis.dst for axis in axes]:
         rows = prod(-(-axis.dst // axis.out_step) for axis in axes)

@@ -15,8 +15,8 @@ g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its s
    split by the stride, so that what a vector of pixels reads at one tap is adjacent. A work item may have several
    groups, whose channels and columns are transposed together.
 h. Regions (planning.uses_regions): results that have the same taps inside the source are multiplied at once, so that
-   no padding is read. A correlation then has no strip, it reads the source in place; backward-weight has one, and
-   sums each tap over the pixels for which it lies in the source.
+   no padding is read. A correlation then reads the source in place, or an interleaved strip; backward-weight has a
+   strip, and sums each tap over the pixels for which it lies in the source.
 """
 from libc.stdlib cimport free, malloc
 
@@ -163,10 +163,13 @@ cdef class Blocks:
 
     cdef void load(self, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb, ptrdiff_t channel,
                    ptrdiff_t channels, char *strip) noexcept nogil:
-        """Copy the source of a box, padded: channels [channel, channel + channels), or those of block kb's lanes."""
+        """Copy the source of a box: channels [channel, channel + channels), or those of block kb's lanes.
+
+        It is padded, but where there are regions, which don't read what lies outside.
+        """
         cdef fc_strip s
         cdef fc_lane_map m = self.lane_map(kb)
-        cdef ptrdiff_t i, cells
+        cdef ptrdiff_t i, cells, inside, skip = 0
         s.mode = self.mode
         s.channels = channels
         s.src_c, s.dst_c = x.c, self.strip_c
@@ -177,9 +180,14 @@ cdef class Blocks:
             cells = ceil_div(b.count[i + 1], self.out_step[i])
             s.lo[i] = b.origin[i + 1] // self.out_step[i] * self.in_step[i] + self.low[i]
             s.count[i] = (cells - 1) * self.in_step[i] + self.high[i] - self.low[i] + 1
+            if self.region_channels:
+                inside = max(s.lo[i], 0)
+                s.count[i] = max(min(s.lo[i] + s.count[i], self.src[i]) - inside, 0)
+                skip += (inside - s.lo[i]) * self.strip_axis[i]
+                s.lo[i] = inside
         for i in range(b.count[0]):
             s.src = x.data + ((b.origin[0] + i) * x.n + channel * x.c) * self.itemsize
-            s.dst = strip + i * self.strip_n * self.itemsize
+            s.dst = strip + (i * self.strip_n + skip) * self.itemsize
             if self.lane_cols and not self.planar:
                 kernels.load_lanes(&s, &m)
             else:
@@ -257,14 +265,14 @@ cdef class Blocks:
                        ptrdiff_t channel, ptrdiff_t channels, char *strip) noexcept nogil:
         """Where the tiles read the padded source of a box: a strip that is loaded here, or x itself.
 
-        The origin of the result is the box's first source position.
+        The origin of the result is the box's first source position, which may lie outside of x.
         """
         cdef Tensor t = x[0]
         cdef ptrdiff_t i, skip
         if self.in_place:
             skip = b.origin[0] * x.n + channel * x.c
             for i in range(3):
-                skip += b.origin[i + 1] // self.out_step[i] * self.in_step[i] * x.axis[i]
+                skip += (b.origin[i + 1] // self.out_step[i] * self.in_step[i] + self.low[i]) * x.axis[i]
             t.data = x.data + skip * self.itemsize
             return t
         self.load(kernels, x, b, kb, channel, channels, strip)

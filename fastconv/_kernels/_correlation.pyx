@@ -206,7 +206,7 @@ cdef class Correlation(Blocks):
         t.nseg, t.bseg, t.step = 0, bseg, a.c
         for tap in range(phase.segs):
             if self.inside(o + 3 * tap, begin):
-                seg[t.nseg] = o[3 * tap] * a.axis[0] + o[3 * tap + 1] * a.axis[1] + o[3 * tap + 2] * a.axis[2]
+                seg[t.nseg] = self.tap_offset(a, o + 3 * tap)
                 bseg[t.nseg] = tap * self.red * width
                 t.nseg += 1
         if self.red <= self.region_channels:
