@@ -108,7 +108,7 @@ def output(fn, name, out, shape, dtype, inputs, elementwise_of=None):
         raise TypeError(f"{fn}: {name}: got dtype {out.dtype}; expected {dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{fn}: {name}: got a read-only array; expected a writeable one")
-    if out.size > 1 and 0 in [s for s, n in zip(out.strides, out.shape) if n > 1]:
+    if 0 in out.strides and out.size > 1 and 0 in [s for s, n in zip(out.strides, out.shape) if n > 1]:
         raise ValueError(f"{fn}: {name}: got strides {out.strides}, where several elements share one place")
     for other, value in inputs.items():
         if value is not None and value is not elementwise_of and overlaps(out, value):
@@ -154,7 +154,11 @@ def finish(written, out, unbatched):
 
 def kernel_view(out):
     """Whether the kernels can write to these strides: adjacent channels, or adjacent pixels of a row."""
-    if not out.flags.aligned or any(s % out.itemsize for s in out.strides):
+    if not out.flags.aligned:
+        return False
+    if out.flags.c_contiguous:
+        return True
+    if any(s % out.itemsize for s in out.strides):
         return False
     first = out.strides[-1] == out.itemsize or out.shape[-1] == 1
     return is_channels_last(out) or out.strides[1] == out.itemsize or (out.ndim > 2 and first)
@@ -207,9 +211,15 @@ def padding_pairs(fn, value, rank, least):
     return tuple(pairs)
 
 
-def _plain(value):
-    kind = type(value)
-    return kind is int or kind is str or value is None or (kind is tuple and all(map(_plain, value)))
+def _plain(values):
+    for value in values:
+        kind = type(value)
+        if kind is tuple:
+            if not _plain(value):
+                return False
+        elif kind is not int and kind is not str and value is not None:
+            return False
+    return True
 
 
 def cached_geometry(function):
