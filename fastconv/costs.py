@@ -126,7 +126,9 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
 
 def _direct_weight(g, red, cols, src_last, lanes):
     pixels, taps, together = g.n * g.groups * prod(g.out), prod(g.kernel), min(g.n * prod(g.out), BOX_PIXELS)
-    used = prod(axis.real_taps() for axis in forward_axes(g)) if uses_regions("backward_weight", g, red, src_last) else taps
+    used = taps
+    if uses_regions("backward_weight", g, red, src_last):
+        used = prod(axis.real_taps() for axis in forward_axes(g))
     load = LOAD if src_last else LOAD_FIRST
     return (pixels * (_tile_cycles(used * red, cols, lanes) * (1 + SUMS_STEPS / together)
                       + load * (red / lanes + -(-cols // lanes)))

@@ -71,6 +71,7 @@ cdef class Blocks:
     cdef ptrdiff_t taps_in_run(self, const Tensor *a, const ptrdiff_t *seg, ptrdiff_t segs, const ptrdiff_t *tap,
                                ptrdiff_t tap_step) noexcept nogil
     cdef ptrdiff_t fill_segments(self, const Tensor *a, const Phase *phase, ptrdiff_t *seg, fc_gemm *g) noexcept nogil
+    cdef Tensor place(self, const Tensor *x, const Box *b, ptrdiff_t channel) noexcept nogil
     cdef fc_pack pack_job(self, const char *w, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1,
                           char *dst) noexcept nogil
     cdef void pack_share(self, const fc_kernels *kernels, const char *w, char *packed, ptrdiff_t item0,

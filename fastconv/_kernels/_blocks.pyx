@@ -268,17 +268,22 @@ cdef class Blocks:
         The origin of the result is the box's first source position, which may lie outside of x.
         """
         cdef Tensor t = x[0]
-        cdef ptrdiff_t i, skip
+        cdef ptrdiff_t i
         if self.in_place:
-            skip = b.origin[0] * x.n + channel * x.c
-            for i in range(3):
-                skip += (b.origin[i + 1] // self.out_step[i] * self.in_step[i] + self.low[i]) * x.axis[i]
-            t.data = x.data + skip * self.itemsize
-            return t
+            return self.place(x, b, channel)
         self.load(kernels, x, b, kb, channel, channels, strip)
         t.data, t.n, t.c = strip, self.strip_n, self.strip_c
         for i in range(3):
             t.axis[i] = self.strip_axis[i]
+        return t
+
+    cdef Tensor place(self, const Tensor *x, const Box *b, ptrdiff_t channel) noexcept nogil:
+        """x itself, from a box's first source position and a channel on."""
+        cdef Tensor t = x[0]
+        cdef ptrdiff_t i, skip = b.origin[0] * x.n + channel * x.c
+        for i in range(3):
+            skip += (b.origin[i + 1] // self.out_step[i] * self.in_step[i] + self.low[i]) * x.axis[i]
+        t.data = x.data + skip * self.itemsize
         return t
 
     cdef fc_pack pack_job(self, const char *w, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1,

@@ -9,10 +9,10 @@ cdef class Correlation(Blocks):
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil
     cdef void item(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t g0,
                    ptrdiff_t g1, ptrdiff_t kb0, ptrdiff_t kb1, const char *weights, const char *bias,
-                   fc_activation activation, char *private) noexcept nogil
+                   fc_activation activation, fc_gemm *t, char *private) noexcept nogil
     cdef bint is_finite(self, const char *weights, ptrdiff_t g, ptrdiff_t kb) noexcept nogil
     cdef void multiply_columns(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
-                               const fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,
+                               fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,
                                char *rows) noexcept nogil
     cdef void multiply_regions(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                                const Phase *phase, const fc_gemm *t, ptrdiff_t width,
@@ -25,6 +25,7 @@ cdef class Correlation(Blocks):
                              ptrdiff_t width) noexcept nogil
     cdef void multiply_planar(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                               fc_gemm *t, ptrdiff_t groups, fc_activation activation) noexcept nogil
+    cdef bint is_one_run(self, const Tensor *x, const Tensor *y, const Box *b) noexcept nogil
     cdef ptrdiff_t row_gap(self, const Tensor *a, const Tensor *y, const Box *b) noexcept nogil
     cdef ptrdiff_t fill_vectors(self, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t gap, ptrdiff_t *row,
                                 ptrdiff_t *crow, ptrdiff_t *lanes) noexcept nogil

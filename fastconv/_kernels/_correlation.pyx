@@ -79,8 +79,12 @@ cdef class Correlation(Blocks):
         cdef uint64_t state = kernels.enter()
         cdef ptrdiff_t item, box, run, g0, g1, part, kb0, kb1
         cdef ptrdiff_t sources = self.box_count * self.group_runs
-        cdef Box b
+        cdef Box b, last
         cdef Tensor a
+        cdef fc_gemm t
+        cdef int i
+        last = box_of(self.extent, self.grain, self.boxes, 0)
+        t.rows = 0
         for item in range(item0, item1):
             box = item % self.box_count
             run = item // self.box_count % self.group_runs
@@ -89,20 +93,29 @@ cdef class Correlation(Blocks):
             g0, g1 = self.groups * run // self.group_runs, self.groups * (run + 1) // self.group_runs
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
             if item == item0 or sources > 1:
-                a = self.source(kernels, x, &b, kb0, g0 * self.red, (g1 - g0) * self.red, private)
-            self.item(kernels, &a, y, &b, g0, g1, kb0, kb1, weights, bias, <fc_activation>activation,
+                if self.planar and self.is_one_run(x, y, &b):
+                    a = self.place(x, &b, g0 * self.red)
+                else:
+                    a = self.source(kernels, x, &b, kb0, g0 * self.red, (g1 - g0) * self.red, private)
+            for i in range(4):
+                if b.count[i] != last.count[i]:
+                    t.rows = 0
+            last = b
+            self.item(kernels, &a, y, &b, g0, g1, kb0, kb1, weights, bias, <fc_activation>activation, &t,
                       private + self.strip_bytes)
         kernels.leave(state)
 
     cdef void item(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t g0,
                    ptrdiff_t g1, ptrdiff_t kb0, ptrdiff_t kb1, const char *weights, const char *bias,
-                   fc_activation activation, char *private) noexcept nogil:
-        """One box of groups [g0, g1), of all columns if they are several: every column block."""
+                   fc_activation activation, fc_gemm *t, char *private) noexcept nogil:
+        """One box of groups [g0, g1), of all columns if they are several: every column block.
+
+        t.rows is 0 if the rows of the tile aren't those of the box before.
+        """
         cdef ptrdiff_t *row = <ptrdiff_t *>(private + self.rows_bytes)
         cdef bint lanes = self.planar and (y.c == 1 or y.axis[2] == 1)
         cdef ptrdiff_t kb, g, column
         cdef bint finite
-        cdef fc_gemm t
         t.row, t.crow, t.seg, t.accumulate = row, row + self.box_pixels(), row + 2 * self.box_pixels(), 0
         t.bseg = NULL
         t.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
@@ -119,9 +132,10 @@ cdef class Correlation(Blocks):
                 t.c = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
                                 + b.origin[3] * y.axis[2]) * self.itemsize
                 if lanes and finite:
-                    self.multiply_planar(kernels, a, y, b, &t, g1 - g0, activation)
+                    self.multiply_planar(kernels, a, y, b, t, g1 - g0, activation)
+                    t.rows = 0
                     break
-                self.multiply_columns(kernels, a, y, b, &t, self.block_width(kb), not self.is_finite(weights, g, kb),
+                self.multiply_columns(kernels, a, y, b, t, self.block_width(kb), not self.is_finite(weights, g, kb),
                                       activation, private)
 
     cdef bint is_finite(self, const char *weights, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
@@ -129,7 +143,7 @@ cdef class Correlation(Blocks):
         return self.mode != FC_ZEROS or weights[self.flag_offset() + g * self.col_blocks + kb]
 
     cdef void multiply_columns(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
-                               const fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,
+                               fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,
                                char *rows) noexcept nogil:
         """One column block of a box by the tile whose lanes are columns: every phase, then the store."""
         cdef bint direct = y.c == 1 and (y.axis[2] != 1 or self.cols > 1)
@@ -144,11 +158,13 @@ cdef class Correlation(Blocks):
             if self.region_channels:
                 self.multiply_regions(kernels, a, y, b, &self.phase[ph], &t, width, row_width)
                 continue
-            for i in range(3):
-                begin[i], end[i] = 0, ceil_div(b.count[i + 1] - self.phase[ph].first[i], self.out_step[i])
             t.nseg = self.fill_segments(a, &self.phase[ph], <ptrdiff_t *>t.seg, &t)
-            t.rows = self.fill_rows(a, y, b, &self.phase[ph], begin, end, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow,
-                                    row_width)
+            if t.rows == 0 or self.phases > 1 or not direct:
+                for i in range(3):
+                    begin[i], end[i] = 0, ceil_div(b.count[i + 1] - self.phase[ph].first[i], self.out_step[i])
+                t.rows = self.fill_rows(a, y, b, &self.phase[ph], begin, end, <ptrdiff_t *>t.row,
+                                        <ptrdiff_t *>t.crow, row_width)
+                block.rows = t.rows
             if strict:
                 self.real_taps(kernels, a, b, &self.phase[ph], &t, width)
             else:
@@ -271,6 +287,16 @@ cdef class Correlation(Blocks):
         elif activation > FC_RELU6:
             self.activate_pixels(kernels, y, b, <char *>t.c, groups * t.n, activation)
 
+    cdef bint is_one_run(self, const Tensor *x, const Tensor *y, const Box *b) noexcept nogil:
+        """Whether a box of the only tap is a run of adjacent pixels in x and in y, so that no strip is needed."""
+        cdef ptrdiff_t width = b.count[3]
+        cdef int i
+        for i in range(3):
+            if self.in_step[i] != 1 or self.low[i] or self.high[i]:
+                return False
+        return (self.ntap == 1 and b.count[2] * width >= self.lanes and x.axis[2] == 1
+                and x.axis[1] == width and y.axis[1] == width * y.axis[2] and self.src[1] == self.extent[2])
+
     cdef ptrdiff_t row_gap(self, const Tensor *a, const Tensor *y, const Box *b) noexcept nogil:
         """Columns of the strip between the pixels of two rows, where vectors go on in the next row; else a vector's.
 
@@ -286,10 +312,16 @@ cdef class Correlation(Blocks):
                                 ptrdiff_t *crow, ptrdiff_t *lanes) noexcept nogil:
         """Vectors of the pixels of a box: where they begin in strip and result, then fc_planar.lanes and .first."""
         cdef ptrdiff_t *first = lanes + self.box_pixels()
-        cdef ptrdiff_t m = 0, n, d, h, w, left, run
+        cdef ptrdiff_t m = 0, n, d, h, w, left, run, pixels = b.count[2] * b.count[3]
         for n in range(b.count[0]):
             for d in range(b.count[1]):
                 h = w = 0
+                while gap == 0 and pixels >= self.lanes and w < pixels:
+                    left = min(w, pixels - self.lanes)
+                    row[m] = n * a.n + d * self.in_step[0] * a.axis[0] + left
+                    crow[m] = n * y.n + d * y.axis[0] + left * y.axis[2]
+                    lanes[m] = first[m] = self.lanes
+                    w, h, m = w + self.lanes, b.count[2], m + 1
                 while h < b.count[2]:
                     row[m] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1] + w
                     crow[m] = n * y.n + d * y.axis[0] + h * y.axis[1] + w * y.axis[2]
