@@ -59,7 +59,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, src_last, not g.mode, _runtime.masked_loads(),
                                  backward_weight)
         return (_lanes_weight.LaneGradient if backward_weight else _lanes.LaneCorrelation)(blocking, *common)
-    regions = uses_regions(op, g, red, src_last)
+    regions = uses_regions(op, g, axes, red, src_last)
     if op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last, regions)
     else:

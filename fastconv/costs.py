@@ -61,7 +61,7 @@ def _direct(axes, g, red, cols, src_last, lanes):
     if is_planar(axes, g.groups, red, cols, lanes, src_last):
         return pixels * planar_cycles(axes, g.groups, red, cols, lanes, src_last) + pack + FIXED["planar"]
     used, load = taps / prod(axis.out_step for axis in axes), LOAD if src_last else LOAD_FIRST
-    if uses_regions("forward", g, red, src_last):
+    if uses_regions("forward", g, axes, red, src_last):
         used, load = prod(axis.real_taps() for axis in axes), 0
     return (pixels * (_tile_cycles(used * red, cols, lanes) + -(-cols // lanes) * (STORE if src_last else STORE_FIRST)
                       + red / lanes * load) + pack + FIXED["direct"])
@@ -127,7 +127,7 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
 def _direct_weight(g, red, cols, src_last, lanes):
     pixels, taps, together = g.n * g.groups * prod(g.out), prod(g.kernel), min(g.n * prod(g.out), BOX_PIXELS)
     used = taps
-    if uses_regions("backward_weight", g, red, src_last):
+    if uses_regions("backward_weight", g, None, red, src_last):
         used = prod(axis.real_taps() for axis in forward_axes(g))
     load = LOAD if src_last else LOAD_FIRST
     return (pixels * (_tile_cycles(used * red, cols, lanes) * (1 + SUMS_STEPS / together)

@@ -105,6 +105,15 @@ class Axis(NamedTuple):
                 total += max(0, min(cells, -((o - self.src) // self.in_step)) - max(0, -(o // self.in_step)))
         return total / self.dst
 
+    def regions(self):
+        """Pieces of the results that have the same taps in the source."""
+        most = 1
+        for first, phase in enumerate(self.phases):
+            cells = -(-(self.dst - first) // self.out_step)
+            ends = {-((o - edge) // self.in_step) for _, o in phase for edge in (0, self.src)}
+            most = max(most, 1 + sum(0 < end < cells for end in ends))
+        return most
+
     def boxes(self, size):
         return -(-self.dst // size)
 
@@ -264,9 +273,10 @@ def _planar_box(axes, lanes, fits):
 
 
 # Without padding, results that have the same taps inside the source are computed together, and read it in place:
-# from so many channels on. Weight gradients do so where a strip would be transposed, or taps that reach this far leave
-# much of it unused.
+# from so many channels on, and so many results a region on average, as each region reads its weights. Weight gradients
+# do so where a strip would be transposed, or taps that reach this far leave much of it unused.
 REGION_CHANNELS = 16
+REGION_PIXELS = 4
 REGION_REACH = 8
 REGION_CHUNK = 256  # channels at a time: they are read for each tap
 # Where so many products a result and channel, for each pixel copied, pay for it, a strip interleaves channels-first
@@ -274,12 +284,13 @@ REGION_CHUNK = 256  # channels at a time: they are read for each tap
 INTERLEAVE_PRODUCTS = 600
 
 
-def uses_regions(op, g, red, src_last):
+def uses_regions(op, g, axes, red, src_last):
     """Whether the direct algorithm leaves padding out, region by region of results."""
     if g.mode or red < REGION_CHANNELS:
         return False
-    far = any(d > 1 and d * (r - 1) >= REGION_REACH for d, r in zip(g.dilation, g.kernel))
-    return op != "backward_weight" or far or not src_last
+    if op == "backward_weight":
+        return not src_last or any(d > 1 and d * (r - 1) >= REGION_REACH for d, r in zip(g.dilation, g.kernel))
+    return g.n * prod(axis.dst for axis in axes) >= REGION_PIXELS * prod(axis.regions() for axis in axes)
 
 
 @lru_cache(maxsize=512)
@@ -312,7 +323,8 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
 
     box = largest_box(fits)
     products = taps * cols / prod(axis.out_step for axis in axes)
-    interleaved = regions and not src_last and products * prod(box) >= INTERLEAVE_PRODUCTS * strip_pixels(box)
+    products *= prod(box) / strip_pixels(box)
+    interleaved = not (src_last or in_place or planar) and products >= INTERLEAVE_PRODUCTS
     in_place = (in_place or regions and not interleaved) and not planar
     if in_place:
         box = largest_box(lambda _: True)

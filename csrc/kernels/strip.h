@@ -91,6 +91,26 @@ static void pixels_inside(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, 
                   dst + (i + f) % s->split * s->dst_run + (i + f) / s->split, s->dst_c);
 }
 
+/* Columns [i, end) of a strip whose channels are adjacent, which are outside of the image; src NULL is a row of zeros. */
+static void pixels_outside(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, ptrdiff_t end) {
+    for (; i < end; i++) {
+        T *to = dst + i * s->dst_axis[2];
+        const ptrdiff_t from = src ? padded_source(s->lo[2] + i, s->extent[2], s->mode) : -1;
+        if (from < 0) zero(to, s->channels);
+        else
+            for (ptrdiff_t j = 0; j < s->channels; j++) to[j] = src[from * s->src_axis[2] + j * s->src_c];
+    }
+}
+
+/* n pixels for such a strip, whose channels or whose columns are adjacent. */
+static void pixels_adjacent(const fc_strip *s, const T *src, T *dst, ptrdiff_t n) {
+    const ptrdiff_t sw = s->src_axis[2], dw = s->dst_axis[2], c = s->channels;
+    if (s->src_c != 1) transpose(src, s->src_c, c, n, dst, dw);
+    else if (sw == c && dw == c) copy(dst, src, n * c);
+    else
+        for (ptrdiff_t i = 0; i < n; i++) copy(dst + i * dw, src + i * sw, c);
+}
+
 /* One row (fixed d and h) of all channels; src is the row's w = 0, or NULL for a row of zeros. */
 static void strip_row(const fc_strip *s, const T *src, T *dst) {
     const ptrdiff_t w0 = s->lo[2], w1 = w0 + s->count[2], extent = s->extent[2];
@@ -98,21 +118,6 @@ static void strip_row(const fc_strip *s, const T *src, T *dst) {
     const ptrdiff_t in0 = w0 < 0 ? (w1 < 0 ? w1 : 0) : (w0 < extent ? w0 : extent);
     const ptrdiff_t in1 = w1 > extent ? (extent > w0 ? extent : w0) : (w1 > in0 ? w1 : in0);
 
-    if (s->src_c == 1 && s->dst_c == 1) { /* channels-last to channels-last */
-        for (ptrdiff_t w = w0; w < w1; w++) {
-            if (w == in0 && in1 > in0 && src) {
-                if (sw == c && dw == c) copy(dst + (w - w0) * dw, src + w * sw, (in1 - in0) * c);
-                else
-                    for (ptrdiff_t i = in0; i < in1; i++) copy(dst + (i - w0) * dw, src + i * sw, c);
-                w = in1 - 1;
-                continue;
-            }
-            const ptrdiff_t from = src ? padded_source(w, extent, s->mode) : -1;
-            if (from < 0) zero(dst + (w - w0) * dw, c);
-            else copy(dst + (w - w0) * dw, src + from * sw, c);
-        }
-        return;
-    }
     const ptrdiff_t left = (src ? in0 : w1) - w0, n = src ? in1 - in0 : 0, right = w1 - w0 - left - n;
     if (dw == 1 && s->split == 1 && (!src || (sw == 1 && s->mode == FC_ZEROS))) { /* zeros around rows as they are */
         const ptrdiff_t src_c = s->src_c, dst_c = s->dst_c;
@@ -123,10 +128,10 @@ static void strip_row(const fc_strip *s, const T *src, T *dst) {
         }
         return;
     }
-    if (s->dst_c == 1 && dw == c && s->split == 1 && (!src || (sw == 1 && s->mode == FC_ZEROS))) { /* interleaved */
-        zero(dst, left * c);
-        if (n) transpose(src + in0, s->src_c, c, n, dst + left * c, c);
-        zero(dst + (left + n) * c, right * c);
+    if (s->dst_c == 1 && s->split == 1 && (!src || s->src_c == 1 || sw == 1)) { /* to channels-last */
+        pixels_outside(s, src, dst, 0, left);
+        if (n) pixels_adjacent(s, src + in0 * sw, dst + left * dw, n);
+        pixels_outside(s, src, dst, left + n, w1 - w0);
         return;
     }
     const int together = s->src_c == 1 && c > 1 && dw == 1;
