@@ -168,6 +168,7 @@ class Blocking(NamedTuple):
     parts: int            # weight gradient: partial sums
     lanewise: bool = False  # lanes of one vector belong to different groups
     planar: bool = False  # lanes of one vector are neighbouring pixels
+    turned: bool = False  # channels-first planes are transposed, so that lanes are channels
     group_run: int = 1    # groups of a work item, at most
     split: int = 1        # runs of columns in a row of the strip, this many elements apart:
     strip_run: int = 0
@@ -433,18 +434,33 @@ def outgrows_cache(axes, n, channels, itemsize):
     return n * channels * itemsize * max(prod(a.src for a in axes), prod(a.dst for a in axes)) > FAR_BYTES
 
 
+def is_turned(axes, groups, itemsize, lanes):
+    """Whether to transpose the planes of a vector of channels: it would have half as many pixels of a row at most.
+
+    As many will do where lots of taps or the stride's phases make rows of pixels slow.
+    """
+    cells = -(-axes[2].dst // axes[2].out_step)
+    slow = axes[2].out_step > 1 or prod(len(axis.phases[0]) for axis in axes) > 9
+    pixels = sum(prod(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
+    return groups >= lanes >= (cells if slow else 2 * cells) and lanes * itemsize * pixels <= LANE_STRIP_BYTES
+
+
 @lru_cache(maxsize=512)
 def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, masked, weight_gradient):
     """Blocking of grouped convolution whose lanes belong to different groups, for all three operations.
 
-    Channels-first depthwise convolution has pixels as lanes and slides along h, channel by channel. Else lanes are
-    channels. Depthwise convolution reads its source in place where padding is `zeros`; vectors of pixels, that begin or
+    Channels-first depthwise convolution has pixels as lanes and slides along h, channel by channel, unless planes are
+    narrow: then it is turned. Else lanes are channels. Depthwise convolution reads its source in place where padding is `zeros`; vectors of pixels, that begin or
     end outside of rows, by `masked` loads, which also tell even from odd pixels.
     """
     planar = not src_last and (red == 1 or cols == 1 and not weight_gradient)
     in_place = zeros and (masked and axes[2].in_step <= 2 if planar else src_last and red == cols == 1)
     width = red if planar else red * lanes
     blocks = -(-groups * cols // lanes)
+    if in_place and planar and red == cols == 1 and not weight_gradient and is_turned(axes, groups, itemsize, lanes):
+        source, result = (tuple(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
+        return Blocking(axes, (1, *result), (n, 1, 1, 1), source, True, True, _strip_strides(source, lanes, True, 1),
+                        blocks, 1, 1, lanewise=True, turned=True)
     far = outgrows_cache(axes, n, groups * (red + cols), itemsize)
 
     def reach(box):

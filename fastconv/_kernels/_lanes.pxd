@@ -36,6 +36,5 @@ cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bi
 cdef ptrdiff_t blocks_in_place(Blocks k, const fc_kernels *kernels) noexcept nogil
 cdef Tensor source_of(Blocks k, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t channel,
                       char *strip) noexcept nogil
-cdef Tensor in_place_source(Blocks k, const Tensor *x, const Box *b, ptrdiff_t channel) noexcept nogil
 cdef Tensor strip_source(Blocks k, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
                          ptrdiff_t channel, char *strip) noexcept nogil

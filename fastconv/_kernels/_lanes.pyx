@@ -14,7 +14,7 @@ import numpy as np
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._correlation cimport Correlation
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_RELU6, FC_SLIDE_TAPS, FC_ZEROS, fc_activation, fc_kernels, fc_run, fc_slide,
+    FC_IDENTITY, FC_RELU6, FC_SLIDE_TAPS, FC_ZEROS, fc_activation, fc_kernels, fc_rows, fc_run, fc_slide,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 
@@ -209,18 +209,28 @@ cdef Tensor source_of(Blocks k, const fc_kernels *kernels, const Tensor *x, cons
                       char *strip) noexcept nogil:
     """Where the planes of a box are read, from `channel` on."""
     if k.in_place:
-        return in_place_source(k, x, b, channel)
+        return k.place(x, b, channel)
     return strip_source(k, kernels, x, b, 0, channel, strip)
 
 
-cdef Tensor in_place_source(Blocks k, const Tensor *x, const Box *b, ptrdiff_t channel) noexcept nogil:
-    """x as a strip of the box that begins `low` before it."""
-    cdef Tensor t = x[0]
-    cdef ptrdiff_t i, skip = b.origin[0] * x.n + channel * x.c
-    for i in range(3):
-        skip += (b.origin[i + 1] // k.out_step[i] * k.in_step[i] + k.low[i]) * x.axis[i]
-    t.data += skip * k.itemsize
+cdef Tensor lane_tensor(char *data, const ptrdiff_t *extent, ptrdiff_t lanes) noexcept nogil:
+    """Pixels of one vector of channels: wherever these are in a tensor, here they are the first ones."""
+    cdef Tensor t
+    t.data, t.n, t.c = data, 0, 0
+    t.axis[0], t.axis[1], t.axis[2] = extent[1] * extent[2] * lanes, extent[2] * lanes, lanes
     return t
+
+
+cdef fc_rows rows_of(Blocks k, const Tensor *t, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t channels,
+                     const ptrdiff_t *extent, char *rows) noexcept nogil:
+    """Channels of an image as rows of pixels."""
+    cdef fc_rows r
+    cdef ptrdiff_t i
+    r.x = t.data + (image * t.n + channel * t.c) * k.itemsize
+    r.x_c, r.rows, r.n, r.column_sum = t.c, rows, channels, NULL
+    for i in range(3):
+        r.x_axis[i], r.count[i] = t.axis[i], extent[i]
+    return r
 
 
 cdef Tensor strip_source(Blocks k, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t kb,
@@ -240,11 +250,16 @@ cdef class LaneCorrelation(Correlation):
     """Forward, or backward-input (``transposed`` weights), of one shape, order and dtype."""
 
     cdef Runs runs
+    cdef bint turned
     cdef ptrdiff_t spread_bytes, plane   # of the results of one phase along w of one channel
 
     def __cinit__(self, *args, **kwargs):
         self.runs = Runs(self)
         self.rows_bytes = self.spread_bytes = self.plane = 0
+        self.turned = self.blocking.turned
+        if self.turned:
+            self.strip_bytes = line(self.src[0] * self.src[1] * self.src[2] * self.lanes * self.itemsize)
+            self.rows_bytes = line(self.box_pixels() * self.lanes * self.itemsize)
         if self.planar:
             self.plane = (ceil_div(ceil_div(self.box[3], self.out_step[2]), self.lanes) * self.lanes
                           * self.box[1] * self.box[2])
@@ -261,8 +276,9 @@ cdef class LaneCorrelation(Correlation):
     def run(self, cnp.ndarray src, cnp.ndarray w, cnp.ndarray packed, bint transformed, cnp.ndarray bias,
             cnp.ndarray dst, int activation, num_threads):
         cdef cnp.ndarray target = dst
-        if not has_order(dst, not self.planar):
-            target = in_order_of(dst, not self.planar)
+        cdef bint last = not (self.planar or self.turned)
+        if not has_order(dst, last):
+            target = in_order_of(dst, last)
         Correlation.run(self, src, w, packed, transformed, bias, target, activation, num_threads)
         if target is not dst:
             dst[...] = target
@@ -278,18 +294,35 @@ cdef class LaneCorrelation(Correlation):
             part = item % self.k_groups
             b = box_of(self.extent, self.grain, self.boxes, item // self.k_groups)
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
-            if self.planar:
+            if self.planar or self.turned:
                 for kb in range(kb0, kb1):
-                    self.planes(kernels, x, y, &b, kb, weights, bias, <fc_activation>activation, private)
+                    if self.planar:
+                        self.planes(kernels, x, y, &b, kb, weights, bias, <fc_activation>activation, private)
+                    else:
+                        self.turn(kernels, x, y, &b, kb, weights, bias, <fc_activation>activation, private)
                 continue
             whole = min(kb1, blocks_in_place(self, kernels)) if self.in_place else kb0
             if whole > kb0:
-                a = in_place_source(self, x, &b, kb0 * self.lanes)
+                a = self.place(x, &b, kb0 * self.lanes)
                 self.pixels(kernels, &a, y, &b, kb0, whole, weights, bias, <fc_activation>activation, private)
             for kb in range(max(kb0, whole), kb1):
                 a = strip_source(self, kernels, x, &b, kb, 0, private)
                 self.pixels(kernels, &a, y, &b, kb, kb + 1, weights, bias, <fc_activation>activation, private)
         kernels.leave(state)
+
+    cdef void turn(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const Box *b, ptrdiff_t kb,
+                   const char *weights, const char *bias, fc_activation activation, char *private) noexcept nogil:
+        """Column block kb of an image: planes become channels-last pixels, and these planes of results."""
+        cdef ptrdiff_t column = kb * self.lanes, channels = min(self.lanes, self.cols - column)
+        cdef char *rows = private + self.strip_bytes
+        cdef Tensor a = lane_tensor(private, self.src, self.lanes)
+        cdef Tensor c = lane_tensor(rows, self.extent + 1, self.lanes)
+        cdef fc_rows r = rows_of(self, x, b.origin[0], column, channels, self.src, private)
+        kernels.load_rows(&r)
+        a = self.place(&a, b, 0)
+        self.pixels(kernels, &a, &c, b, kb, kb + 1, weights, bias, activation, private)
+        r = rows_of(self, y, b.origin[0], column, channels, self.extent + 1, rows)
+        kernels.store_rows(&r)
 
     cdef void pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t kb0,
                      ptrdiff_t kb1, const char *weights, const char *bias, fc_activation activation,
@@ -302,8 +335,8 @@ cdef class LaneCorrelation(Correlation):
         cdef ptrdiff_t first[3]
         cdef const Phase *phase
         cdef fc_slide s
-        cdef char *block = y.data + (b.origin[0] * y.n + column + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
-                                     + b.origin[3] * y.axis[2]) * self.itemsize
+        cdef char *block = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0]
+                                     + b.origin[2] * y.axis[1] + b.origin[3] * y.axis[2]) * self.itemsize
         for n in range(3):
             first[n] = b.origin[n + 1] // self.out_step[n]
         s.run, s.lanes = run, min(kb1 * self.lanes, self.cols) - column

@@ -6,8 +6,8 @@ from libc.string cimport memset
 
 from fastconv._kernels._blocks cimport Box, box_of
 from fastconv._kernels._lanes cimport (
-    Runs, blocks_in_place, has_order, in_order_of, in_place_source, lane_step, plane_ahead, row_ahead, slide_line,
-    source_of, strip_source,
+    Runs, blocks_in_place, has_order, in_order_of, lane_step, plane_ahead, row_ahead, slide_line, source_of,
+    strip_source,
 )
 from fastconv._kernels._runtime cimport fc_kernels, fc_run, fc_slide
 from fastconv._kernels._tensor cimport Tensor, line
@@ -74,7 +74,7 @@ cdef class LaneGradient(PartialSums):
         for box in range(box0, box1):
             b = box_of(self.extent, self.grain, self.boxes, box)
             if whole > kb0:
-                a = in_place_source(self, x, &b, kb0 * self.lanes)
+                a = self.place(x, &b, kb0 * self.lanes)
                 self.add_pixels(kernels, &a, dy, &b, kb0, whole, taps, sums, column_sums, private)
             for kb in range(max(kb0, whole), kb1):
                 if taps:
