@@ -137,16 +137,17 @@ enum { FC_SLIDE_TAPS = 5 }; /* at most, in a run */
 
 /* A line of results y_step apart, of whole vectors and a last one of what remains of `lanes`; the sources are x_step
  * apart, and every vector has weights (or their sums) and a bias (or the sum of its results' gradients) of its own, or
- * all have the same. Sources of neighbouring lanes are x_lane apart: 1, or 2 with masked_loads.
+ * all have the same. Sources of neighbouring lanes are x_lane apart: 1, or 2 with masked_loads. There are `lines` such
+ * lines, whose sources and results are x_line and y_line apart.
  *   slide:      y = act(b + sum over the taps of all runs of source * weight)
  *   slide_back: w += sum over the results of source * y, for every tap; b += sum of y */
 typedef struct fc_slide {
     fc_run *run;
-    ptrdiff_t runs, results, lanes;
+    ptrdiff_t runs, results, lanes, lines;
     const void *x;
-    ptrdiff_t x_step, x_vector, x_lane;
+    ptrdiff_t x_step, x_vector, x_lane, x_line;
     void *y;
-    ptrdiff_t y_step, y_vector;
+    ptrdiff_t y_step, y_vector, y_line;
     void *w;
     ptrdiff_t w_vector;
     void *b;                   /* slide: may be NULL */

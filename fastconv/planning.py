@@ -435,14 +435,9 @@ def outgrows_cache(axes, n, channels, itemsize):
 
 
 def is_turned(axes, groups, itemsize, lanes):
-    """Whether to transpose the planes of a vector of channels: it would have half as many pixels of a row at most.
-
-    As many will do where lots of taps or the stride's phases make rows of pixels slow.
-    """
-    cells = -(-axes[2].dst // axes[2].out_step)
-    slow = axes[2].out_step > 1 or prod(len(axis.phases[0]) for axis in axes) > 9
+    """Whether to transpose the planes of a vector of channels: rows of pixels wouldn't fill more than one vector."""
     pixels = sum(prod(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
-    return groups >= lanes >= (cells if slow else 2 * cells) and lanes * itemsize * pixels <= LANE_STRIP_BYTES
+    return groups >= lanes >= -(-axes[2].dst // axes[2].out_step) and lanes * itemsize * pixels <= LANE_STRIP_BYTES
 
 
 @lru_cache(maxsize=512)
@@ -450,8 +445,9 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
     """Blocking of grouped convolution whose lanes belong to different groups, for all three operations.
 
     Channels-first depthwise convolution has pixels as lanes and slides along h, channel by channel, unless planes are
-    narrow: then it is turned. Else lanes are channels. Depthwise convolution reads its source in place where padding is `zeros`; vectors of pixels, that begin or
-    end outside of rows, by `masked` loads, which also tell even from odd pixels.
+    narrow: then it is turned. Else lanes are channels. Depthwise convolution reads its source in place where padding is
+    `zeros`; vectors of pixels, that begin or end outside of rows, by `masked` loads, which also tell even from odd
+    pixels.
     """
     planar = not src_last and (red == 1 or cols == 1 and not weight_gradient)
     in_place = zeros and (masked and axes[2].in_step <= 2 if planar else src_last and red == cols == 1)

@@ -22,6 +22,9 @@ CASES = {
     "groups": ((2, 12, 8, 8), (18, 4, 3, 3), {"groups": 3, "padding": 1}),
     "depthwise": ((2, 17, 9, 9), (17, 1, 3, 3), {"groups": 17, "padding": 1}),
     "depthwise-stride2": ((2, 32, 13, 35), (32, 1, 5, 3), {"groups": 32, "padding": (2, 1), "stride": 2}),
+    "depthwise-narrow": ((2, 37, 9, 7), (37, 1, 3, 3), {"groups": 37, "padding": 1}),
+    "depthwise-narrow-stride2": ((2, 20, 14, 8), (20, 1, 5, 3), {"groups": 20, "padding": (2, 1), "stride": 2}),
+    "depthwise-narrow-3d": ((2, 20, 5, 6, 4), (20, 1, 3, 3, 3), {"groups": 20, "padding": 1, "stride": (1, 2, 1)}),
     "depthwise-rows": ((1, 3, 70, 67), (3, 1, 7, 7), {"groups": 3, "padding": ((3, 5), (6, 0))}),
     "depthwise-1d": ((2, 18, 700), (18, 1, 15), {"groups": 18, "padding": 7}),
     "depthwise-1d-strided": ((1, 16, 90), (16, 1, 11), {"groups": 16, "padding": ((9, 2),), "stride": 3}),
@@ -43,6 +46,8 @@ CASES = {
     "cropped": ((1, 4, 12, 12), (3, 4, 3, 3), {"padding": ((-2, 1), (1, -3))}),
     "same": ((1, 4, 11, 10), (6, 4, 4, 3), {"padding": "same", "stride": (2, 3)}),
     "same-lower": ((1, 4, 11, 10), (6, 4, 4, 3), {"padding": "same_lower"}),
+    "interleaved": ((2, 20, 9, 10), (130, 20, 3, 3), {"padding": 1}),
+    "interleaved-circular": ((1, 20, 6, 7), (130, 20, 3, 3), {"padding": 2, "padding_mode": "circular"}),
     "large-reduction": ((1, 300, 4, 4), (40, 300, 3, 3), {"padding": 1}),
     "one-pixel": ((4, 20, 1, 1), (30, 20, 1, 1), {}),
     "wide": ((1, 8, 2, 700), (9, 8, 1, 5), {"padding": (0, 2)}),
@@ -168,6 +173,23 @@ def test_depthwise_and_weights_that_are_not_finite(isa, order):
     arguments = {"groups": 17, "padding": 1}
     got = fc.conv2d(in_order(x, order), w, **arguments)
     np.testing.assert_allclose(got, reference.conv2d(x, w, **arguments), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels, groups, size, k, stride, padding", [
+    (20, 20, 11, 3, 1, 0), (20, 20, 13, 3, 2, 1), (20, 20, 19, 5, 1, 1), (17, 17, 20, 3, 3, 1), (12, 6, 11, 3, 1, 0)])
+def test_infinite_sources_reach_the_gradients_of_their_taps_alone(isa, order, channels, groups, size, k, stride,
+                                                                  padding):
+    x, w_shape = normal((2, channels, size, size), np.float32), (channels, channels // groups, k, k)
+    arguments = {"groups": groups, "padding": padding, "stride": stride}
+    dy = normal(reference.conv2d(x, np.zeros(w_shape, np.float32), **arguments).shape, np.float32, 1)
+    for at in ((0, 0), (0, size - 1), (size // 2, size - 1), (size - 1, 0), (size - 2, 3), (size - 1, size - 1)):
+        infinite = x.copy()
+        infinite[0, 1, *at] = np.inf
+        expected = reference.conv2d_backward_weight(dy, infinite, w_shape, **arguments)
+        got = fc.conv2d_backward_weight(in_order(dy, order), in_order(infinite, order), w_shape, algorithm="direct",
+                                        **arguments)
+        np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected))
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -28,9 +28,11 @@ FC_INLINE vec slide_source(const T *x, const vmask lanes[2], const int x_lane) {
     return x_lane == 1 ? vload_where(lanes[0], x) : vevens(vload_where(lanes[0], x), vload_where(lanes[1], x + VL));
 }
 
-/* A tile's products with one run of taps: results, taps, x_lane and gradient are constants after inlining. */
+/* A tile's products with one run of taps: results, taps, x_lane and gradient are constants after inlining. Gradients
+ * take nothing from results beyond n and lanes beyond n_lanes: their zeros would make NaN of an infinite source. */
 FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *w, ptrdiff_t w_step, unsigned there,
-                         vec *row, const int results, const int taps, const int x_lane, const int gradient) {
+                         vec *row, ptrdiff_t n, ptrdiff_t n_lanes, const int results, const int taps, const int x_lane,
+                         const int gradient) {
     vec t[SLIDE_TAPS];
 #pragma GCC unroll 5
     for (int s = 0; s < taps; s++) t[s] = gradient ? (vec){0} : vload(w + s * w_step);
@@ -42,13 +44,14 @@ FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *
         for (int s = 0; s < taps; s++) {
             const int m = i - s;
             if (m < 0 || m >= results) continue;
+            if (gradient && m >= n) continue;
             if (gradient) t[s] = vfma(v, row[m], t[s]);
             else row[m] = vfma(v, t[s], row[m]);
         }
     }
     if (!gradient) return;
 #pragma GCC unroll 5
-    for (int s = 0; s < taps; s++) vstore(w + s * w_step, vload(w + s * w_step) + t[s]);
+    for (int s = 0; s < taps; s++) vstore_upto(w + s * w_step, vload(w + s * w_step) + t[s], n_lanes);
 }
 
 /* n <= results results from m0 on, of the vector that begins at lane v; inner: all sources of all results are there. */
@@ -75,12 +78,13 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
         const vmask mask[2] = {vmask_of_bits(run->lanes[0]), vmask_of_bits(run->lanes[1])};
         const T *from = x + run->x;
         T *t = w + run->w;
+        const ptrdiff_t to = run->w_step;
         switch (run->taps) {
-        case 1: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 1, x_lane, gradient); break;
-        case 2: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 2, x_lane, gradient); break;
-        case 3: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 3, x_lane, gradient); break;
-        case 4: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 4, x_lane, gradient); break;
-        case 5: slide_run(from, g->x_step, mask, t, run->w_step, there, row, results, 5, x_lane, gradient); break;
+        case 1: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 1, x_lane, gradient); break;
+        case 2: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 2, x_lane, gradient); break;
+        case 3: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 3, x_lane, gradient); break;
+        case 4: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 4, x_lane, gradient); break;
+        case 5: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 5, x_lane, gradient); break;
         default: __builtin_unreachable();
         }
     }
@@ -106,7 +110,7 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
 /* Results [m0, stop) of a line in tiles of `results`, the last of which may be a part. */
 FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, const int results, const int x_lane,
                            const int gradient) {
-    const fc_slide g = *line; /* a copy that stores to y don't change */
+    fc_slide g = *line; /* a copy that stores to y don't change */
     for (ptrdiff_t v = 0; v < g.lanes; v += VL) {
         T *w = (T *)g.w + v / VL * g.w_vector, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
         vec start = {0};
@@ -120,9 +124,13 @@ FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, c
             if (run->lo > inner_lo) inner_lo = run->lo;
             if (run->hi - run->taps + 1 < inner_hi) inner_hi = run->hi - run->taps + 1;
         }
-        for (ptrdiff_t m = m0; m < stop; m += results)
-            slide_tile(&g, m, stop - m < results ? stop - m : results, v, w, b, start,
-                       inner_lo <= m && m + results <= inner_hi, results, x_lane, gradient);
+        for (ptrdiff_t i = 0; i < g.lines; i++) {
+            g.x = (const T *)line->x + i * g.x_line;
+            g.y = (T *)line->y + i * g.y_line;
+            for (ptrdiff_t m = m0; m < stop; m += results)
+                slide_tile(&g, m, stop - m < results ? stop - m : results, v, w, b, start,
+                           inner_lo <= m && m + results <= inner_hi, results, x_lane, gradient);
+        }
     }
 }
 

@@ -91,7 +91,7 @@ static void pixels_inside(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, 
                   dst + (i + f) % s->split * s->dst_run + (i + f) / s->split, s->dst_c);
 }
 
-/* Columns [i, end) of a strip whose channels are adjacent, which are outside of the image; src NULL is a row of zeros. */
+/* Columns [i, end) of a strip whose channels are adjacent, all outside of the image; src NULL is a row of zeros. */
 static void pixels_outside(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, ptrdiff_t end) {
     for (; i < end; i++) {
         T *to = dst + i * s->dst_axis[2];

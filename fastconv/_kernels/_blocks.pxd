@@ -15,7 +15,8 @@ cdef struct Box:
     ptrdiff_t count[4]
 
 
-cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *grain, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil
+cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *grain, const ptrdiff_t *boxes,
+                ptrdiff_t index) noexcept nogil
 
 
 cdef class Blocks:

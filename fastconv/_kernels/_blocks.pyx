@@ -24,7 +24,8 @@ from fastconv._kernels._runtime cimport fc_current, fc_gemm, fc_kernels, fc_lane
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 
 
-cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *grain, const ptrdiff_t *boxes, ptrdiff_t index) noexcept nogil:
+cdef Box box_of(const ptrdiff_t *extent, const ptrdiff_t *grain, const ptrdiff_t *boxes,
+                ptrdiff_t index) noexcept nogil:
     """Box number `index`, w fastest: extents are split into boxes as evenly as the grain allows."""
     cdef Box b
     cdef ptrdiff_t cells, at

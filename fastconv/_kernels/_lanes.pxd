@@ -25,6 +25,7 @@ cdef class Runs:
     cdef void fill(self, Blocks k, const Tensor *a, const ptrdiff_t *cell, ptrdiff_t lanes, fc_run *to) noexcept nogil
     cdef ptrdiff_t there(self, Blocks k, ptrdiff_t ph, const ptrdiff_t *cell, bint any_w, const fc_run *all_,
                          fc_run *to) noexcept nogil
+    cdef ptrdiff_t same_end(self, Blocks k, ptrdiff_t ph, const ptrdiff_t *cell, ptrdiff_t end) noexcept nogil
 
 
 cdef cnp.ndarray in_order_of(cnp.ndarray a, bint last)

@@ -119,6 +119,18 @@ cdef class Runs:
                     r += 1
         return r - to
 
+    cdef ptrdiff_t same_end(self, Blocks k, ptrdiff_t ph, const ptrdiff_t *cell, ptrdiff_t end) noexcept nogil:
+        """Up to where along h, but `end`, the runs that reach the source are those of `cell`."""
+        cdef ptrdiff_t i, lo, hi
+        for i in range(self.first[ph], self.first[ph + 1]):
+            lo, hi = 0, 1 << 60
+            cells_there(k, 1, self.run[i].offset, cell, &lo, &hi)
+            if lo > 0:
+                end = min(end, cell[1] + lo)
+            elif hi > 0:
+                end = min(end, cell[1] + hi)
+        return end
+
 
 cdef ptrdiff_t ceil_div_any(ptrdiff_t a, ptrdiff_t b) noexcept nogil:
     """Of any sign of a."""
@@ -217,7 +229,9 @@ cdef Tensor lane_tensor(char *data, const ptrdiff_t *extent, ptrdiff_t lanes) no
     """Pixels of one vector of channels: wherever these are in a tensor, here they are the first ones."""
     cdef Tensor t
     t.data, t.n, t.c = data, 0, 0
-    t.axis[0], t.axis[1], t.axis[2] = extent[1] * extent[2] * lanes, extent[2] * lanes, lanes
+    t.axis[2] = lanes
+    t.axis[1] = extent[2] * t.axis[2]
+    t.axis[0] = extent[1] * t.axis[1]
     return t
 
 
@@ -330,7 +344,7 @@ cdef class LaneCorrelation(Correlation):
         """Column blocks [kb0, kb1) of one box; lanes are channels."""
         cdef fc_run *every = <fc_run *>(private + self.strip_bytes + self.rows_bytes)
         cdef fc_run *run = every + self.runs.count * self.red
-        cdef ptrdiff_t column = kb0 * self.lanes, ph, n, d, h
+        cdef ptrdiff_t column = kb0 * self.lanes, ph, n, d, h, stop
         cdef ptrdiff_t cell[3]
         cdef ptrdiff_t first[3]
         cdef const Phase *phase
@@ -339,11 +353,12 @@ cdef class LaneCorrelation(Correlation):
                                      + b.origin[2] * y.axis[1] + b.origin[3] * y.axis[2]) * self.itemsize
         for n in range(3):
             first[n] = b.origin[n + 1] // self.out_step[n]
-        s.run, s.lanes = run, min(kb1 * self.lanes, self.cols) - column
+        s.run, s.lanes, s.lines = run, min(kb1 * self.lanes, self.cols) - column, 1
         s.w, s.w_vector = <char *>weights + self.packed_offset(0, kb0) * self.itemsize, self.packed_offset(0, 1)
         s.b, s.b_vector = <char *>bias + column * self.itemsize if bias != NULL else NULL, self.lanes
         s.x_step, s.x_vector, s.x_lane = self.in_step[2] * a.axis[2], self.lanes, 1
         s.y_step, s.y_vector = self.out_step[2] * y.axis[2], self.lanes
+        s.x_line, s.y_line = self.in_step[1] * a.axis[1], self.out_step[1] * y.axis[1]
         s.x_ahead, s.y_ahead = row_ahead(self, a), self.out_step[1] * y.axis[1] if b.count[2] > 1 else self.lanes
         s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
         if not self.runs.far:
@@ -353,10 +368,13 @@ cdef class LaneCorrelation(Correlation):
         for ph in range(self.phases):
             phase = self.phase + ph
             s.results = ceil_div(b.count[3] - phase.first[2], self.out_step[2])
-            cell[2] = first[2]
+            cell[2], stop = first[2], first[1] + ceil_div(b.count[2] - phase.first[1], self.out_step[1])
             for d in range(ceil_div(b.count[1] - phase.first[0], self.out_step[0])):
-                for h in range(ceil_div(b.count[2] - phase.first[1], self.out_step[1])):
-                    cell[0], cell[1] = first[0] + d, first[1] + h
+                cell[0], cell[1] = first[0] + d, first[1]
+                while cell[1] < stop:
+                    h = cell[1] - first[1]
+                    if self.turned:  # lines of one vector are together in cache
+                        s.lines = self.runs.same_end(self, ph, cell, stop) - cell[1]
                     s.runs = self.runs.there(self, ph, cell, False, every, run)
                     for n in range(b.count[0]):
                         s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]
@@ -365,6 +383,7 @@ cdef class LaneCorrelation(Correlation):
                                        + (h * self.out_step[1] + phase.first[1]) * y.axis[1]
                                        + phase.first[2] * y.axis[2]) * self.itemsize
                         kernels.slide(&s)
+                    cell[1] += s.lines
         if activation > FC_RELU6:
             self.activate_pixels(kernels, y, b, block, s.lanes, activation)
 
@@ -412,6 +431,7 @@ cdef class LaneCorrelation(Correlation):
         cdef const Phase *phase
         cdef fc_slide s
         s.run, s.w, s.w_vector, s.b_vector = run, spread, 0, 0
+        s.lines, s.x_line, s.y_line = 1, 0, 0
         s.b = spread + self.ntap * self.red * self.lanes * self.itemsize if biased else NULL
         s.x_lane = lane_step(self)
         s.x_step, s.x_vector, s.y_vector = self.in_step[1] * a.axis[1], s.x_lane * self.lanes, self.lanes

@@ -91,6 +91,7 @@ cdef class LaneGradient(PartialSums):
         cdef ptrdiff_t column = kb0 * self.lanes, n, d, h
         cdef ptrdiff_t cell[3]
         cdef fc_slide s
+        s.lines, s.x_line, s.y_line = 1, 0, 0
         s.run, s.runs, s.lanes = run, 0, min(kb1 * self.lanes, self.cols) - column
         s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
         s.x, s.x_step, s.x_vector, s.x_lane = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes, 1
@@ -148,6 +149,7 @@ cdef class LaneGradient(PartialSums):
         cdef ptrdiff_t n, d
         cdef ptrdiff_t cell[3]
         cdef fc_slide s
+        s.lines, s.x_line, s.y_line = 1, 0, 0
         s.run, s.runs, s.lanes, s.results = run, 0, b.count[3], b.count[2]
         s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
         s.x_lane = lane_step(self)

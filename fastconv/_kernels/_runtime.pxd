@@ -131,13 +131,16 @@ cdef extern from "fastconv.h":
         ptrdiff_t runs
         ptrdiff_t results
         ptrdiff_t lanes
+        ptrdiff_t lines
         const void *x
         ptrdiff_t x_step
         ptrdiff_t x_vector
         ptrdiff_t x_lane
+        ptrdiff_t x_line
         void *y
         ptrdiff_t y_step
         ptrdiff_t y_vector
+        ptrdiff_t y_line
         void *w
         ptrdiff_t w_vector
         void *b
