@@ -20,11 +20,10 @@ from .planning import (
     backward_axes,
     correlation_blocking,
     forward_axes,
-    is_lanewise,
-    lane_blocking,
     uses_regions,
     weight_blocking,
 )
+from .planning_lanes import is_lanewise, lane_blocking
 from .planning_winograd import WINOGRAD, winograd_blocking, winograd_serves, winograd_weight_blocking
 
 ALGORITHMS = ("auto", "direct", "folded", "winograd2", "winograd4", "fft")

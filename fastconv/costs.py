@@ -10,11 +10,11 @@ from .planning import (
     BOX_PIXELS,
     backward_axes,
     forward_axes,
-    is_lanewise,
     is_planar,
     planar_cycles,
     uses_regions,
 )
+from .planning_lanes import is_lanewise
 from .planning_winograd import WINOGRAD, depth_tiles, winograd_blocking, winograd_serves, winograd_weight_blocking
 
 # Cycles of the register tile over those of its FMAs, by vectors of columns: loads are shared by all of them. To begin

@@ -40,16 +40,6 @@ TRANSPOSE_CYCLES, STORE_CYCLES = 8, 7
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
-# Lanes of different groups: strips of vectors of channels, half of L1 and some L2, and of planes of pixels, in L1;
-# in place, all channels of a box, in L2; results of a plane. At least so many work items, of boxes of so many rows.
-LANE_STRIP_BYTES = 64 * 1024
-PLANE_STRIP_BYTES = 24 * 1024
-LANE_BOX_BYTES = 384 * 1024
-PLANE_PIXELS = 16384
-LANE_ITEMS = 4
-LANE_ROWS = 8
-LANE_LINE_BYTES = 24 * 1024
-FAR_BYTES = 2 * 1024 * 1024
 CACHE_LINE = 64
 
 
@@ -184,7 +174,7 @@ class Blocking(NamedTuple):
     fused: bool = False  # few tiles: transformed weights stay in registers
 
 
-def _strip_strides(strip, channels, last, lane_line, split=1):
+def strip_strides(strip, channels, last, lane_line, split=1):
     d, h, w = strip
     w = -(-w // split) * split
     if last:
@@ -195,7 +185,7 @@ def _strip_strides(strip, channels, last, lane_line, split=1):
     return plane * channels, plane, h * w, w, 1
 
 
-def _largest_box(axes, pixel_limit, fits):
+def largest_box(axes, pixel_limit, fits):
     """The largest box that fits, splitting the outermost axes first."""
     box = [axis.dst for axis in axes]
     for i, axis in enumerate(axes):
@@ -269,7 +259,7 @@ def _planar_box(axes, lanes, fits):
     least = min(axes[1].dst, PLANAR_ROWS * (axes[1].high - axes[1].low))
     while width > PLANAR_VECTORS * lanes and (width * least > BOX_PIXELS or not fits([1, least, width])):
         width = -(-width // (2 * lanes)) * lanes
-    box = _largest_box((*axes[:2], axes[2]._replace(dst=width)), BOX_PIXELS, fits)
+    box = largest_box((*axes[:2], axes[2]._replace(dst=width)), BOX_PIXELS, fits)
     return [*box[:2], min(axes[2].dst, -(-box[2] // lanes) * lanes)]
 
 
@@ -319,16 +309,16 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     def fits(box):
         return strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
 
-    def largest_box(fits):
-        return _planar_box(axes, lanes, fits) if planar else _largest_box(axes, BOX_PIXELS * cell, fits)
+    def box_that(fits):
+        return _planar_box(axes, lanes, fits) if planar else largest_box(axes, BOX_PIXELS * cell, fits)
 
-    box = largest_box(fits)
+    box = box_that(fits)
     products = taps * cols / prod(axis.out_step for axis in axes)
     products *= prod(box) / strip_pixels(box)
     interleaved = not (src_last or in_place or planar) and products >= INTERLEAVE_PRODUCTS
     in_place = (in_place or regions and not interleaved) and not planar
     if in_place:
-        box = largest_box(lambda _: True)
+        box = box_that(lambda _: True)
     strip_last = (src_last or interleaved or red < PLANAR_CHANNELS) and not planar
     images = 1
     if box == [axis.dst for axis in axes]:
@@ -362,7 +352,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
         axes, (images, *box), (-(-n // images), *boxes), strip, strip_last, in_place,
-        _strip_strides(strip, run * red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
+        strip_strides(strip, run * red, strip_last, CACHE_LINE // itemsize, split), k_groups, 1, 1, planar=planar,
         group_run=run, split=split, strip_run=-(-strip[2] // split),
         region_channels=min(red, REGION_CHUNK) if regions else 0)
 
@@ -388,7 +378,7 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last, regio
     box = [axis.dst for axis in axes]
     while True:
         channels = -(-red // c_parts)
-        box = _largest_box(axes, BOX_PIXELS, fits)
+        box = largest_box(axes, BOX_PIXELS, fits)
         if in_place or channels <= PLANAR_CHANNELS or prod(box) >= min(4 * LEAST_PIXELS, prod(a.dst for a in axes)):
             break
         c_parts *= 2
@@ -417,85 +407,5 @@ def weight_blocking(axes, n, groups, red, cols, itemsize, block, src_last, regio
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(
         axes, (images, *box), boxes, strip, strip_last, in_place,
-        _strip_strides(strip, -(-red // c_parts), strip_last, CACHE_LINE // itemsize), k_groups, c_parts, parts,
+        strip_strides(strip, -(-red // c_parts), strip_last, CACHE_LINE // itemsize), k_groups, c_parts, parts,
         region_channels=red if regions else 0)
-
-
-def is_lanewise(op, groups, red, cols, lanes):
-    """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group.
-
-    Correlations only where a lane has one source: depthwise ones. Packed weights serve both orders, so that can't tell.
-    """
-    return groups > 1 and 3 * cols <= lanes and (op == "backward_weight" or min(red, cols) == 1)
-
-
-def outgrows_cache(axes, n, channels, itemsize):
-    """Whether source and results together don't fit the L2 of two cores, so that prefetching them pays."""
-    return n * channels * itemsize * max(prod(a.src for a in axes), prod(a.dst for a in axes)) > FAR_BYTES
-
-
-def is_turned(axes, groups, itemsize, lanes):
-    """Whether to transpose the planes of a vector of channels: rows of pixels wouldn't fill more than one vector."""
-    pixels = sum(prod(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
-    return groups >= lanes >= -(-axes[2].dst // axes[2].out_step) and lanes * itemsize * pixels <= LANE_STRIP_BYTES
-
-
-@lru_cache(maxsize=512)
-def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, masked, weight_gradient):
-    """Blocking of grouped convolution whose lanes belong to different groups, for all three operations.
-
-    Channels-first depthwise convolution has pixels as lanes and slides along h, channel by channel, unless planes are
-    narrow: then it is turned. Else lanes are channels. Depthwise convolution reads its source in place where padding is
-    `zeros`; vectors of pixels, that begin or end outside of rows, by `masked` loads, which also tell even from odd
-    pixels.
-    """
-    planar = not src_last and (red == 1 or cols == 1 and not weight_gradient)
-    in_place = zeros and (masked and axes[2].in_step <= 2 if planar else src_last and red == cols == 1)
-    width = red if planar else red * lanes
-    blocks = -(-groups * cols // lanes)
-    if in_place and planar and red == cols == 1 and not weight_gradient and is_turned(axes, groups, itemsize, lanes):
-        source, result = (tuple(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
-        return Blocking(axes, (1, *result), (n, 1, 1, 1), source, True, True, _strip_strides(source, lanes, True, 1),
-                        blocks, 1, 1, lanewise=True, turned=True)
-    far = outgrows_cache(axes, n, groups * (red + cols), itemsize)
-
-    def reach(box):
-        box = [*box[:2], -(-box[2] // lanes) * lanes] if planar else box
-        return tuple(axis.reach(size) for axis, size in zip(axes, box))
-
-    def used(box):
-        """Source positions that a box reads: strong dilation leaves gaps between them."""
-        return prod(min(across, size * sum(map(len, axis.phases))) for across, size, axis in zip(reach(box), box, axes))
-
-    def fits(box):
-        if not in_place:
-            return width * itemsize * used(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
-        return planar or groups * itemsize * used(box) <= LANE_BOX_BYTES
-
-    box = _largest_box(axes, PLANE_PIXELS if planar else BOX_PIXELS, fits)
-    k_groups = blocks
-    if in_place and not planar:
-        # Beyond cache all channels of a pixel are read together; else what the taps of a line of results read stays
-        # in L1, with as many vectors of channels as that leaves.
-        line = lanes * itemsize * (axes[1].high - axes[1].low + 1) * axes[2].reach(box[2])
-        k_groups = 1 if far or axes[1].dst == 1 else -(-blocks // max(1, LANE_LINE_BYTES // line))
-    while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
-        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
-        i = next((i for i in range(2) if box[i] >= LANE_ROWS and halves[i] < box[i]), None)
-        if i is not None:
-            box[i] = halves[i]
-        elif k_groups < blocks:
-            k_groups = min(2 * k_groups, blocks)
-        else:
-            break
-    boxes = (n, *(a.boxes(b) for a, b in zip(axes, box)))
-    parts = min(prod(boxes), PARTS) if weight_gradient else 1
-    strip = d, h, w = reach(box)
-    if planar:
-        split = 1 if in_place else axes[2].in_step
-        strides = _strip_strides(strip, red, False, CACHE_LINE // itemsize, split)
-        return Blocking(axes, (1, *box), boxes, strip, False, in_place, strides, k_groups, 1, parts, lanewise=True,
-                        planar=True, split=split, strip_run=-(-w // split), far=far)
-    return Blocking(axes, (1, *box), boxes, strip, True, in_place,
-                    (d * h * w * width, lanes, h * w * width, w * width, width), k_groups, 1, parts, lanewise=True,
-                    far=far)

@@ -9,7 +9,7 @@ c. Sizes, offsets and strides count elements; `char *` arithmetic multiplies by 
 d. Three axes, always: d h w. Arrays with fewer spatial axes have extent 1 and stride 0 in front.
 e. Depthwise convolution, and backward-weight of groups with few columns, put lanes of different groups into one
    vector: then all groups together are one, a block is one vector, and strips and tiles are those of
-   csrc/kernels/lanes.h and slide.h.
+   csrc/kernels/lanes.h and slide.h. Turned: narrow channels-first planes are transposed for it, and the results back.
 f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
 g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
    split by the stride, so that what a vector of pixels reads at one tap is adjacent. A work item may have several

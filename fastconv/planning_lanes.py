@@ -1,0 +1,96 @@
+"""How grouped convolutions whose vectors hold lanes of several groups are cut (rules: _kernels/_blocks.pyx)."""
+from functools import lru_cache
+from math import prod
+
+from .planning import BOX_PIXELS, CACHE_LINE, PARTS, Blocking, largest_box, strip_strides
+
+# Lanes of different groups: strips of vectors of channels, half of L1 and some L2, and of planes of pixels, in L1;
+# in place, all channels of a box, in L2; results of a plane. At least so many work items, of boxes of so many rows.
+LANE_STRIP_BYTES = 64 * 1024
+PLANE_STRIP_BYTES = 24 * 1024
+LANE_BOX_BYTES = 384 * 1024
+PLANE_PIXELS = 16384
+LANE_ITEMS = 4
+LANE_ROWS = 8
+LANE_LINE_BYTES = 24 * 1024
+FAR_BYTES = 2 * 1024 * 1024
+
+
+def is_lanewise(op, groups, red, cols, lanes):
+    """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group.
+
+    Correlations only where a lane has one source: depthwise ones. Packed weights serve both orders, so that can't tell.
+    """
+    return groups > 1 and 3 * cols <= lanes and (op == "backward_weight" or min(red, cols) == 1)
+
+
+def outgrows_cache(axes, n, channels, itemsize):
+    """Whether source and results together don't fit the L2 of two cores, so that prefetching them pays."""
+    return n * channels * itemsize * max(prod(a.src for a in axes), prod(a.dst for a in axes)) > FAR_BYTES
+
+
+def is_turned(axes, groups, itemsize, lanes):
+    """Whether to transpose the planes of a vector of channels: rows of pixels wouldn't fill more than one vector."""
+    pixels = sum(prod(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
+    return groups >= lanes >= -(-axes[2].dst // axes[2].out_step) and lanes * itemsize * pixels <= LANE_STRIP_BYTES
+
+
+@lru_cache(maxsize=512)
+def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, masked, weight_gradient):
+    """Blocking of grouped convolution whose lanes belong to different groups, for all three operations.
+
+    Channels-first depthwise convolution has pixels as lanes and slides along h, channel by channel, unless planes are
+    narrow: then it is turned. Else lanes are channels. Depthwise convolution reads its source in place where padding is
+    `zeros`; vectors of pixels, that begin or end outside of rows, by `masked` loads, which also tell even from odd
+    pixels.
+    """
+    planar = not src_last and (red == 1 or cols == 1 and not weight_gradient)
+    in_place = zeros and (masked and axes[2].in_step <= 2 if planar else src_last and red == cols == 1)
+    width = red if planar else red * lanes
+    blocks = -(-groups * cols // lanes)
+    if in_place and planar and red == cols == 1 and not weight_gradient and is_turned(axes, groups, itemsize, lanes):
+        source, result = (tuple(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
+        return Blocking(axes, (1, *result), (n, 1, 1, 1), source, True, True, strip_strides(source, lanes, True, 1),
+                        blocks, 1, 1, lanewise=True, turned=True)
+    far = outgrows_cache(axes, n, groups * (red + cols), itemsize)
+
+    def reach(box):
+        box = [*box[:2], -(-box[2] // lanes) * lanes] if planar else box
+        return tuple(axis.reach(size) for axis, size in zip(axes, box))
+
+    def used(box):
+        """Source positions that a box reads: strong dilation leaves gaps between them."""
+        return prod(min(across, size * sum(map(len, axis.phases))) for across, size, axis in zip(reach(box), box, axes))
+
+    def fits(box):
+        if not in_place:
+            return width * itemsize * used(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
+        return planar or groups * itemsize * used(box) <= LANE_BOX_BYTES
+
+    box = largest_box(axes, PLANE_PIXELS if planar else BOX_PIXELS, fits)
+    k_groups = blocks
+    if in_place and not planar:
+        # Beyond cache all channels of a pixel are read together; else what the taps of a line of results read stays
+        # in L1, with as many vectors of channels as that leaves.
+        line = lanes * itemsize * (axes[1].high - axes[1].low + 1) * axes[2].reach(box[2])
+        k_groups = 1 if far or axes[1].dst == 1 else -(-blocks // max(1, LANE_LINE_BYTES // line))
+    while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
+        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
+        i = next((i for i in range(2) if box[i] >= LANE_ROWS and halves[i] < box[i]), None)
+        if i is not None:
+            box[i] = halves[i]
+        elif k_groups < blocks:
+            k_groups = min(2 * k_groups, blocks)
+        else:
+            break
+    boxes = (n, *(a.boxes(b) for a, b in zip(axes, box)))
+    parts = min(prod(boxes), PARTS) if weight_gradient else 1
+    strip = d, h, w = reach(box)
+    if planar:
+        split = 1 if in_place else axes[2].in_step
+        strides = strip_strides(strip, red, False, CACHE_LINE // itemsize, split)
+        return Blocking(axes, (1, *box), boxes, strip, False, in_place, strides, k_groups, 1, parts, lanewise=True,
+                        planar=True, split=split, strip_run=-(-w // split), far=far)
+    return Blocking(axes, (1, *box), boxes, strip, True, in_place,
+                    (d * h * w * width, lanes, h * w * width, w * width, width), k_groups, 1, parts, lanewise=True,
+                    far=far)
