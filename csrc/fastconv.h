@@ -175,8 +175,6 @@ typedef struct fc_fold {
  * taps:   from[point][i] -> to[tap][i], for i < tiles * n: the adjoint of weight.
  * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, for rows and
  *         columns below hi. */
-enum { FC_RUN_TILES = 16 }; /* input, gradient: at most this many tiles */
-
 typedef struct fc_winograd {
     int m;
     ptrdiff_t tiles, n;

@@ -13,8 +13,10 @@ CHUNK_BYTES = 1_800_000
 # And for their rounding errors: channels, and with taps along the depth products, that are summed at once.
 CHUNK_STEPS = 128
 SUM_STEPS = 512
-# Tiles transformed at a time, at most: V and M of a resident U share L2; a chunked U has to be used by many tiles.
-RESIDENT_TILES = 32
+# Tiles transformed at a time. Beside a resident U: whole rows of large images, whose memory is read and written in long
+# pieces then, but V not much larger than L2. A chunked U has to be used by many tiles.
+RESIDENT_TILES = 64
+RESIDENT_V_BYTES = 640_000
 CHUNKED_V_BYTES = 5 * 1024 * 1024
 IMAGE_TILES = 64  # images of several slices are transformed one by one from so many tiles on
 # Column blocks are shared out, not tiles, where weights outweigh tiles by this much and V is not larger than that.
@@ -73,7 +75,7 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, m):
     fused = by_columns and depth == 1 and tiles <= FUSED_GROUPS * (block // lanes)
     resident = u_bytes <= RESIDENT_BYTES and not by_columns
     if resident:
-        group_tiles, k_groups = min(tiles, _whole_rows(RESIDENT_TILES, boxes[3])), 1
+        group_tiles, k_groups = min(tiles, RESIDENT_TILES, max(1, RESIDENT_V_BYTES // (depth * v_tile))), 1
         tile_parts = max(1, tiles // 2)
     else:
         images = n if depth > 1 and tiles >= IMAGE_TILES * n else 1  # whose slices can be shared

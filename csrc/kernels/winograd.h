@@ -107,63 +107,62 @@ FC_INLINE void tap_points(const int m, const vec u[WINOGRAD_POINTS], vec g[3]) {
     g[2] = plus(WA2, sum_a, plus(WB2, sum_b, u[5]));
 }
 
-/* One transform down the columns of a run of tiles, then one along its rows: neighbouring tiles share columns, so
- * the first is done once for both. Input: patches of m + 2; gradient: of m, whose sums are taken on the way. */
+/* One transform down the columns of a few tiles, whose points stay in L1, then one along their rows: neighbouring tiles
+ * share columns, so the first is done once for both. Input: patches of m + 2; gradient: of m, whose sums are taken on
+ * the way. */
+enum { STEP_TILES = 4, STEP_COLUMNS = 4 * STEP_TILES + 2 };
+
 FC_INLINE void points_of(const int m, const int gradient, const vec d[WINOGRAD_POINTS], vec u[WINOGRAD_POINTS]) {
     if (gradient) gradient_points(m, d, u);
     else input_points(m, d, u);
 }
 
-/* Columns [column, column + columns) of it, down: half[point][column]. */
-FC_INLINE void run_columns(const fc_winograd *w, const int m, const int gradient, ptrdiff_t c, ptrdiff_t column,
-                           ptrdiff_t columns, vec *half) {
+/* Columns [begin, end) of the run; returns the sum of what they hold. */
+FC_INLINE vec step_columns(const fc_winograd *w, const int m, const int gradient, ptrdiff_t c, ptrdiff_t begin,
+                           ptrdiff_t end, vec half[WINOGRAD_POINTS][STEP_COLUMNS], vec sum) {
     const int reach = gradient ? m : m + 2;
-    const ptrdiff_t lanes = w->n - c, lo = w->lo[1] - column, hi = w->hi[1] - column, row = w->from_row;
-    const int whole = w->lo[0] <= 0 && w->hi[0] >= reach && lanes >= VL;
-    const T *from = (const T *)w->from + (column + (lo > 0 ? lo : 0)) * w->from_column + c;
-    vec sum = {0};
-    for (ptrdiff_t j = 0; j < columns; j++) {
+    const ptrdiff_t row = w->from_row, lanes = w->n - c;
+    const int whole = w->lo[0] == 0 && w->hi[0] >= reach && lanes >= VL;
+    const T *from = (const T *)w->from + begin * w->from_column + c;
+    for (ptrdiff_t j = begin; j < end; j++, from += w->from_column) {
         vec d[WINOGRAD_POINTS], u[WINOGRAD_POINTS] = {{0}};
-        if (j >= lo && j < hi) {
+        if (j >= w->lo[1] && j < w->hi[1]) {
 #pragma GCC unroll 6
             for (int i = 0; i < reach; i++) {
+                d[i] = (vec){0};
                 if (whole) d[i] = vload(from + i * row);
-                else d[i] = i >= w->lo[0] && i < w->hi[0] ? vload_upto(from + i * row, lanes) : (vec){0};
+                else if (i >= w->lo[0] && i < w->hi[0]) d[i] = vload_upto(from + i * row, lanes);
                 if (gradient) sum += d[i];
             }
-            from += w->from_column;
             points_of(m, gradient, d, u);
         }
 #pragma GCC unroll 6
-        for (int i = 0; i < m + 2; i++) half[i * columns + j] = u[i];
+        for (int i = 0; i < m + 2; i++) half[i][j - begin] = u[i];
     }
-    if (gradient) vstore((T *)w->column_sum + c, vload((T *)w->column_sum + c) + sum);
+    return sum;
 }
 
-/* And along the rows, for the tiles of these columns. */
-FC_INLINE void run_rows(const int m, const int gradient, const vec *half, ptrdiff_t columns, ptrdiff_t tiles, T *to,
-                        ptrdiff_t tile, ptrdiff_t point) {
-    for (; tiles > 0; tiles--, half += m, to += tile)
+FC_INLINE void step_rows(const int m, const int gradient, ptrdiff_t tiles, vec half[WINOGRAD_POINTS][STEP_COLUMNS],
+                         T *to, ptrdiff_t to_tile, ptrdiff_t point) {
+    for (ptrdiff_t t = 0; t < tiles; t++, to += to_tile)
         for (int i = 0; i < m + 2; i++) {
             vec u[WINOGRAD_POINTS];
-            points_of(m, gradient, half + i * columns, u);
+            points_of(m, gradient, half[i] + m * t, u);
 #pragma GCC unroll 6
             for (int j = 0; j < m + 2; j++) vstore(to + (i * (m + 2) + j) * point, u[j]);
         }
 }
 
-enum { HALF_COLUMNS = 32 }; /* and two more, at once: so many halves stay in L1 */
-
 FC_INLINE void transform_run(const fc_winograd *w, const int m, const int gradient) {
-    vec half[WINOGRAD_POINTS * (HALF_COLUMNS + 2)];
-    const ptrdiff_t pieces = (m * w->tiles + HALF_COLUMNS - 1) / HALF_COLUMNS;
-    for (ptrdiff_t i = 0; i < pieces; i++) {
-        const ptrdiff_t tile = w->tiles * i / pieces, tiles = w->tiles * (i + 1) / pieces - tile;
-        const ptrdiff_t columns = m * (tiles - 1) + (gradient ? m : m + 2);
-        for (ptrdiff_t c = 0; c < w->n; c += VL) {
-            run_columns(w, m, gradient, c, m * tile, columns, half);
-            run_rows(m, gradient, half, columns, tiles, (T *)w->to + tile * w->to_tile + c, w->to_tile, w->to_point);
+    vec half[WINOGRAD_POINTS][STEP_COLUMNS];
+    for (ptrdiff_t c = 0; c < w->n; c += VL) {
+        vec sum = {0};
+        for (ptrdiff_t t = 0; t < w->tiles; t += STEP_TILES) {
+            const ptrdiff_t tiles = w->tiles - t < STEP_TILES ? w->tiles - t : STEP_TILES;
+            sum = step_columns(w, m, gradient, c, m * t, m * (t + tiles) + (gradient ? 0 : 2), half, sum);
+            step_rows(m, gradient, tiles, half, (T *)w->to + t * w->to_tile + c, w->to_tile, w->to_point);
         }
+        if (gradient) vstore((T *)w->column_sum + c, vload((T *)w->column_sum + c) + sum);
     }
 }
 

@@ -159,9 +159,6 @@ cdef extern from "fastconv.h":
         const ptrdiff_t *first
         ptrdiff_t step[3]
 
-    enum:
-        FC_RUN_TILES
-
     ctypedef struct fc_products:
         ptrdiff_t points, rows, segs, len, n
         const void *a

@@ -22,8 +22,8 @@ cdef struct Side:
 
 
 cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil
+cdef ptrdiff_t group_end(Blocks p, ptrdiff_t tile, ptrdiff_t end, ptrdiff_t most) noexcept nogil
 cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil
-cdef ptrdiff_t group_end(ptrdiff_t most, ptrdiff_t row, ptrdiff_t tile, ptrdiff_t end) noexcept nogil
 cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil
 
 # column_sum given: results' gradients (reach m), whose sums over pixels are added to it.

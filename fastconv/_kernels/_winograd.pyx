@@ -16,7 +16,7 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport (
-    FC_FUSED_STEPS, FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_RUN_TILES, FC_ZEROS, Scratch, fc_activation, fc_ahead,
+    FC_FUSED_STEPS, FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_ahead,
     fc_current, fc_fused, fc_kernels, fc_master, fc_pack, fc_prefetch, fc_products, fc_rows, fc_settle, fc_strip,
     fc_this_thread, fc_winograd, give_scratch, shares_of, take_scratch,
 )
@@ -24,18 +24,37 @@ from fastconv._kernels._tensor cimport Tensor, ceil_div, element, line, tensor_o
 
 cnp.import_array()
 
+cdef enum:
+    RUN_TILES = 64  # side by side, at most: long rows of channels-first images are read and written at a time
+
 
 cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil:
     """Bytes of the source, or of the results, of one run of tiles, a vector of channels."""
-    return line((p.m + 2) * (p.m * min(FC_RUN_TILES, p.boxes[3]) + 2) * p.lanes * p.itemsize)
+    return line((p.m + 2) * (p.m * min(RUN_TILES, p.boxes[3]) + 2) * p.lanes * p.itemsize)
+
+
+cdef ptrdiff_t run_tiles(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
+    """Tiles from `tile` on, before tile `end`, of one run: rows of tiles are cut evenly, RUN_TILES at most."""
+    cdef ptrdiff_t row = p.boxes[3], runs = ceil_div(row, RUN_TILES), column = tile % row
+    return min(end - tile, row * ceil_div((column + 1) * runs, row) // runs - column)
+
+
+cdef ptrdiff_t group_end(Blocks p, ptrdiff_t tile, ptrdiff_t end, ptrdiff_t most) noexcept nogil:
+    """The end of whole runs from `tile` on, before tile `end`: as many as `most` tiles are, or a part of one."""
+    cdef ptrdiff_t t = tile, tiles
+    while t < end:
+        tiles = run_tiles(p, t, end)
+        if t + tiles - tile > most:
+            return t if t > tile else tile + most
+        t += tiles
+    return t
 
 
 cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
-    """Tiles from `tile` on that lie in one row, before tile `end`, FC_RUN_TILES at most and evenly."""
+    """The run of tiles from `tile` on, before tile `end`."""
     cdef Run r
     cdef ptrdiff_t column = tile % p.boxes[3], rest = tile // p.boxes[3], residue
-    r.tiles = min(end - tile, p.boxes[3] - column)
-    r.tiles = ceil_div(r.tiles, ceil_div(r.tiles, FC_RUN_TILES))
+    r.tiles = run_tiles(p, tile, end)
     r.h = rest % p.boxes[2] * p.m * p.tile_step[0]
     rest //= p.boxes[2]
     residue = rest % (p.tile_step[0] * p.tile_step[1])
@@ -46,14 +65,6 @@ cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
     r.rows = max(0, min(p.m, ceil_div(p.extent[2] - r.h, p.tile_step[0])))
     r.columns = max(0, min(r.tiles * p.m, ceil_div(p.extent[3] - r.w, p.tile_step[1])))
     return r
-
-
-cdef ptrdiff_t group_end(ptrdiff_t most, ptrdiff_t row, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
-    """Where a group of at most `most` tiles from `tile` on ends: with a row of tiles, if it can't reach `end`."""
-    cdef ptrdiff_t next = (tile + most) // row * row
-    if tile + most >= end:
-        return end
-    return next if next > tile else tile + most
 
 
 cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil:
@@ -281,7 +292,6 @@ cdef class Winograd(Blocks):
         cdef char *v = private
         cdef char *u = v + self.v_bytes + self.m_bytes
         cdef ptrdiff_t item = item0, part, parts, g, kp, kb, tile0, tile1, t0, t1, apart = 0, loaded = -1
-        cdef ptrdiff_t row = self.boxes[3] if self.resident else 1  # chunks of weights are made again for each group
         cdef bint fused = self.fused and ready == NULL
         cdef Side side = input_side(self, x, self.v_point)
         cdef char *made = private + self.share_size() - self.made_bytes
@@ -294,11 +304,11 @@ cdef class Winograd(Blocks):
             parts = min(item1 - item, self.tile_parts - part) if self.k_groups == 1 else 1
             tile0, tile1 = self.box_count * part // self.tile_parts, self.box_count * (part + parts) // self.tile_parts
             side.channel0 = g * self.red
-            t1 = tile0
-            while t1 < tile1:
-                t0, t1 = t1, group_end(self.group_tiles, row, t1, tile1)
-                if t1 - t0 < tile1 - tile0 or loaded != item // self.k_groups:
-                    loaded = item // self.k_groups
+            t0 = tile0
+            while t0 < tile1:
+                t1 = group_end(self, t0, tile1, self.group_tiles)
+                if loaded != g * self.box_count + t0:
+                    loaded = g * self.box_count + t0
                     if fused:
                         self.transform_fused(kernels, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
                     else:
@@ -313,6 +323,7 @@ cdef class Winograd(Blocks):
                         self.multiply_block(kernels, raw, packed, ready, private, g, kb, t1 - t0, apart)
                     self.transform_output(kernels, y, bias, activation, g, kb, t0, t1, v + self.v_bytes,
                                           u + self.u_bytes + self.taps_bytes)
+                t0 = t1
             item += parts
         kernels.leave(state)
 

@@ -58,15 +58,16 @@ cdef class WinogradWeight(PartialSums):
             kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
             from_x.channel0 = g * self.red
             tile0, tile1 = self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts
-            t1 = tile0
-            while t1 < tile1:
-                t0, t1 = t1, group_end(self.group_tiles, self.boxes[3], t1, tile1)
-                if d.dw != NULL and (t1 - t0 < tile1 - tile0 or loaded != item // self.k_groups):
-                    loaded = item // self.k_groups
+            t0 = tile0
+            while t0 < tile1:
+                t1 = group_end(self, t0, tile1, self.group_tiles)
+                if d.dw != NULL and loaded != g * self.box_count + t0:
+                    loaded = g * self.box_count + t0
                     apart = transform_slices(kernels, self, &from_x, t0, t1, v, strip)
                 for kb in range(kb0, kb1):
                     self.add_tiles(kernels, dy, g, q, kb, (kb - kb0) % self.kept_blocks, t0, t1, apart, t0 == tile0,
                                    t1 == tile1, d, private)
+                t0 = t1
         kernels.leave(state)
 
     cdef void add_tiles(self, const fc_kernels *kernels, const Tensor *dy, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb,
