@@ -23,9 +23,11 @@ IMAGE_TILES = 64  # images of several slices are transformed one by one from so 
 COLUMNS_GAIN = 2
 COLUMNS_V_BYTES = 4 * 1024 * 1024
 FUSED_GROUPS = 2  # of as many tiles as a block of columns has vectors
-# Backward-weight: tiles transformed at a time, and bytes of dU that a thread accumulates; where all tiles of a part
-# are transformed at once, channels whose dU is made and finished at a time.
-WEIGHT_TILES = 64
+# Backward-weight: tiles transformed at a time, all of a part where V is as large as that at most, and bytes of dU that
+# a thread accumulates; where all tiles of a part are transformed at once, channels whose dU is made and finished at a
+# time.
+WEIGHT_TILES = 128
+WEIGHT_V_BYTES = 2_400_000
 WEIGHT_CHUNK = 64
 WEIGHT_BYTES = 5 * 1024 * 1024
 
@@ -50,11 +52,6 @@ def depth_tiles(axes, tiles, boxes):
     taps, (_, planes, *across) = axes[0].phases[0], boxes
     apart = (taps[1][1] - taps[0][1]) * planes // axes[0].dst * prod(across) if len(taps) > 1 else 0
     return len(taps), tiles + (len(taps) - 1) * min(tiles, apart)
-
-
-def _whole_rows(most, row):
-    """At most so many tiles: whole rows of them, or an even part of a row. A run of neighbours shares columns."""
-    return most // row * row if row <= most else -(-row // -(-row // most))
 
 
 @lru_cache(maxsize=512)
@@ -101,9 +98,14 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
     tiles = prod(boxes)
     depth = len(axes[0].phases[0])
     col_blocks = -(-cols // block)
-    group_tiles = min(tiles, _whole_rows(WEIGHT_TILES, boxes[3]))
     dw_bytes = groups * red * depth * 9 * cols * itemsize
-    parts = max(1, min(-(-tiles // group_tiles), PARTS, 1 + PART_BYTES // dw_bytes))
+    wanted = min(2, -(-2 * tiles // WEIGHT_TILES))  # by the two threads that share at least, of half a part each
+    parts = max(1, min(max(wanted, -(-tiles // WEIGHT_TILES)), PARTS, 1 + PART_BYTES // dw_bytes))
+    parts += parts > 1 and parts % 2  # these threads get as many
+    group_tiles = -(-tiles // parts)
+    if group_tiles > WEIGHT_TILES:
+        v_tile = points * depth * -(-red // lanes) * lanes * itemsize
+        group_tiles = max(WEIGHT_TILES // 2, min(WEIGHT_TILES, WEIGHT_V_BYTES // v_tile))
     kept = max(1, WEIGHT_BYTES // (points * depth * red * block * itemsize))
     k_groups = -(-col_blocks // kept)
     while parts * groups * k_groups < WANTED_ITEMS // 2 and k_groups < col_blocks:
