@@ -217,6 +217,16 @@ typedef struct fc_fused {
     fc_ahead *ahead;           /* asked for on the way, a step for each row of points */
 } fc_fused;
 
+/* Backward-weight of a vector of columns and `channels` channels, FC_FUSED_STEPS at most:
+ * to[tap * to_tap + channel * to_channel + column] from v[tile][point][FC_FUSED_STEPS] and z[tile][point][column]. */
+typedef struct fc_fused_taps {
+    int m;
+    ptrdiff_t tiles, channels;
+    const void *v, *z;
+    void *to;
+    ptrdiff_t to_tap, to_channel;
+} fc_fused_taps;
+
 /* Softmax of `count` vectors of `len` elements, which lie one after the other where step is 1, else side by
  * side: element l of vector i at i * len + l or at l * step + i. Backward: x is the output, y takes dx. */
 typedef struct fc_softmax {
@@ -359,6 +369,7 @@ typedef struct fc_kernels {
     void (*winograd_taps)(const fc_winograd *);
     void (*winograd_half)(const fc_winograd *);
     void (*winograd_fused)(const fc_fused *);
+    void (*winograd_fused_taps)(const fc_fused_taps *);
 
     /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
      * these the result may be an operand. */

@@ -38,6 +38,8 @@ TAPS = {2: 326, 4: 250}
 # block has vectors.
 HALF = {2: 90, 4: 110}
 FUSED = {2: 50, 4: 115}
+# And of backward-weight: products with one tile, and the transforms of their sums.
+FUSED_TILE, FUSED_TAPS = {2: 11, 4: 28}, {2: 25, 4: 40}
 # Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
 # backward-weight.
 PART, PART_WEIGHT = 29.0, 46.0
@@ -140,12 +142,16 @@ def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
     tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
     depth, sources = depth_tiles(b.axes, b.group_tiles, b.boxes)
     single = tiles <= b.group_tiles * b.parts
+    if b.fused:
+        products = red * vectors_cols * (FUSED_TILE[m] * tiles + FUSED_TAPS[m])
+    else:
+        products = ((m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) * (1 + SUMS_STEPS / b.group_tiles)
+                    + TAPS[m] * b.parts * depth * red * vectors_cols)
     return g.groups * (
-        (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) * (1 + SUMS_STEPS / b.group_tiles)
-        + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * (
+        products + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * (
             sources / b.group_tiles * vectors_red * (min(2, b.k_groups) if single else b.k_groups) + vectors_cols)
         + PART_WEIGHT * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + (TAPS[m] * b.parts + 9 * JOIN) * depth * red * vectors_cols) + FIXED["winograd"]
+        + 9 * JOIN * depth * red * vectors_cols) + FIXED["winograd"]
 
 
 def best_weight_gradient(g, src_last, itemsize, lanes, block):

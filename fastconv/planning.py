@@ -171,7 +171,7 @@ class Blocking(NamedTuple):
     chunk: int = 0        # reduction channels whose weights are transformed at a time
     resident: bool = False  # a thread keeps all transformed weights, else it transforms them chunk by chunk
     pack_transformed: bool = False  # packed weights are transformed ones
-    fused: bool = False  # few tiles: transformed weights stay in registers
+    fused: bool = False  # few tiles: transformed weights, or their gradients, stay in registers
 
 
 def strip_strides(strip, channels, last, lane_line, split=1):

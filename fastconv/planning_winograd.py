@@ -29,6 +29,7 @@ FUSED_GROUPS = 2  # of as many tiles as a block of columns has vectors
 WEIGHT_TILES = 128
 WEIGHT_V_BYTES = 2_400_000
 WEIGHT_CHUNK = 64
+FUSED_WEIGHT_TILES = 12
 WEIGHT_BYTES = 5 * 1024 * 1024
 
 
@@ -106,9 +107,12 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
     if group_tiles > WEIGHT_TILES:
         v_tile = points * depth * -(-red // lanes) * lanes * itemsize
         group_tiles = max(WEIGHT_TILES // 2, min(WEIGHT_TILES, WEIGHT_V_BYTES // v_tile))
+    # Few tiles: storing dU and reading it back would take longer than the products.
+    fused = depth == 1 and parts == 1 and tiles <= FUSED_WEIGHT_TILES
     kept = max(1, WEIGHT_BYTES // (points * depth * red * block * itemsize))
     k_groups = -(-col_blocks // kept)
     while parts * groups * k_groups < WANTED_ITEMS // 2 and k_groups < col_blocks:
         k_groups = min(2 * k_groups, col_blocks)
     return Blocking(axes, box, boxes, (1, m + 2, m + 2), True, False, (0, 1, 0, 0, lanes), k_groups, 1, parts,
-                    winograd=m, tile_step=step, group_tiles=group_tiles, chunk=-(-WEIGHT_CHUNK // depth))
+                    winograd=m, tile_step=step, group_tiles=group_tiles, chunk=-(-WEIGHT_CHUNK // depth),
+                    fused=fused)

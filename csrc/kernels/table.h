@@ -86,6 +86,7 @@ const fc_kernels FC_TABLE = {
     .winograd_taps = winograd_taps,
     .winograd_half = winograd_half,
     .winograd_fused = winograd_fused,
+    .winograd_fused_taps = winograd_fused_taps,
     .activate = activate,
     .activate_backward = activate_backward,
     .scale_kept = scale_kept,

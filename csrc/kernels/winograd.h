@@ -347,3 +347,52 @@ static void winograd_fused(const fc_fused *f) {
     if (f->m == 4) fused_rows(4, f);
     else fused_rows(2, f);
 }
+
+/* Backward-weight with few tiles: dU of a channel isn't stored at all. A row of its points is summed up in registers, for
+ * FUSED_TILES channels at a time, and becomes three sums; those of all rows become the taps. */
+FC_INLINE void fused_taps_row(const int m, const fc_fused_taps *f, const T *v, const T *z, vec *half) {
+    enum { STEPS = FC_FUSED_STEPS, CHANNELS = FUSED_TILES };
+    const ptrdiff_t points = (m + 2) * (m + 2);
+    for (ptrdiff_t c = 0; c < f->channels; c += CHANNELS) {
+        vec acc[WINOGRAD_POINTS][CHANNELS] = {{{0}}};
+        for (ptrdiff_t t = 0; t < f->tiles; t++)
+#pragma GCC unroll 6
+            for (int p = 0; p < m + 2; p++) {
+                const vec g = vload(z + (t * points + p) * VL);
+#pragma GCC unroll 4
+                for (int k = 0; k < CHANNELS; k++)
+                    acc[p][k] = vfma(vset1(v[(t * points + p) * STEPS + c + k]), g, acc[p][k]);
+            }
+#pragma GCC unroll 4
+        for (int k = 0; k < CHANNELS; k++) {
+            vec u[WINOGRAD_POINTS], g[3];
+#pragma GCC unroll 6
+            for (int p = 0; p < m + 2; p++) u[p] = acc[p][k];
+            tap_points(m, u, g);
+#pragma GCC unroll 3
+            for (int s = 0; s < 3; s++) half[s * STEPS + c + k] = g[s];
+        }
+    }
+}
+
+FC_INLINE void fused_taps(const int m, const fc_fused_taps *f) {
+    enum { STEPS = FC_FUSED_STEPS };
+    vec half[WINOGRAD_POINTS][3 * STEPS];
+    for (int i = 0; i < m + 2; i++)
+        fused_taps_row(m, f, (const T *)f->v + i * (m + 2) * STEPS, (const T *)f->z + i * (m + 2) * VL, half[i]);
+    for (ptrdiff_t c = 0; c < f->channels; c++)
+#pragma GCC unroll 3
+        for (int s = 0; s < 3; s++) {
+            vec u[WINOGRAD_POINTS], g[3];
+#pragma GCC unroll 6
+            for (int i = 0; i < m + 2; i++) u[i] = half[i][s * STEPS + c];
+            tap_points(m, u, g);
+#pragma GCC unroll 3
+            for (int r = 0; r < 3; r++) vstore((T *)f->to + (3 * r + s) * f->to_tap + c * f->to_channel, g[r]);
+        }
+}
+
+static void winograd_fused_taps(const fc_fused_taps *f) {
+    if (f->m == 4) fused_taps(4, f);
+    else fused_taps(2, f);
+}

@@ -185,6 +185,16 @@ cdef extern from "fastconv.h":
         ptrdiff_t to_tile
         fc_ahead *ahead
 
+    ctypedef struct fc_fused_taps:
+        int m
+        ptrdiff_t tiles
+        ptrdiff_t channels
+        const void *v
+        const void *z
+        void *to
+        ptrdiff_t to_tap
+        ptrdiff_t to_channel
+
     ctypedef struct fc_winograd:
         int m
         ptrdiff_t tiles
@@ -346,6 +356,7 @@ cdef extern from "fastconv.h":
         void (*winograd_taps)(const fc_winograd *) noexcept nogil
         void (*winograd_half)(const fc_winograd *) noexcept nogil
         void (*winograd_fused)(const fc_fused *) noexcept nogil
+        void (*winograd_fused_taps)(const fc_fused_taps *) noexcept nogil
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil

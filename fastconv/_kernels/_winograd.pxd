@@ -16,9 +16,8 @@ cdef struct Side:
     ptrdiff_t extent[3]
     fc_pad_mode mode
     ptrdiff_t reach, channel0, channels
-    ptrdiff_t point   # stride between points of the result,
-    ptrdiff_t run     # of this many channels;
-    ptrdiff_t runs    # stride of the runs
+    # Strides of the result: between points, between tiles, between runs of `run` channels.
+    ptrdiff_t point, tile, runs, run
 
 
 cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil

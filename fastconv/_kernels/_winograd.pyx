@@ -73,7 +73,7 @@ cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil:
     cdef int i
     s.tensor, s.mode, s.reach, s.point = x[0], p.mode, p.m + 2, point
     s.channels, s.channel0 = p.red, 0
-    s.run = s.runs = ceil_div(p.red, p.lanes) * p.lanes
+    s.run = s.runs = s.tile = ceil_div(p.red, p.lanes) * p.lanes
     for i in range(3):
         s.low[i], s.extent[i] = p.low[i], p.src[i]
     return s
@@ -95,7 +95,7 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
     cdef bint outside
     x.axis[1], x.axis[2] = x.axis[1] * p.tile_step[0], x.axis[2] * p.tile_step[1]
     j.m, j.column_sum = p.m, NULL
-    j.to_point, j.to_tile = side.point, side.run
+    j.to_point, j.to_tile = side.point, side.tile
     while tile < tile1:
         r = run_of(p, tile, tile1)
         j.tiles, columns = r.tiles, (r.tiles - 1) * p.m + side.reach
@@ -458,7 +458,7 @@ cdef class Winograd(Blocks):
         """V as the fused products read it: [run of FC_FUSED_STEPS channels][tiles at a time][point][tile][channel]."""
         cdef ptrdiff_t i, tile
         side.run, side.runs = FC_FUSED_STEPS, self.points * self.group_tiles * FC_FUSED_STEPS
-        side.point = self.fused * FC_FUSED_STEPS
+        side.point, side.tile = self.fused * FC_FUSED_STEPS, FC_FUSED_STEPS
         for i in range(ceil_div(tile1 - tile0, self.fused)):
             tile = tile0 + i * self.fused
             transform_tiles(kernels, self, side, tile, min(tile + self.fused, tile1),

@@ -2,7 +2,7 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
-from fastconv._kernels._runtime cimport FC_ZEROS, fc_kernels, fc_products, fc_winograd
+from fastconv._kernels._runtime cimport FC_FUSED_STEPS, FC_ZEROS, fc_fused_taps, fc_kernels, fc_products, fc_winograd
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
 from fastconv._kernels._winograd cimport Side, group_end, input_side, run_bytes, transform_slices, transform_tiles
@@ -14,10 +14,12 @@ cdef class WinogradWeight(PartialSums):
 
     Work item = (part, group, column group). A part is a fixed run of tiles, taken `group_tiles` at a time: transform
     them to V and Z, then add V^T Z for each point to dU. A part that is one such step is finished a few channels at a
-    time, whose dU stays in L2, and the thread keeps its V for the next column group.
+    time, whose dU stays in L2, and the thread keeps its V for the next column group. With a few tiles the plan is fused.
     """
 
+    cdef bint fused                          # dU isn't stored, taps are made in registers
     cdef ptrdiff_t points, channels, group_tiles, kept_blocks, du_channels
+    cdef ptrdiff_t finished                  # channels whose dw is made at a time
     cdef ptrdiff_t v_point, z_point, du_point
     cdef ptrdiff_t v_bytes, z_bytes, du_bytes, taps_bytes
 
@@ -25,6 +27,7 @@ cdef class WinogradWeight(PartialSums):
         cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps, widest = self.block_width(0)
         self.group_tiles = blocking.group_tiles
         self.points = (self.m + 2) * (self.m + 2)
+        self.fused = blocking.fused
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         self.kept_blocks, self.du_channels = ceil_div(self.col_blocks, self.k_groups), self.red
         if self.group_tiles * self.parts >= self.box_count:
@@ -35,8 +38,12 @@ cdef class WinogradWeight(PartialSums):
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.z_bytes = line(self.points * self.z_point * self.itemsize)
         self.du_bytes = line(self.points * self.du_point * self.itemsize)
+        self.finished = self.lanes if self.single() else self.red
+        if self.fused:
+            self.finished, self.du_bytes = FC_FUSED_STEPS, 0
+            self.v_bytes += line(self.points * self.group_tiles * FC_FUSED_STEPS * self.itemsize)
         self.strip_bytes = run_bytes(self)
-        self.taps_bytes = line(self.ntap * self.lanes * self.block * self.itemsize) if self.single() else 0
+        self.taps_bytes = line(self.ntap * self.finished * self.block * self.itemsize) if self.single() else 0
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
         return (self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes + self.strip_bytes
@@ -51,6 +58,8 @@ cdef class WinogradWeight(PartialSums):
         cdef char *strip = v + self.v_bytes + self.z_bytes + self.kept_blocks * self.du_bytes
         cdef ptrdiff_t item, g, q, kp, kb, kb0, kb1, tile0, tile1, t0, t1
         cdef ptrdiff_t apart = 0, loaded = -1
+        if self.fused:
+            self.lay_fused(&from_x, FC_FUSED_STEPS)
         for item in range(item0, item1):
             kp = item % self.k_groups
             g = item // self.k_groups % self.groups
@@ -83,19 +92,46 @@ cdef class WinogradWeight(PartialSums):
         from_dy.tensor, from_dy.mode, from_dy.reach = dy[0], FC_ZEROS, self.m
         from_dy.channels = min(self.block, self.cols - kb * self.block)
         from_dy.channel0, from_dy.point = g * self.cols + kb * self.block, self.z_point
-        from_dy.run = from_dy.runs = width
+        from_dy.run = from_dy.runs = from_dy.tile = width
+        if self.fused:
+            self.lay_fused(&from_dy, self.lanes)
         for i in range(3):
             from_dy.low[i], from_dy.extent[i] = 0, self.extent[i + 1]
         if first:
             for i in range(width * self.itemsize):
                 sums[i] = 0
         transform_tiles(kernels, self, &from_dy, tile0, tile1, z, strip, sums)
+        if self.fused and d.dw != NULL:
+            self.multiply_fused(kernels, private, g, kb, tile1 - tile0, d)
+            return
         while d.dw != NULL and c < self.red:
             i = min(self.red, c + self.du_channels)
             self.multiply_channels(kernels, private, du, width, c, i, tile1 - tile0, apart, first)
             if last:
                 self.finish(kernels, g, q, kb, c, i, du, d, private + self.share_size() - self.taps_bytes)
             c = i
+
+    cdef void lay_fused(self, Side *side, ptrdiff_t run) noexcept nogil:
+        """V or Z as fused products read it: [run of channels][tile][point][channel]."""
+        side.point, side.tile, side.run = run, self.points * run, run
+        side.runs = self.group_tiles * side.tile
+
+    cdef void multiply_fused(self, const fc_kernels *kernels, char *private, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tiles,
+                             const Gradient *d) noexcept nogil:
+        """dw of a column block from all tiles: no dU in memory."""
+        cdef char *z = private + self.v_bytes
+        cdef char *taps = private + self.share_size() - self.taps_bytes
+        cdef ptrdiff_t width = self.block_width(kb), tile = self.points * self.group_tiles * self.itemsize, c = 0, v
+        cdef fc_fused_taps f
+        f.m, f.tiles, f.to_channel = self.m, tiles, width
+        while c < self.red:
+            f.channels = min(self.finished, self.red - c)
+            f.v, f.to_tap = private + c * tile, f.channels * width
+            for v in range(width // self.lanes):
+                f.z, f.to = z + v * self.lanes * tile, taps + v * self.lanes * self.itemsize
+                kernels.winograd_fused_taps(&f)
+            self.join_block(kernels, d, taps, g, kb, c, c + f.channels)
+            c += f.channels
 
     cdef void multiply_channels(self, const fc_kernels *kernels, const char *v, char *du, ptrdiff_t width,
                                 ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t tiles, ptrdiff_t apart,
@@ -118,7 +154,7 @@ cdef class WinogradWeight(PartialSums):
                      ptrdiff_t c1, const char *du, const Gradient *d, char *taps) noexcept nogil:
         """dU of channels [c0, c1) to a part's sums [tap][channel][column], or, a few channels at a time, to dw."""
         cdef fc_winograd j
-        cdef ptrdiff_t width = self.block_width(kb), c = c0, step = self.lanes if self.single() else c1 - c0, t
+        cdef ptrdiff_t width = self.block_width(kb), c = c0, step = min(self.finished, c1 - c0), t
         j.m, j.n, j.from_point = self.m, width, self.du_point
         while c < c1:
             j.tiles = min(step, c1 - c)
