@@ -4,8 +4,8 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._runtime cimport FC_FUSED_STEPS, FC_ZEROS, fc_fused_taps, fc_kernels, fc_products, fc_winograd
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
+from fastconv._kernels._tiles cimport Side, group_end, input_side, run_bytes, transform_slices, transform_tiles
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
-from fastconv._kernels._winograd cimport Side, group_end, input_side, run_bytes, transform_slices, transform_tiles
 
 
 @cython.final
