@@ -32,6 +32,18 @@ FC_INLINE vec clamp(vec v, fc_activation activation) {
     return v;
 }
 
+/* The end of a tile whose last vector of columns isn't whole. */
+static __attribute__((noinline)) void store_part(const fc_gemm *g, const ptrdiff_t *crow, ptrdiff_t rows, int add,
+                                                 fc_activation activation, const vec *sums) {
+    for (ptrdiff_t m = 0; m < rows; m++)
+        for (ptrdiff_t j = 0; j < g->n; j += VL, sums++) {
+            T *to = (T *)g->c + crow[m] + j;
+            vec y = *sums;
+            if (add) y = vload_upto(to, g->n - j) + y;
+            vstore_upto(to, clamp(y, activation), g->n - j);
+        }
+}
+
 /* mr and nv are constants after inlining. The literal array bounds keep acc in registers: an array
  * bounded by the parameters would be a variable-length one, which gcc leaves in memory (3x slower). */
 FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr, const int nv) {
@@ -71,23 +83,29 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
     }
     T *const c = g->c;
     const ptrdiff_t *crow = g->crow + m0;
-    if (!add && activation == FC_IDENTITY && tail == VL) { /* the common case without its branches, row by row */
+    if (tail < VL) {
+        vec sums[MR_MAX * FC_NV];
 #pragma GCC unroll 12
         for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) vstore(c + crow[m] + v * VL, acc[m][v]);
+            for (int v = 0; v < nv; v++) sums[m * nv + v] = acc[m][v];
+        store_part(g, crow, mr, add, activation, sums);
         return;
     }
+    if (add)
+#pragma GCC unroll 12
+        for (int m = 0; m < mr; m++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[m][v] = vload(c + crow[m] + v * VL) + acc[m][v];
+    if (activation != FC_IDENTITY)
+#pragma GCC unroll 12
+        for (int m = 0; m < mr; m++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[m][v] = clamp(acc[m][v], activation);
 #pragma GCC unroll 12
     for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) {
-            const ptrdiff_t n = v == nv - 1 ? tail : VL;
-            T *to = c + crow[m] + v * VL;
-            vec y = acc[m][v];
-            if (add) y = vload_upto(to, n) + y;
-            vstore_upto(to, clamp(y, activation), n);
-        }
+        for (int v = 0; v < nv; v++) vstore(c + crow[m] + v * VL, acc[m][v]);
 }
 
 FC_INLINE void tile_of(const fc_gemm *g, const chunk *k, ptrdiff_t m0, ptrdiff_t mr, const int nv, const int most) {
