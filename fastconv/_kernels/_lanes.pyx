@@ -225,11 +225,15 @@ cdef Tensor source_of(Blocks k, const fc_kernels *kernels, const Tensor *x, cons
     return strip_source(k, kernels, x, b, 0, channel, strip)
 
 
-cdef Tensor lane_tensor(char *data, const ptrdiff_t *extent, ptrdiff_t lanes) noexcept nogil:
+cdef Tensor lane_tensor(Blocks k, char *data, const ptrdiff_t *extent) noexcept nogil:
     """Pixels of one vector of channels: wherever these are in a tensor, here they are the first ones."""
     cdef Tensor t
-    t.data, t.n, t.c = data, 0, 0
-    t.axis[2] = lanes
+    cdef int i
+    t.data, t.n, t.c, t.itemsize = data, 0, 0, k.itemsize
+    t.shape[0], t.shape[1] = 1, k.lanes
+    for i in range(3):
+        t.shape[i + 2] = extent[i]
+    t.axis[2] = k.lanes
     t.axis[1] = extent[2] * t.axis[2]
     t.axis[0] = extent[1] * t.axis[1]
     return t
@@ -329,8 +333,8 @@ cdef class LaneCorrelation(Correlation):
         """Column block kb of an image: planes become channels-last pixels, and these planes of results."""
         cdef ptrdiff_t column = kb * self.lanes, channels = min(self.lanes, self.cols - column)
         cdef char *rows = private + self.strip_bytes
-        cdef Tensor a = lane_tensor(private, self.src, self.lanes)
-        cdef Tensor c = lane_tensor(rows, self.extent + 1, self.lanes)
+        cdef Tensor a = lane_tensor(self, private, self.src)
+        cdef Tensor c = lane_tensor(self, rows, self.extent + 1)
         cdef fc_rows r = rows_of(self, x, b.origin[0], column, channels, self.src, private)
         kernels.load_rows(&r)
         a = self.place(&a, b, 0)
