@@ -201,17 +201,18 @@ typedef struct fc_products {
     int accumulate;
 } fc_products;
 
-/* Products of block / lanes tiles with one vector of columns, whose U is made in registers from
- * half[row of points][FC_FUSED_STEPS][3][column] (winograd_half: to[row][tile][3][column], a tile is a channel).
- * v[point][tile][FC_FUSED_STEPS]: `steps` channels of both are used. The sums of a chunk of channels are kept between
- * its calls, in sums[point][tile][column], from the `first` one on. The `last` one writes or adds them to
- * to[point * to_point + tile * to_tile + column]. */
+/* Products of groups of block / lanes tiles with one vector of columns, whose U is made in registers from
+ * from[tap * from_point + channel * from_tile + column]. v[group][point][tile][FC_FUSED_STEPS]: `steps` channels of both
+ * are used. The sums of a chunk of channels are kept between its calls, in sums[group][point][tile][column], from the
+ * `first` one on. The `last` one writes or adds them to to[point * to_point + tile * to_tile + column]. */
 enum { FC_FUSED_STEPS = 16 };
 
 typedef struct fc_fused {
     int m, first, last, accumulate;
-    ptrdiff_t steps;
-    const void *half, *v;
+    ptrdiff_t groups, steps;
+    const void *from;
+    ptrdiff_t from_point, from_tile;
+    const void *v;
     void *sums, *to;
     ptrdiff_t to_point, to_tile;
     fc_ahead *ahead;           /* asked for on the way, a step for each row of points */
@@ -367,7 +368,6 @@ typedef struct fc_kernels {
     void (*winograd_output)(const fc_winograd *);
     void (*winograd_gradient)(const fc_winograd *);
     void (*winograd_taps)(const fc_winograd *);
-    void (*winograd_half)(const fc_winograd *);
     void (*winograd_fused)(const fc_fused *);
     void (*winograd_fused_taps)(const fc_fused_taps *);
 

@@ -84,7 +84,6 @@ const fc_kernels FC_TABLE = {
     .winograd_output = winograd_output,
     .winograd_gradient = winograd_gradient,
     .winograd_taps = winograd_taps,
-    .winograd_half = winograd_half,
     .winograd_fused = winograd_fused,
     .winograd_fused_taps = winograd_fused_taps,
     .activate = activate,

@@ -274,41 +274,21 @@ static void winograd_taps(const fc_winograd *w) {
         else tap_tile(2, from + i, w->from_point, to + i, w->to_point);
 }
 
-/* Few tiles: U is used too little to be worth storing. Weights transformed down their columns (`winograd_half`) become
- * a row of points in registers, and are multiplied by FUSED_TILES tiles there. */
-
+/* Few tiles: U is used too little to be worth storing. Weights transformed down their columns become a row of points
+ * in registers, and are multiplied by FUSED_TILES tiles there. The first and the last row have weights as they are. */
 enum { FUSED_TILES = FC_NV }; /* times six points: as many accumulators as there are registers for */
 
-FC_INLINE void half_tile(const int m, const T *from, ptrdiff_t tap, T *to) {
-#pragma GCC unroll 3
-    for (int s = 0; s < 3; s++) {
-        vec g[3], u[WINOGRAD_POINTS];
-#pragma GCC unroll 3
-        for (int r = 0; r < 3; r++) g[r] = vload(from + (r * 3 + s) * tap);
-        weight_points(m, g, u);
-#pragma GCC unroll 6
-        for (int i = 0; i < m + 2; i++) vstore(to + (i * FC_FUSED_STEPS * 3 + s) * VL, u[i]);
-    }
-}
-
-static void winograd_half(const fc_winograd *w) {
-    const T *from = w->from;
-    T *to = w->to;
-    for (ptrdiff_t t = 0; t < w->tiles; t++, from += w->from_tile, to += 3 * VL)
-        if (w->m == 4) half_tile(4, from, w->from_point, to);
-        else half_tile(2, from, w->from_point, to);
-}
-
 /* One row of points: sums of v[p][t][c] * U[p][c] over the steps c. */
-FC_INLINE void fused_row(const int m, const fc_fused *f, const T *half, const T *v, T *sums, T *to) {
+FC_INLINE void fused_row(const int m, const fc_fused *f, const T *half, ptrdiff_t tap, ptrdiff_t step, const T *v,
+                         T *sums, T *to) {
     const ptrdiff_t to_point = f->to_point, to_tile = f->to_tile;
     vec acc[WINOGRAD_POINTS][FUSED_TILES];
 #pragma GCC unroll 6
     for (int p = 0; p < m + 2; p++)
 #pragma GCC unroll 4
         for (int t = 0; t < FUSED_TILES; t++) acc[p][t] = f->first ? (vec){0} : vload(sums + (p * FUSED_TILES + t) * VL);
-    for (const T *const end = v + f->steps; v != end; half += 3 * VL, v++) {
-        const vec g[3] = {vload(half), vload(half + VL), vload(half + 2 * VL)};
+    for (const T *const end = v + f->steps; v != end; half += step, v++) {
+        const vec g[3] = {vload(half), vload(half + tap), vload(half + 2 * tap)};
         vec u[WINOGRAD_POINTS];
         weight_points(m, g, u);
 #pragma GCC unroll 6
@@ -335,12 +315,29 @@ FC_INLINE void fused_row(const int m, const fc_fused *f, const T *half, const T 
 }
 
 FC_INLINE void fused_rows(const int m, const fc_fused *f) {
-    enum { ROW = FUSED_TILES * FC_FUSED_STEPS };
-    for (int i = 0; i < m + 2; i++) {
-        fc_prefetch(f->ahead);
-        fused_row(m, f, (const T *)f->half + i * FC_FUSED_STEPS * 3 * VL, (const T *)f->v + i * (m + 2) * ROW,
-                  (T *)f->sums + i * (m + 2) * FUSED_TILES * VL, (T *)f->to + i * (m + 2) * f->to_point);
-    }
+    enum { STEPS = FC_FUSED_STEPS, ROW = 3 * STEPS };
+    const T *from = f->from;
+    T half[4 * ROW * VL];
+    for (ptrdiff_t c = 0; c < f->steps; c++)
+#pragma GCC unroll 3
+        for (int s = 0; s < 3; s++) {
+            vec g[3], u[WINOGRAD_POINTS];
+#pragma GCC unroll 3
+            for (int r = 0; r < 3; r++) g[r] = vload(from + (r * 3 + s) * f->from_point + c * f->from_tile);
+            weight_points(m, g, u);
+#pragma GCC unroll 4
+            for (int i = 0; i < m; i++) vstore(half + (i * ROW + c * 3 + s) * VL, u[i + 1]);
+        }
+    for (ptrdiff_t group = 0; group < f->groups; group++)
+        for (int i = 0; i < m + 2; i++) {
+            const int inner = i > 0 && i <= m;
+            const ptrdiff_t point = (group * (m + 2) + i) * (m + 2), tap = inner ? VL : f->from_point;
+            fc_prefetch(f->ahead);
+            fused_row(m, f, inner ? half + (i - 1) * ROW * VL : i ? from + 6 * tap : from, tap,
+                      inner ? 3 * VL : f->from_tile, (const T *)f->v + point * FUSED_TILES * STEPS,
+                      (T *)f->sums + point * FUSED_TILES * VL,
+                      (T *)f->to + i * (m + 2) * f->to_point + group * FUSED_TILES * f->to_tile);
+        }
 }
 
 static void winograd_fused(const fc_fused *f) {

@@ -176,8 +176,11 @@ cdef extern from "fastconv.h":
         int first
         int last
         int accumulate
+        ptrdiff_t groups
         ptrdiff_t steps
-        const void *half
+        const void *from_ "from"
+        ptrdiff_t from_point
+        ptrdiff_t from_tile
         const void *v
         void *sums
         void *to
@@ -354,7 +357,6 @@ cdef extern from "fastconv.h":
         void (*winograd_output)(const fc_winograd *) noexcept nogil
         void (*winograd_gradient)(const fc_winograd *) noexcept nogil
         void (*winograd_taps)(const fc_winograd *) noexcept nogil
-        void (*winograd_half)(const fc_winograd *) noexcept nogil
         void (*winograd_fused)(const fc_fused *) noexcept nogil
         void (*winograd_fused_taps)(const fc_fused_taps *) noexcept nogil
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil

@@ -56,7 +56,7 @@ cdef class Winograd(Blocks):
         self.u_bytes = line(self.transformed_size() if self.resident else self.points * self.u_point * self.itemsize)
         if self.fused:  # and what packed weights that are transformed need, should they come
             self.v_bytes += line(self.points * self.group_tiles * FC_FUSED_STEPS * self.itemsize)
-            self.u_bytes = line((self.points * self.group_tiles + self.half_size()) * self.lanes * self.itemsize)
+            self.u_bytes = line(self.points * self.group_tiles * self.lanes * self.itemsize)  # sums
         self.taps_bytes = line(self.ntap * max(self.lanes, FC_FUSED_STEPS) * self.lanes * self.itemsize)
         self.strip_bytes = run_bytes(self)
         self.made_bytes = line(self.groups * self.col_blocks)  # flags: this share has made U of the block
@@ -79,10 +79,6 @@ cdef class Winograd(Blocks):
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
         return (self.v_bytes + self.m_bytes + self.u_bytes + self.taps_bytes + self.strip_bytes + self.made_bytes)
-
-    cdef ptrdiff_t half_size(self) noexcept nogil:
-        """Vectors of half-transformed weights: FC_FUSED_STEPS channels of a vector of columns."""
-        return (self.m + 2) * FC_FUSED_STEPS * 3
 
     cdef ptrdiff_t u_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
         """Elements before the resident U of a block."""
@@ -318,43 +314,36 @@ cdef class Winograd(Blocks):
                              ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tiles) noexcept nogil:
         """The same M as multiply_block's, bit for bit, without a U in memory: a vector of columns at a time."""
         cdef char *m = private + self.v_bytes
-        cdef char *half = m + self.m_bytes
-        cdef char *sums = half + self.half_size() * self.lanes * self.itemsize
-        cdef char *taps = half + self.u_bytes
-        cdef ptrdiff_t width = self.block_width(kb), vectors = width // self.lanes, v, c, t, i, q, c0 = 0, c1
-        cdef ptrdiff_t run = self.points * self.group_tiles * self.itemsize  # bytes of V a channel
-        cdef ptrdiff_t steps = ceil_div(tiles, self.fused) * (self.m + 2)
+        cdef char *sums = m + self.m_bytes
+        cdef char *taps = sums + self.u_bytes
+        cdef ptrdiff_t width = self.block_width(kb), v, c, c0 = 0, c1
+        cdef ptrdiff_t channel = self.points * self.group_tiles * self.itemsize  # bytes of V
         cdef fc_ahead ahead = fc_ahead(NULL, 0, 0, 0, 0, 0)
-        cdef fc_winograd j
         cdef fc_fused f
         cdef fc_pack job
-        f.ahead, f.m, f.half, f.to_point, f.to_tile = &ahead, self.m, half, self.m_point, width
-        j.m, j.to, j.n = self.m, half, self.lanes
+        f.ahead, f.m, f.groups, f.sums = &ahead, self.m, ceil_div(tiles, self.fused), sums
+        f.to_point, f.to_tile = self.m_point, width
         while c0 < self.red:
             c1 = min(c0 + self.chunk, self.red)
             f.accumulate = c0 > 0
-            for v in range(vectors):
-                for i in range(ceil_div(c1 - c0, FC_FUSED_STEPS)):
-                    c = c0 + i * FC_FUSED_STEPS
-                    f.steps = j.tiles = min(FC_FUSED_STEPS, c1 - c)
-                    f.first, f.last = c == c0, c + f.steps == c1
+            for v in range(width // self.lanes):
+                f.to = m + v * self.lanes * self.itemsize
+                c = c0
+                while c < c1:
+                    f.steps = min(FC_FUSED_STEPS, c1 - c)
+                    f.first, f.last, f.v = c == c0, c + f.steps == c1, private + c * channel
                     if packed != NULL:
-                        j.from_point, j.from_tile = self.red * width, width
-                        j.from_ = packed + (self.packed_offset(g, kb) + c * width + v * self.lanes) * self.itemsize
+                        f.from_ = packed + (self.packed_offset(g, kb) + c * width + v * self.lanes) * self.itemsize
+                        f.from_point, f.from_tile = self.red * width, width
                     else:
                         job = self.vector_job(raw, g, kb, v, c, c + f.steps, taps)
                         kernels.pack_weight(&job)
-                        j.from_point, j.from_tile, j.from_ = f.steps * self.lanes, self.lanes, taps
-                    kernels.winograd_half(&j)
-                    if self.transposed and packed == NULL and c + f.steps < c1:  # rows too short to be foreseen
+                        f.from_, f.from_point, f.from_tile = taps, f.steps * self.lanes, self.lanes
+                    if self.transposed and packed == NULL and not f.last:  # rows too short to be foreseen
                         job = self.vector_job(raw, g, kb, v, c + f.steps, min(c + 2 * f.steps, c1), NULL)
-                        ahead = self.job_ahead(&job, steps)
-                    for q in range(ceil_div(tiles, self.fused)):
-                        t = q * self.fused
-                        f.v = private + c * run + t * self.points * FC_FUSED_STEPS * self.itemsize
-                        f.sums = sums + t * self.points * self.lanes * self.itemsize
-                        f.to = m + (t * width + v * self.lanes) * self.itemsize
-                        kernels.winograd_fused(&f)
+                        ahead = self.job_ahead(&job, f.groups * (self.m + 2))
+                    kernels.winograd_fused(&f)
+                    c += f.steps
             c0 = c1
 
     cdef void transform_output(self, const fc_kernels *kernels, const Tensor *y, const char *bias,
