@@ -57,7 +57,8 @@ cdef class Winograd(Blocks):
         if self.fused:  # and what packed weights that are transformed need, should they come
             self.v_bytes += line(self.points * self.group_tiles * FC_FUSED_STEPS * self.itemsize)
             self.u_bytes = line(self.points * self.group_tiles * self.lanes * self.itemsize)  # sums
-        self.taps_bytes = line(self.ntap * max(self.lanes, FC_FUSED_STEPS) * self.lanes * self.itemsize)
+        self.taps_bytes = line(self.ntap * max(self.block, self.lanes * max(self.lanes, FC_FUSED_STEPS))
+                               * self.itemsize)
         self.strip_bytes = run_bytes(self)
         self.made_bytes = line(self.groups * self.col_blocks)  # flags: this share has made U of the block
 
@@ -208,12 +209,12 @@ cdef class Winograd(Blocks):
         a.step = ceil_div(a.runs * a.lines, steps)
         return a
 
-    cdef fc_pack vector_job(self, const char *raw, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t v, ptrdiff_t c0, ptrdiff_t c1,
-                            char *dst) noexcept nogil:
-        """Plain weights of one vector of a block's columns, to be packed to dst[tap][channel][lane]."""
+    cdef fc_pack part_job(self, const char *raw, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t column, ptrdiff_t columns,
+                          ptrdiff_t c0, ptrdiff_t c1, char *dst) noexcept nogil:
+        """Plain weights of so many of a block's columns, to be packed to dst[tap][channel][column]."""
         cdef fc_pack job = self.pack_job(raw, g, kb, c0, c1, dst)
-        job.n = min(self.lanes, job.n - v * self.lanes)
-        job.src = <const char *>job.src + v * self.lanes * job.col * self.itemsize
+        job.n = min(columns, job.n - column)
+        job.src = <const char *>job.src + column * job.col * self.itemsize
         return job
 
     cdef void transform_chunk(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
@@ -225,7 +226,7 @@ cdef class Winograd(Blocks):
         """
         cdef fc_winograd j
         cdef fc_pack job
-        cdef ptrdiff_t width = self.block_width(kb), groups, c, i, v, t
+        cdef ptrdiff_t width = self.block_width(kb), columns, channels, c, v, t
         j.m, j.to_point, j.to_tile = self.m, u_point, width
         if packed != NULL:
             j.from_point, j.from_tile, j.tiles, j.n = self.red * width, width, c1 - c0, width
@@ -235,21 +236,24 @@ cdef class Winograd(Blocks):
                 fc_prefetch(ahead)
                 kernels.winograd_weight(&j)
             return
-        # A vector of columns and as many channels at a time: their taps stay in L1.
-        groups = ceil_div(c1 - c0, self.lanes)
-        j.from_tile, j.n = self.lanes, self.lanes
-        for v in range(width // self.lanes):
-            for i in range(groups):
-                c = c0 + i * self.lanes
-                j.tiles = min(self.lanes, c1 - c)
-                j.from_point = j.tiles * self.lanes
+        # Some channels of some columns at a time: their taps stay in L1. A vector of columns, or of transposed weights
+        # all columns of a few channels: they lie side by side, in pieces long enough to be foreseen.
+        columns = width if self.transposed else self.lanes
+        channels = max(1, self.lanes * self.lanes // columns)
+        j.from_tile = columns
+        for v in range(width // columns):
+            c = c0
+            while c < c1:
+                j.n, j.tiles = columns, min(channels, c1 - c)
+                j.from_point = j.tiles * columns
                 fc_prefetch(ahead)
-                job = self.vector_job(raw, g, kb, v, c, c + j.tiles, taps)
+                job = self.part_job(raw, g, kb, v * columns, columns, c, c + j.tiles, taps)
                 kernels.pack_weight(&job)
                 for t in range(self.depth_taps):
                     j.from_ = taps + 9 * t * j.from_point * self.itemsize
-                    j.to = u + ((t * (c1 - c0) + c - c0) * width + v * self.lanes) * self.itemsize
+                    j.to = u + ((t * (c1 - c0) + c - c0) * width + v * columns) * self.itemsize
                     kernels.winograd_weight(&j)
+                c += j.tiles
 
     cdef void transform_block(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, char *u, char *taps) noexcept nogil:
@@ -336,11 +340,12 @@ cdef class Winograd(Blocks):
                         f.from_ = packed + (self.packed_offset(g, kb) + c * width + v * self.lanes) * self.itemsize
                         f.from_point, f.from_tile = self.red * width, width
                     else:
-                        job = self.vector_job(raw, g, kb, v, c, c + f.steps, taps)
+                        job = self.part_job(raw, g, kb, v * self.lanes, self.lanes, c, c + f.steps, taps)
                         kernels.pack_weight(&job)
                         f.from_, f.from_point, f.from_tile = taps, f.steps * self.lanes, self.lanes
                     if self.transposed and packed == NULL and not f.last:  # rows too short to be foreseen
-                        job = self.vector_job(raw, g, kb, v, c + f.steps, min(c + 2 * f.steps, c1), NULL)
+                        job = self.part_job(raw, g, kb, v * self.lanes, self.lanes, c + f.steps,
+                                            min(c + 2 * f.steps, c1), NULL)
                         ahead = self.job_ahead(&job, f.groups * (self.m + 2))
                     kernels.winograd_fused(&f)
                     c += f.steps
