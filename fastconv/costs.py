@@ -1,165 +1,251 @@
 """Which algorithm `auto` takes: the one whose cost model says the fewest cycles, from shapes alone.
 
-Cycles are those of all threads together, on vectors of 16 lanes; the constants were fitted to measured times of layers
-of published networks and of random ones, in both memory orders.
+Cycles are those of two threads together, on vectors of 16 lanes, beyond what every algorithm takes. The constants were
+fitted to times of layers of published networks and of random ones, in both memory orders, with other work between the
+calls; pairs are those of F(2 x 2) and F(4 x 4).
 """
 from functools import lru_cache
+from itertools import product
 from math import prod
 
 from .planning import (
-    BOX_PIXELS,
     backward_axes,
+    correlation_blocking,
     forward_axes,
-    is_planar,
     planar_cycles,
     uses_regions,
+    weight_blocking,
 )
 from .planning_lanes import is_lanewise
 from .planning_winograd import WINOGRAD, depth_tiles, winograd_blocking, winograd_serves, winograd_weight_blocking
 
-# Cycles of the register tile over those of its FMAs, by vectors of columns: loads are shared by all of them. To begin
-# and end a tile takes as long as some steps.
-TILE = {1: 1.7, 2: 1.25, 3: 1.05, 4: 1.07}
-TILE_STEPS = 4.4
-SUMS_STEPS = 8  # of backward-weight, where sums are loaded and stored for each box of pixels
+# The register tile, by vectors of columns: its cycles over those of its FMAs, and its rows. A step takes as long as an
+# FMA at least. To begin and end a tile takes as long as some steps; per vector: to read a row of columns for a pass
+# over all rows, and to load and store sums of backward-weight for each box of pixels or group of tiles.
+TILE, ROWS = {1: 1.48, 2: 1.16, 3: 1.17, 4: 1.19}, {1: 10, 2: 12, 3: 8, 4: 6}
+FMA = 4
+TILE_STEPS, CHUNK_STEPS = 4.37, 512
+READ = 0.52
+SUMS = 14.4
 # Per vector: to load 16 channels of a pixel to a strip, and to store 16 results; channels-first ones are transposed.
-LOAD, LOAD_FIRST = 5.8, 11.4
-STORE, STORE_FIRST = 1.9, 23.5
-# Per tap and vector of weights: to pack them, or to join sums.
-PACK, JOIN = 16.0, 10.0
-# Winograd, for m = 2 and 4. Per vector and tile: the transforms of the input (and of dy) and of the results; what
-# channels-first ones take more; per vector: to pack and transform 9 weights, and to transform 9 sums of
-# backward-weight.
-INPUT, INPUT_FIRST = {2: 44, 4: 163}, {2: 62, 4: 84}
-OUTPUT, OUTPUT_FIRST = {2: 84, 4: 253}, {2: 43, 4: 111}
-WEIGHT = {2: 118, 4: 150}
-TAPS = {2: 326, 4: 250}
-# The same in a fused plan, per vector of 9 weights: to pack and half-transform them; products with as many tiles as a
-# block has vectors.
-HALF = {2: 90, 4: 110}
-FUSED = {2: 50, 4: 115}
-# And of backward-weight: products with one tile, and the transforms of their sums.
-FUSED_TILE, FUSED_TAPS = {2: 11, 4: 28}, {2: 25, 4: 40}
-# Winograd, per tile: what part of a vector of channels costs more than a whole one, in correlations and in
-# backward-weight.
-PART, PART_WEIGHT = 29.0, 46.0
+# Where pixels are lanes, channels-last ones are.
+LOAD, LOAD_FIRST, STORE_FIRST, TRANSPOSE_LAST = 2.6, 5.6, 3.6, 4.5
+# Per tap and vector of weights: to pack them; what backward-input, whose columns are apart, takes more.
+PACK, PACK_BACKWARD = 16.2, 6.4
+# A parallel loop: direct and folded pack weights in one of their own.
+LOOP = 14500
 # Folded: the store of a result, and the packing of a vector of weights, both element by element.
-UNFOLD = 1.2
-PACK_FOLDED = 84.0
-# Per call, as fitted: only the differences count. Pixels as lanes are the fastest of the smallest calls.
-FIXED = {"direct": 141000, "planar": 137000, "folded": 147000, "winograd": 81000}
+UNFOLD, PACK_FOLDED = 1.24, 102
+# A vector that comes from memory or goes there; bytes of x and y that do not.
+FAR, NEAR_BYTES = 25, 8e6
+# Winograd, per vector and tile: the transforms of the input, of dy and of the results; what channels-first ones take
+# more; and dilated ones of those. Per run of tiles and vector; per vector of transformed tiles that L2 doesn't hold.
+INPUT, GRADIENT, OUTPUT = {2: 84, 4: 226}, {2: 85, 4: 211}, {2: 34, 4: 111}
+INPUT_FIRST, OUTPUT_FIRST, DILATED_FIRST = {2: 23, 4: 40}, {2: 34, 4: 107}, 55
+RUN, RUN_TILES = 54, 64
+SPILL, L2_BYTES = 6.5, 0.7e6
+# Per vector: to pack and transform 9 weights, and to transform 9 sums of backward-weight.
+WEIGHT, TAPS = {2: 66, 4: 110}, {2: 128, 4: 168}
+# The same in a fused plan; products with as many tiles as a block has vectors; of backward-weight, with one tile.
+HALF, FUSED = {2: 60, 4: 33}, {2: 32, 4: 116}
+FUSED_TAPS, FUSED_TILE = {2: 115, 4: 130}, {2: 11, 4: 28}
 
 
-def _tile_cycles(steps, columns, lanes):
-    """Cycles of `steps` steps of one row of the register tile with all columns, in blocks of four vectors."""
-    blocks, rest = divmod(-(-columns // lanes), 4)
-    return (steps + TILE_STEPS) / 2 * (4 * TILE[4] * blocks + (rest * TILE[rest] if rest else 0))
+def _tiles(passes, rows, steps, columns, lanes):
+    """Cycles of so many passes of the register tile over rows and columns, each of so many steps."""
+    def row_cycles(vectors):
+        return max(rows * TILE[vectors] * vectors / 2, FMA * -(-rows // ROWS[vectors]))
+
+    vectors = -(-columns // lanes)
+    blocks, rest = divmod(vectors, 4)
+    a_step = blocks * row_cycles(4) + (row_cycles(rest) if rest else 0)
+    return passes * ((steps + TILE_STEPS * -(-steps // CHUNK_STEPS)) * a_step + READ * steps * vectors)
 
 
-def _direct(axes, g, red, cols, src_last, lanes):
-    pixels = g.n * g.groups * prod(axis.dst for axis in axes)
+def _products(m, passes, rows, steps, columns, lanes):
+    """The same of Winograd's products, whose tiles have an even number of rows, 4 at least."""
+    return (m + 2) ** 2 * _tiles(passes, max(4, -(-rows // 2) * 2), steps, columns, lanes)
+
+
+def _uneven(items):
+    """The time of two threads that share so many work items over that of an even share."""
+    return -(-items // 2) * 2 / items
+
+
+def _memory(g, itemsize, lanes, x=True, y=True):
+    """Cycles for what x and y have in memory, not in cache."""
+    x_size, y_size = g.n * g.c * prod(g.in_), g.n * g.k * prod(g.out)
+    far = max(0, 1 - NEAR_BYTES / (itemsize * (x_size + y_size)))
+    return FAR * far * (x * x_size + y * y_size) / lanes
+
+
+def _spill(tiles, group, vectors, vector_bytes):
+    """Cycles for transformed tiles of so many vectors that go through L3, for groups of them are larger than L2."""
+    return SPILL * tiles * vectors * max(0, 1 - L2_BYTES / (group * vectors * vector_bytes))
+
+
+# ---------------------------------------------------------------- forward and backward-input
+
+def _axes(g, op, fold=1, every_tap=False):
+    return forward_axes(g, fold) if op == "forward" else backward_axes(g, fold, every_tap)
+
+
+def _copied(b, red, lanes):
+    """Vectors of all strips of one group."""
+    return prod(b.boxes) * b.box[0] * prod(b.strip) * b.k_groups * red / lanes
+
+
+def _pieces(axis):
+    """(results, taps in the source) of each piece of an axis that has the same taps."""
+    for first, phase in enumerate(axis.phases):
+        cells = -(-(axis.dst - first) // axis.out_step)
+        ends = (-((o - edge) // axis.in_step) for _, o in phase for edge in (0, axis.src))
+        cuts = sorted({0, cells, *(end for end in ends if 0 < end < cells)})
+        for begin, end in zip(cuts, cuts[1:]):
+            yield end - begin, sum(0 <= begin * axis.in_step + o < axis.src for _, o in phase)
+
+
+def _region_cycles(b, axes, n, red, cols, lanes):
+    """Cycles of the register tile for one group, region by region of results; boxes read the weights anew."""
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
-    pack = PACK * taps * g.groups * red * -(-cols // lanes)
-    if is_planar(axes, g.groups, red, cols, lanes, src_last):
-        return pixels * planar_cycles(axes, g.groups, red, cols, lanes, src_last) + pack + FIXED["planar"]
-    used, load = taps / prod(axis.out_step for axis in axes), LOAD if src_last else LOAD_FIRST
-    if uses_regions("forward", g, axes, red, src_last):
-        used, load = prod(axis.real_taps() for axis in axes), 0
-    return (pixels * (_tile_cycles(used * red, cols, lanes) + -(-cols // lanes) * (STORE if src_last else STORE_FIRST)
-                      + red / lanes * load) + pack + FIXED["direct"])
+    images = n / b.boxes[0]
+    cycles = sum(_tiles(b.boxes[0], images * d * h * w, td * th * tw * red, cols, lanes)
+                 for (d, td), (h, th), (w, tw) in product(*map(_pieces, axes)))
+    return cycles + READ * (prod(b.boxes[1:]) - 1) * taps * red * -(-cols // lanes)
 
 
-def _folded(axes, g, red, cols, lanes):
+def _direct(op, g, red, cols, src_last, itemsize, lanes, block):
+    axes = _axes(g, op)
+    regions = uses_regions(op, g, axes, red, src_last)
+    b = correlation_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, src_last, regions=regions)
+    pixels, vectors, boxes = g.n * prod(axis.dst for axis in axes), -(-cols // lanes), prod(b.boxes)
+    taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
+    strip = not (b.in_place or b.planar and taps == 1 and not src_last)
+    if b.planar:
+        cycles = pixels * planar_cycles(axes, g.groups, red, cols, lanes, False)
+        if src_last:
+            cycles += TRANSPOSE_LAST * (_copied(b, red, lanes) + pixels * cols / lanes)
+    else:
+        phases = boxes * prod(axis.out_step for axis in axes)
+        cycles = (_region_cycles(b, axes, g.n, red, cols, lanes) if b.region_channels
+                  else _tiles(phases, pixels / phases, taps * boxes / phases * red, cols, lanes))
+        cycles += strip * _copied(b, red, lanes) * (LOAD if src_last else LOAD_FIRST)
+        cycles += pixels * vectors * (0 if src_last else STORE_FIRST)
+        cycles *= _uneven(boxes * g.groups * b.k_groups)
+    pack = PACK if op == "forward" else PACK + PACK_BACKWARD
+    # Strips are loaded before the products; all else that comes from memory comes beside them.
+    source = _memory(g, itemsize, lanes, x=op == "forward", y=op != "forward") if strip else 0
+    return (max(g.groups * cycles + source, _memory(g, itemsize, lanes))
+            + pack * taps * g.groups * red * vectors + LOOP)
+
+
+def _fold_cycles(axes, g, red, cols, lanes):
     """Cells of results are rows, and a cell's results are columns; taps that a result doesn't use are zeros."""
     taps = prod(len({o for phase in axis.phases for _, o in phase}) for axis in axes)
     cells = prod(-(-axis.dst // axis.out_step) for axis in axes)
     columns = prod(len(axis.phases) for axis in axes) * cols
-    return (g.n * (cells * _tile_cycles(taps * red, columns, lanes) + UNFOLD * prod(axis.dst for axis in axes) * cols)
-            + PACK_FOLDED * taps * red * -(-columns // lanes) + FIXED["folded"])
+    return (_tiles(1, g.n * cells, taps * red, columns, lanes) + UNFOLD * g.n * prod(axis.dst for axis in axes) * cols
+            + PACK_FOLDED * taps * red * -(-columns // lanes) + LOOP)
 
 
 @lru_cache(maxsize=512)
 def best_fold(g, op, lanes):
-    """(cycles, pixels along w that are columns) of the folded algorithm."""
-    make = forward_axes if op == "forward" else backward_axes
+    """(cycles, pixels along w that are columns) of the folded algorithm, without its strips."""
     red, cols = (g.c, g.k) if op == "forward" else (g.k, g.c)
-    folds = [f for f in (1, 2, 3, 4, 5, 6, 8, 16) if f == 1 or make(g, f)[2].dst >= 2 * make(g, f)[2].out_step]
-    return min((_folded(make(g, f), g, red // g.groups, cols // g.groups, lanes) * g.groups, f) for f in folds)
+    folds = ((f, _axes(g, op, f)) for f in (1, 2, 3, 4, 5, 6, 8, 16))
+    return min((_fold_cycles(axes, g, red // g.groups, cols // g.groups, lanes) * g.groups, f)
+               for f, axes in folds if f == 1 or axes[2].dst >= 2 * axes[2].out_step)
 
 
-def _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block):
+def _folded(op, g, red, cols, src_last, itemsize, lanes, block):
+    cycles, fold = best_fold(g, op, lanes)
+    b = correlation_blocking(_axes(g, op, fold), g.n, 1, red, cols, itemsize, lanes, block, src_last, True)
+    return cycles + _copied(b, red, lanes) * (LOAD if src_last else LOAD_FIRST) + _memory(g, itemsize, lanes)
+
+
+def _winograd(m, op, g, red, cols, src_last, itemsize, lanes, block):
+    axes = _axes(g, op, every_tap=True)
     b = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, m)
-    tiles = prod(b.boxes)
-    depth, sources = depth_tiles(axes, b.group_tiles, b.boxes)
-    sources *= tiles / b.group_tiles
-    fill = b.group_tiles / (-(-b.group_tiles // 6) * 6)
-    vectors_red, vectors_cols = -(-red // lanes), -(-cols // lanes)
-    shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
+    tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
+    group = min(b.group_tiles, -(-tiles // 2)) if b.resident else b.group_tiles
+    passes, chunks = -(-tiles // group), -(-red // b.chunk)
+    depth, sources = depth_tiles(axes, group, b.boxes)
+    weights = red * depth * vectors_cols
+    pack = 0 if op == "forward" else 9 * PACK_BACKWARD
     if b.fused:
-        products = red * vectors_cols * (HALF[m] + FUSED[m] * -(-tiles // (block // lanes)))
+        products = weights * (HALF[m] + pack + FUSED[m] * -(-tiles // (block // lanes)))
     else:
-        products = (m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) / fill
-    # Weights are transformed so many times: two threads have one group in common.
-    transformed = 0 if b.fused else 1 + 1 / g.groups if b.resident else b.tile_parts
-    return g.groups * (
-        products + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * sources * vectors_red * shares
-        + (OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])) * tiles * vectors_cols
-        + PART * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + WEIGHT[m] * depth * red * vectors_cols * transformed) + FIXED["winograd"]
+        products = _products(m, passes * chunks, tiles / passes, depth * red / chunks, cols, lanes)
+        # Weights are transformed so many times: two threads have one group in common.
+        products += weights * (WEIGHT[m] + pack) * (1 + 1 / g.groups if b.resident else b.tile_parts)
+    shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
+    dilated = 0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST
+    each_tile = RUN / min(RUN_TILES, b.boxes[3]) + dilated
+    inputs, outputs = INPUT[m] + (0 if src_last else INPUT_FIRST[m]), OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])
+    held = (m + 2) ** 2 * depth * vectors_red
+    return _memory(g, itemsize, lanes) + g.groups * (
+        (products + outputs * tiles * vectors_cols) * _uneven(b.tile_parts * g.groups * b.k_groups)
+        + inputs * passes * sources * vectors_red * shares + each_tile * tiles * (vectors_red * shares + vectors_cols)
+        + shares * _spill(tiles, group, held, itemsize * lanes))
 
 
 def best_correlation(g, op, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for forward or backward-input."""
-    axes = forward_axes(g) if op == "forward" else backward_axes(g)
-    red, cols = g.c // g.groups, g.k // g.groups
-    if op == "backward_input":
-        red, cols = cols, red
-    if is_lanewise(op, g.groups, red, cols, lanes) or not g.macs:
+    red, cols = (g.c, g.k) if op == "forward" else (g.k, g.c)
+    shape = op, g, red // g.groups, cols // g.groups, src_last, itemsize, lanes, block
+    if is_lanewise(op, g.groups, red // g.groups, cols // g.groups, lanes) or not g.macs:
         return "direct"
-    costs = {"direct": _direct(axes, g, red, cols, src_last, lanes)}
+    costs = {"direct": _direct(*shape)}
     if g.groups == 1 and 2 * cols <= lanes:
-        costs["folded"] = best_fold(g, op, lanes)[0]
+        costs["folded"] = _folded(*shape)
     if winograd_serves(g):
-        axes = axes if op == "forward" else backward_axes(g, every_tap=True)
-        for name, m in WINOGRAD.items():
-            costs[name] = _winograd(m, axes, g, red, cols, src_last, itemsize, lanes, block)
+        costs |= {name: _winograd(m, *shape) for name, m in WINOGRAD.items()}
     return min(costs, key=costs.get)
 
 
-def _direct_weight(g, red, cols, src_last, lanes):
-    pixels, taps, together = g.n * g.groups * prod(g.out), prod(g.kernel), min(g.n * prod(g.out), BOX_PIXELS)
-    used = taps
-    if uses_regions("backward_weight", g, None, red, src_last):
-        used = prod(axis.real_taps() for axis in forward_axes(g))
-    load = LOAD if src_last else LOAD_FIRST
-    return (pixels * (_tile_cycles(used * red, cols, lanes) * (1 + SUMS_STEPS / together)
-                      + load * (red / lanes + -(-cols // lanes)))
-            + JOIN * taps * g.groups * red * -(-cols // lanes) + FIXED["direct"])
+# ---------------------------------------------------------------- backward-weight
+
+def _direct_weight(g, red, cols, src_last, itemsize, lanes, block):
+    axes, regions = forward_axes(g), uses_regions("backward_weight", g, None, red, src_last)
+    b = weight_blocking(axes, g.n, g.groups, red, cols, itemsize, block, src_last, regions)
+    boxes, pixels, taps, vectors = prod(b.boxes), g.n * prod(g.out), prod(g.kernel), -(-cols // lanes)
+    passes, channels = boxes * b.c_parts, -(-red // b.c_parts)
+    if regions:
+        used = prod(axis.real_taps() for axis in axes) / taps
+        cycles = _tiles(passes * taps, channels, pixels / boxes * used, cols, lanes)
+    else:
+        cycles = _tiles(passes, taps * channels, pixels / boxes, cols, lanes)
+    loaded = pixels * vectors * b.c_parts + (0 if b.in_place else _copied(b, red, lanes))
+    cycles += (LOAD if src_last else LOAD_FIRST) * loaded + SUMS * (boxes + b.parts) * taps * red * vectors
+    return max(g.groups * cycles * _uneven(g.groups * b.parts * b.k_groups * b.c_parts), _memory(g, itemsize, lanes))
 
 
 def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
     b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
     tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
     depth, sources = depth_tiles(b.axes, b.group_tiles, b.boxes)
-    single = tiles <= b.group_tiles * b.parts
+    passes, sources, sums = -(-tiles // b.group_tiles), sources / b.group_tiles, red * depth * vectors_cols
     if b.fused:
-        products = red * vectors_cols * (FUSED_TILE[m] * tiles + FUSED_TAPS[m])
+        products = sums * (FUSED_TILE[m] * tiles + FUSED_TAPS[m])
     else:
-        products = ((m + 2) ** 2 * tiles * _tile_cycles(depth * red, cols, lanes) * (1 + SUMS_STEPS / b.group_tiles)
-                    + TAPS[m] * b.parts * depth * red * vectors_cols)
-    return g.groups * (
-        products + (INPUT[m] + (0 if src_last else INPUT_FIRST[m])) * tiles * (
-            sources / b.group_tiles * vectors_red * (min(2, b.k_groups) if single else b.k_groups) + vectors_cols)
-        + PART_WEIGHT * tiles * (bool(red % lanes) + bool(cols % lanes))
-        + 9 * JOIN * depth * red * vectors_cols) + FIXED["winograd"]
+        products = (_products(m, passes * depth, red, tiles / passes, cols, lanes)
+                    + sums * (SUMS * (m + 2) ** 2 * (passes - b.parts) + TAPS[m] * b.parts))
+    single = tiles <= b.group_tiles * b.parts
+    shares = min(2, b.k_groups) if single else b.k_groups  # of x, transformed for each
+    first = 0 if src_last else INPUT_FIRST[m]
+    each_tile = RUN / min(RUN_TILES, b.boxes[3]) + (0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST)
+    held = (m + 2) ** 2 * depth * vectors_red
+    return _memory(g, itemsize, lanes) + g.groups * (
+        _uneven(b.parts * g.groups * b.k_groups) * (
+            products + tiles * (((INPUT[m] + first) * sources * shares + each_tile) * vectors_red
+                                + (GRADIENT[m] + first + each_tile) * vectors_cols))
+        + _spill(tiles, b.group_tiles, held, itemsize * lanes))
 
 
 def best_weight_gradient(g, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for backward-weight."""
-    red, cols = g.c // g.groups, g.k // g.groups
-    if not winograd_serves(g) or is_lanewise("backward_weight", g.groups, red, cols, lanes) or not g.macs:
+    shape = g, g.c // g.groups, g.k // g.groups, src_last, itemsize, lanes, block
+    if not winograd_serves(g) or is_lanewise("backward_weight", g.groups, *shape[1:3], lanes) or not g.macs:
         return "direct"
-    costs = {"direct": _direct_weight(g, red, cols, src_last, lanes)}
-    for name, m in WINOGRAD.items():
-        costs[name] = _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block)
+    costs = {"direct": _direct_weight(*shape)} | {name: _winograd_weight(m, *shape) for name, m in WINOGRAD.items()}
     return min(costs, key=costs.get)
