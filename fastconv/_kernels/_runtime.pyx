@@ -185,10 +185,11 @@ def check_threads(n):
 
 
 cdef Py_ssize_t shares_of(object num_threads, Py_ssize_t items, double flops) except 0:
+    cdef bint serial = flops < serial_threshold or items < 2
+    if serial and num_threads is None:
+        return 1  # without asking the system for its CPUs, which takes as long as a small kernel
     cdef Py_ssize_t n = resolve_threads(num_threads)
-    if flops < serial_threshold:
-        return 1
-    return max(1, min(n, items))
+    return 1 if serial else min(n, items)
 
 
 def shares_for(num_threads, Py_ssize_t items, double flops):
@@ -267,35 +268,33 @@ cdef class Scratch:
 
 cdef Scratch take_scratch(size_t size):
     cdef Scratch scratch
-    cdef list tried = []
-    found = None
-    while found is None:
-        try:
-            scratch = kept.pop()
-        except IndexError:
-            break
+    cdef list small = None
+    while kept:
+        scratch = kept.pop()
         if scratch.size >= size:
-            found = scratch
-        else:
-            tried.append(scratch)
-    if found is None:
-        return Scratch(size)  # the smaller ones go: the next call of this size finds one that fits
-    kept.extend(tried)
-    return found
+            if small is not None:
+                kept.extend(small)
+            return scratch
+        small = [scratch] if small is None else [*small, scratch]
+    return Scratch(size)  # the smaller ones go: the next call of this size finds one that fits
 
 
 cdef void give_scratch(Scratch scratch):
-    if scratch.size + scratch_kept() <= <size_t>SCRATCH_KEPT:
+    if scratch.size + kept_bytes() <= <size_t>SCRATCH_KEPT:
         kept.append(scratch)
+
+
+cdef size_t kept_bytes():
+    cdef Scratch scratch
+    cdef size_t total = 0
+    for scratch in kept:
+        total += scratch.size
+    return total
 
 
 def scratch_kept():
     """Bytes of scratch memory kept for later calls."""
-    cdef Scratch scratch
-    cdef size_t total = 0
-    for scratch in list(kept):
-        total += scratch.size
-    return total
+    return kept_bytes()
 
 
 # ---------------------------------------------------------------- memory of results
