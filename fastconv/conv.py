@@ -5,8 +5,8 @@ Multiplication" (ACM TOMS 2008), applied to padded strips of the input without a
 Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures" (SC 2018). The
 arithmetic is described in Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016).
 """
-from . import convolve
-from .convolve import PackedWeight
+from . import convolve, packed, plans
+from .packed import PackedWeight
 from .planning import ConvPlan
 
 __all__ = [
@@ -430,13 +430,13 @@ def pack_weight(w, *, stride=1, dilation=1, groups=1, input_shape=None, algorith
     PackedWeight
         Takes the place of `w` in conv1d, conv2d, conv3d and linear, and gives the same bits.
     """
-    return convolve.pack(w, stride, dilation, groups, input_shape, algorithm)
+    return packed.pack(w, stride, dilation, groups, input_shape, algorithm)
 
 
 def conv_algorithms(x_shape, w_shape, *, op="forward", stride=1, padding=0, dilation=1, groups=1,
                     padding_mode="zeros"):
     """Names of the algorithms that can serve a convolution, best first; `op` as in :func:`explain_conv`."""
-    return convolve.algorithms("conv_algorithms", x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode)
+    return plans.algorithms("conv_algorithms", x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode)
 
 
 def explain_conv(x_shape, w_shape, *, op="forward", dtype="float32", memory_order="channels_first", num_threads=None,
@@ -458,5 +458,5 @@ def explain_conv(x_shape, w_shape, *, op="forward", dtype="float32", memory_orde
         Algorithm, tiles, work items and workspace in bytes. All but `threads` and `workspace` depend on the arguments
         of the convolution alone.
     """
-    return convolve.conv_plan("explain_conv", x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride,
+    return plans.conv_plan("explain_conv", x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride,
                               padding, dilation, groups, padding_mode)

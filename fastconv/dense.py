@@ -5,6 +5,7 @@ import numpy as np
 
 from . import checks, convolve
 from ._kernels import _elementwise, _norm
+from .packed import PackedWeight
 
 __all__ = [
     "batch_norm", "batch_norm_backward", "dropout", "dropout_backward", "flatten", "flatten_backward", "linear",
@@ -44,7 +45,7 @@ def _delivered_rows(image, shape, out):
 
 def _linear_weight(fn, x, w):
     """w as the weights (out, in, 1) of a 1x1 convolution of x (..., in)."""
-    packed = isinstance(w, convolve.PackedWeight)
+    packed = isinstance(w, PackedWeight)
     if not packed:
         w = checks.operand(fn, "w", w)
         checks.same_dtype(fn, "x", x, "w", w)
@@ -84,7 +85,7 @@ def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
     checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
     shape = (*x.shape[:-1], w.shape[0])
     if out is not None:
-        plain = None if isinstance(w, convolve.PackedWeight) else weight
+        plain = None if isinstance(w, PackedWeight) else weight
         checks.output(fn, "out", out, shape, x.dtype, {"x": x, "w": plain, "b": b})
     if not x.size:
         return np.empty(shape, x.dtype) if out is None else out

@@ -4,7 +4,7 @@ import pytest
 from kernel_helpers import DTYPES, ORDERS, Guarded, assert_close, in_order, normal, small_integers
 
 import fastconv as fc
-from fastconv import convolve, planning, reference
+from fastconv import convolve, planning, plans, reference
 from fastconv._kernels import _runtime
 
 # (x shape, w shape, arguments); extents sit at vector lengths, one beside them, and below.
@@ -116,20 +116,26 @@ def test_folded_is_exact_on_small_integers(isa, threads, x_shape, w_shape, argum
     np.testing.assert_array_equal(got, expected)
 
 
+def forget_choices():
+    """Let the next call of any layout choose its algorithm and blocking anew."""
+    for cache in planning.correlation_blocking, plans.plan, plans._best:
+        cache.cache_clear()
+    for kept in vars(convolve).values():
+        if isinstance(kept, _runtime.Calls):
+            kept.clear()
+
+
 @pytest.fixture
 def pixels(monkeypatch):
     """pixels(True): all correlations that can have pixels as lanes do, whatever that costs; False: none does."""
-    caches = planning.correlation_blocking, convolve.plan
-    monkeypatch.setattr(convolve, "uses_regions", lambda *_: False)  # these sum channels in another order
+    monkeypatch.setattr(plans, "uses_regions", lambda *_: False)  # these sum channels in another order
 
     def force(wanted):
         monkeypatch.setattr(planning, "planar_cycles", lambda *_: 0 if wanted else float("inf"))
-        for cache in caches:
-            cache.cache_clear()
+        forget_choices()
 
     yield force
-    for cache in caches:
-        cache.cache_clear()
+    forget_choices()
 
 
 @case
@@ -210,8 +216,8 @@ def test_depthwise_bits_do_not_depend_on_threads_or_batch(isa, order):
 
 @pytest.mark.parametrize("with_size", [True, False])
 def test_packed_weights_serve_both_orders_where_their_algorithms_differ(monkeypatch, with_size):
-    monkeypatch.setattr(convolve, "best_correlation", lambda g, op, last, *_: "folded" if last else "direct")
-    convolve._best.cache_clear()
+    monkeypatch.setattr(plans, "best_correlation", lambda g, op, last, *_: "folded" if last else "direct")
+    forget_choices()
     x, w = normal((1, 16, 20, 20), np.float32), normal((2, 16, 5, 5), np.float32, 1)
     packed = fc.pack_weight(w, input_shape=x.shape if with_size else None)
     for order in ORDERS:
@@ -220,7 +226,7 @@ def test_packed_weights_serve_both_orders_where_their_algorithms_differ(monkeypa
         got = fc.conv2d(in_order(x, order), packed, padding=1)
         np.testing.assert_array_equal(got, fc.conv2d(in_order(x, order), w, padding=1, algorithm=algorithm))
     monkeypatch.undo()
-    convolve._best.cache_clear()
+    forget_choices()
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -10,9 +10,12 @@ d. A parallel region begins with the master's CPU being noted and every worker l
 e. Scratch is taken before a parallel region and given back after it. At most SCRATCH_KEPT bytes are
    kept for later calls.
 f. Results are made by :func:`empty`. Large ones leave their memory to later results, within a limit.
+g. What a call has found out about its operands' layouts and its arguments is kept for the next such call
+   (:class:`Calls`), so that checks and choices of algorithms cost a small call little.
 """
 cimport cython
 cimport numpy as cnp
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.contextvars cimport PyContextVar_New, get_value
@@ -26,6 +29,11 @@ import time
 import numpy as np
 
 cnp.import_array()
+
+cdef enum:
+    MOST_AXES = 64  # of any array
+
+cdef object np_ndarray = np.ndarray
 
 cdef extern from "fastconv.h":
     ptrdiff_t fc_isa_count() nogil
@@ -301,24 +309,36 @@ def scratch_kept():
 
 cdef object result_handler = PyCapsule_New(&fc_result_handler, "mem_handler", NULL)
 cdef object default_handler = <object>PyDataMem_DefaultHandler
-cdef object numpy_empty = np.empty
 
 
-def empty(shape, cnp.dtype dtype):
+def empty(shape, cnp.dtype dtype, bint channels_last=False):
     """``numpy.empty(shape, dtype)`` for a result; a large one may get the memory of one that is gone.
 
-    Where the caller has given NumPy a memory handler, that serves.
+    With `channels_last`, axis 1 of `shape` lies innermost in memory. Where the caller has given NumPy a memory
+    handler, that serves.
     """
+    cdef cnp.npy_intp extent[MOST_AXES]
+    cdef cnp.npy_intp axes[MOST_AXES]
+    cdef cnp.PyArray_Dims permutation
+    cdef int ndim = len(shape), i
     cdef double size = dtype.itemsize
-    for extent in shape:
-        size *= <double>extent
-    if size < FC_LARGE_RESULT or not fc_results.limit or cnp.PyDataMem_GetHandler() is not default_handler:
-        return numpy_empty(shape, dtype)
-    cnp.PyDataMem_SetHandler(result_handler)
+    for i in range(ndim):
+        axes[i] = (0 if i == 0 else ndim - 1 if i == 1 else i - 1) if channels_last else i
+        extent[axes[i]] = shape[i]
+        size *= <double>extent[axes[i]]
+    cdef bint reuse = (size >= FC_LARGE_RESULT and fc_results.limit
+                       and cnp.PyDataMem_GetHandler() is default_handler)
+    if reuse:
+        cnp.PyDataMem_SetHandler(result_handler)
     try:
-        return numpy_empty(shape, dtype)
+        y = cnp.PyArray_EMPTY(ndim, extent, dtype.num, False)
     finally:
-        cnp.PyDataMem_SetHandler(default_handler)
+        if reuse:
+            cnp.PyDataMem_SetHandler(default_handler)
+    if not channels_last:
+        return y
+    permutation.ptr, permutation.len = axes, ndim
+    return cnp.PyArray_Transpose(y, &permutation)
 
 
 def limit_results(size_t size):
@@ -335,6 +355,80 @@ def release_memory():
     """Give the memory that is kept for later calls back to the system."""
     kept.clear()
     fc_release_results()
+
+
+# ---------------------------------------------------------------- calls
+
+CALLS_KEPT = 512
+
+
+cdef bint are_plain(tuple values):
+    """Whether equal values mean the same: ints, strings, None, and tuples of them (1 == 1.0 == True)."""
+    for value in values:
+        if type(value) is tuple:
+            if not are_plain(value):
+                return False
+        elif type(value) is not int and type(value) is not str and value is not None:
+            return False
+    return True
+
+
+cdef object layout_of(object operand):
+    """What distinguishes the operand from others but its elements, hashable; NotImplemented for foreign objects."""
+    cdef cnp.npy_intp words[2 + 2 * MOST_AXES]
+    cdef cnp.ndarray a
+    cdef int ndim, i
+    if operand is None:
+        return None
+    if type(operand) is not np_ndarray:
+        return getattr(operand, "layout", NotImplemented)
+    a = operand
+    ndim = cnp.PyArray_NDIM(a)
+    if cnp.PyArray_TYPE(a) > cnp.NPY_DOUBLE or not cnp.PyArray_ISNOTSWAPPED(a):
+        return NotImplemented
+    words[0], words[1] = cnp.PyArray_TYPE(a), cnp.PyArray_CHKFLAGS(a, cnp.NPY_ARRAY_ALIGNED)
+    for i in range(ndim):
+        words[2 + i], words[2 + ndim + i] = cnp.PyArray_DIM(a, i), cnp.PyArray_STRIDE(a, i)
+    return PyBytes_FromStringAndSize(<char *>words, (2 + 2 * ndim) * sizeof(cnp.npy_intp))
+
+
+@cython.final
+cdef class Calls:
+    """``prepare(*operands, *arguments)``, kept by the operands' layouts, the arguments and the kernels in use.
+
+    `prepare` may look at everything of an operand but its elements: shape, strides, dtype, alignment; of one that is
+    no array, at what its hashable attribute ``layout`` tells. What it raises is not kept. An operand without a layout
+    or an argument other than ints, strings, None and tuples of them is prepared anew. At most CALLS_KEPT are kept.
+    """
+    cdef object prepare
+    cdef dict kept
+
+    def __cinit__(self, prepare):
+        self.prepare, self.kept = prepare, {}
+
+    def __call__(self, tuple operands, tuple arguments):
+        cdef list layouts = [arguments, <size_t>current_f32]
+        cdef bint known = are_plain(arguments)
+        for operand in operands:
+            layout = layout_of(operand)
+            known = known and layout is not NotImplemented
+            layouts.append(layout)
+        if not known:
+            return self.prepare(*operands, *arguments)
+        key = tuple(layouts)
+        call = self.kept.get(key)
+        if call is None:
+            call = self.prepare(*operands, *arguments)
+            if len(self.kept) >= CALLS_KEPT:
+                self.kept.pop(next(iter(self.kept)), None)
+            self.kept[key] = call
+        return call
+
+    def __len__(self):
+        return len(self.kept)
+
+    def clear(self):
+        self.kept.clear()
 
 
 fc_openmp_start()

@@ -80,12 +80,19 @@ def in_an_order(x):
     return x, CHANNELS_FIRST
 
 
+def is_contiguous(operand):
+    """Whether kernels can read an operand in row-major order as it is; None and packed weights are."""
+    return not isinstance(operand, np.ndarray) or operand.flags.c_contiguous and operand.flags.aligned
+
+
+def contiguous(operand):
+    """The operand as kernels read it, through one copy where they can't read it as it is."""
+    return operand if is_contiguous(operand) else operand.copy()
+
+
 def empty(shape, dtype, order):
     """A new array of shape (N, C, *spatial) with the canonical strides of the memory order."""
-    if order == CHANNELS_LAST:
-        last = len(shape) - 1
-        return new((shape[0], *shape[2:], shape[1]), dtype).transpose(0, last, *range(1, last))
-    return new(shape, dtype)
+    return new(shape, dtype, order == CHANNELS_LAST)
 
 
 def overlaps(a, b):

@@ -2,8 +2,6 @@
 from math import prod
 from typing import NamedTuple
 
-import numpy as np
-
 from .arrays import cached_geometry, choice, integer, operand, padding_pairs, per_axis, same_dtype, shape_of, to_three
 
 PADDING_MODES = {"zeros": 0, "reflect": 1, "replicate": 2, "edge": 2, "circular": 3, "wrap": 3, "symmetric": 4}
@@ -30,6 +28,11 @@ class ConvGeometry(NamedTuple):
     mode: int        # fc_pad_mode
     crop: tuple      # ((front, back), ...) elements of x that negative padding cuts off
     rank: int        # spatial axes of the caller's arrays
+
+    @property
+    def crops(self):
+        """Whether negative padding cuts x."""
+        return any(front or back for front, back in self.crop)
 
     @property
     def macs(self):
@@ -138,10 +141,10 @@ def conv_transpose_geometry(fn, rank, x_shape, w_shape, stride, padding, output_
 
 
 def bias(fn, b, k, x):
-    """The bias as a contiguous (K,) array of x's dtype, or None."""
+    """A bias (K,) of x's dtype as an array, or None."""
     if b is None:
         return None
     b = operand(fn, "b", b)
     same_dtype(fn, "x", x, "b", b)
     shape_of(fn, "b", b, (k,))
-    return np.ascontiguousarray(b)
+    return b

@@ -1,0 +1,155 @@
+"""Which compiled plan serves a convolution, for the calls and for people."""
+from functools import lru_cache
+
+import numpy as np
+
+from . import checks, runtime
+from ._kernels import (
+    _correlation,
+    _folded,
+    _lanes,
+    _lanes_weight,
+    _runtime,
+    _weight_gradient,
+    _winograd,
+    _winograd_weight,
+)
+from .costs import best_correlation, best_fold, best_weight_gradient
+from .planning import (
+    ConvPlan,
+    backward_axes,
+    correlation_blocking,
+    forward_axes,
+    uses_regions,
+    weight_blocking,
+)
+from .planning_lanes import is_lanewise, lane_blocking
+from .planning_winograd import WINOGRAD, winograd_blocking, winograd_serves, winograd_weight_blocking
+
+ALGORITHMS = ("auto", "direct", "folded", "winograd2", "winograd4", "fft")
+OPERATIONS = ("forward", "backward_input", "backward_weight")
+
+
+# ---------------------------------------------------------------- plans
+
+@lru_cache(maxsize=256)
+def plan(op, g, algorithm, dtype, src_last, isa):
+    """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
+    f64 = dtype == np.float64
+    itemsize, lanes, block = _runtime.tile_constants(f64)
+    red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
+    if op == "backward_input":
+        red, cols, axes = cols, red, backward_axes(g, every_tap=algorithm in WINOGRAD)
+    shape = g.n, g.groups, red, cols
+    common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
+    if algorithm in WINOGRAD:
+        tiles = axes, *shape, itemsize, lanes, block, WINOGRAD[algorithm]
+        if op == "backward_weight":
+            return _winograd_weight.WinogradWeight(winograd_weight_blocking(*tiles), *common)
+        return _winograd.Winograd(winograd_blocking(*tiles), *common)
+    if algorithm == "folded":
+        make = backward_axes if op == "backward_input" else forward_axes
+        axes = make(g, best_fold(g, op, lanes)[1])
+        strict = plan(op, g, "direct", dtype, src_last, isa)
+        blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
+        return _folded.Folded(blocking, *common, strict)
+    if is_lanewise(op, g.groups, red, cols, lanes):
+        backward_weight = op == "backward_weight"
+        blocking = lane_blocking(axes, *shape, itemsize, lanes, src_last, not g.mode, _runtime.masked_loads(),
+                                 backward_weight)
+        return (_lanes_weight.LaneGradient if backward_weight else _lanes.LaneCorrelation)(blocking, *common)
+    regions = uses_regions(op, g, axes, red, src_last)
+    if op == "backward_weight":
+        blocking = weight_blocking(axes, *shape, itemsize, block, src_last, regions)
+    else:
+        blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, regions=regions)
+    driver = _weight_gradient.WeightGradient if op == "backward_weight" else _correlation.Correlation
+    return driver(blocking, *common)
+
+
+def plan_of(op, g, algorithm, src, order):
+    """The compiled plan for a source of this dtype and memory order, by the kernels in use."""
+    return plan(op, g, algorithm, src.dtype, order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+
+
+def algorithms_for(op, g):
+    """Names of the algorithms that can serve."""
+    return ("direct", *(("folded",) if op != "backward_weight" else ()), *(WINOGRAD if winograd_serves(g) else ()))
+
+
+@lru_cache(maxsize=512)
+def _best(op, g, f64, src_last, isa):
+    if op == "backward_weight":
+        return best_weight_gradient(g, src_last, *_runtime.tile_constants(f64))
+    return best_correlation(g, op, src_last, *_runtime.tile_constants(f64))
+
+
+def select(fn, op, g, algorithm, default, dtype, order):
+    """The name that `algorithm` stands for; ValueError if a named one can't serve. `order` is that of the source.
+
+    `default` is what "auto" means in the caller's context.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"{fn}: algorithm: got {algorithm!r}; expected one of {', '.join(map(repr, ALGORITHMS))}")
+    if algorithm == "fft":
+        raise NotImplementedError(f"{fn}: algorithm: 'fft' is not built yet")
+    if algorithm == "auto":
+        algorithm = default
+    if algorithm == "auto":
+        return _best(op, g, dtype == np.float64, order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+    if algorithm not in algorithms_for(op, g):
+        raise ValueError(f"{fn}: algorithm: {algorithm!r} can't serve this convolution ({op}); expected one of "
+                         f"{', '.join(map(repr, ('auto', *algorithms_for(op, g))))}")
+    return algorithm
+
+
+# ---------------------------------------------------------------- plans for people
+
+def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride, padding, dilation, groups,
+              padding_mode):
+    """The ConvPlan of :func:`fastconv.explain_conv`."""
+    x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
+    rank = len(x_shape) - 2
+    if rank not in (1, 2, 3) or len(w_shape) != len(x_shape):
+        raise ValueError(f"{fn}: x_shape, w_shape: got {x_shape} and {w_shape}; expected 3 to 5 extents each")
+    if op not in OPERATIONS:
+        raise ValueError(f"{fn}: op: got {op!r}; expected one of {', '.join(OPERATIONS)}")
+    dtype = np.dtype(dtype)
+    if dtype not in checks.FLOATS:
+        raise TypeError(f"{fn}: dtype: got {dtype}; expected float32 or float64")
+    checks.choice(fn, "memory_order", memory_order, dict.fromkeys((checks.CHANNELS_FIRST, checks.CHANNELS_LAST)))
+    g = checks.conv_geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
+    algorithm = select(fn, op, g, algorithm, runtime.default_algorithm(), dtype, memory_order)
+    compiled = plan(op, g, algorithm, dtype, memory_order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+    blocking = compiled.blocking
+    flops = 2 * g.macs
+    threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
+    _, lanes, block = _runtime.tile_constants(dtype == np.float64)
+    channels = -(-_reduction(op, g) // blocking.c_parts) * blocking.group_run
+    if blocking.lanewise and not blocking.planar:
+        channels *= lanes
+    if blocking.winograd:
+        channels = lanes
+    reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
+    if blocking.lanewise:
+        block, reason = lanes, "direct, with lanes of several groups in one vector"
+    if blocking.region_channels:
+        reason += ", padding left out"
+    if blocking.planar:
+        reason = "direct, with neighbouring pixels in one vector"
+    return ConvPlan(
+        op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
+        None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops,
+        compiled.scratch_bytes, compiled.share_bytes, threads, compiled.scratch_bytes + threads * compiled.share_bytes)
+
+
+def _reduction(op, g):
+    return (g.k if op == "backward_input" else g.c) // g.groups
+
+
+def algorithms(fn, x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode):
+    x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
+    if op not in OPERATIONS:
+        raise ValueError(f"{fn}: op: got {op!r}; expected one of {', '.join(OPERATIONS)}")
+    g = checks.conv_geometry(fn, len(x_shape) - 2, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
+    return algorithms_for(op, g)
