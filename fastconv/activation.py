@@ -7,6 +7,7 @@ subnormal. Relu and relu6 pass NaN and subnormal numbers; the others may flush s
 """
 from . import checks
 from ._kernels import _elementwise
+from ._kernels._runtime import Calls
 
 __all__ = [
     "hardswish", "hardswish_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "log_softmax_backward",
@@ -15,19 +16,42 @@ __all__ = [
 ]
 
 
+def _prepare(x, out, fn):
+    return checks.elementwise(fn, out, checks.operand(fn, "x", x))
+
+
+def _prepare_backward(dy, saved, out, fn):
+    return checks.elementwise(fn, out, *checks.gradient_pair(fn, dy, "saved", saved))
+
+
+_calls, _backward_calls = Calls(_prepare), Calls(_prepare_backward)
+
+
+def _operand_and_result(fn, x, out):
+    """(x, y) as they lie in memory; what the kernels write may be another array than `out`."""
+    x = checks.array(fn, "x", x)
+    call = _calls((x, out), (fn,))
+    y = call.result(fn, out, ("x",), (x,))
+    return call.laid_out(x, y), y
+
+
+def _gradients_and_result(fn, dy, saved, out):
+    """(dy, saved, dx) as they lie in memory; what the kernels write may be another array than `out`."""
+    dy, saved = checks.array(fn, "dy", dy), checks.array(fn, "saved", saved)
+    call = _backward_calls((dy, saved, out), (fn,))
+    dx = call.result(fn, out, ("dy", "saved"), (dy, saved))
+    return call.laid_out(dy, dx), call.laid_out(saved, dx), dx
+
+
 def _forward(name, x, out, num_threads, slope=0.0):
-    x = checks.operand(name, "x", x)
-    y = checks.elementwise_result(name, out, {"x": x})
-    _elementwise.activate(checks.ACTIVATIONS[name], slope, checks.laid_out_as(x, y), y, num_threads)
+    x, y = _operand_and_result(name, x, out)
+    _elementwise.activate(checks.ACTIVATIONS[name], slope, x, y, num_threads)
     return checks.delivered(y, out)
 
 
 def _backward(name, dy, saved, out, num_threads, slope=0.0):
-    fn = f"{name}_backward"
-    dy, saved = checks.gradient_pair(fn, dy, "saved", saved)
-    dx = checks.elementwise_result(fn, out, {"dy": dy, "saved": saved})
-    _elementwise.activate_backward(checks.ACTIVATIONS[name], slope, checks.laid_out_as(dy, dx),
-                                   checks.laid_out_as(saved, dx), dx, num_threads)
+    dy, saved, dx = _gradients_and_result(f"{name}_backward", dy, saved, out)
+    _elementwise.activate_backward(checks.ACTIVATIONS[name], slope, dy, saved, dx, num_threads)
     return checks.delivered(dx, out)
 
 
@@ -173,17 +197,14 @@ def _extents(fn, y, axis):
 
 
 def _softmax(fn, x, axis, out, num_threads, logarithm):
-    x = checks.operand(fn, "x", x)
-    y = checks.elementwise_result(fn, out, {"x": x})
-    _elementwise.softmax(checks.laid_out_as(x, y), y, *_extents(fn, y, axis), logarithm, num_threads)
+    x, y = _operand_and_result(fn, x, out)
+    _elementwise.softmax(x, y, *_extents(fn, y, axis), logarithm, num_threads)
     return checks.delivered(y, out)
 
 
 def _softmax_backward(fn, dy, saved, axis, out, num_threads, logarithm):
-    dy, saved = checks.gradient_pair(fn, dy, "saved", saved)
-    dx = checks.elementwise_result(fn, out, {"dy": dy, "saved": saved})
-    _elementwise.softmax_backward(checks.laid_out_as(dy, dx), checks.laid_out_as(saved, dx), dx,
-                                  *_extents(fn, dx, axis), logarithm, num_threads)
+    dy, saved, dx = _gradients_and_result(fn, dy, saved, out)
+    _elementwise.softmax_backward(dy, saved, dx, *_extents(fn, dx, axis), logarithm, num_threads)
     return checks.delivered(dx, out)
 
 

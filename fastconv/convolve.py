@@ -63,15 +63,17 @@ class Forward(NamedTuple):
     activation: int
     unbatched: bool
     ready: bool      # the kernels can read the operands as they are
+    direct: bool     # they can write `out`
 
     def run(self, fn, x, w, b, out, num_threads):
         if not self.ready:
             w, b = checks.contiguous(w), checks.contiguous(b)
-        if out is None:
-            y = checks.empty(self.shape, x.dtype, self.order)
+        if out is not None:
+            checks.separate(fn, "out", out, {"x": x, "w": None if isinstance(w, PackedWeight) else w, "b": b})
+        if self.direct:
+            y = out[None] if self.unbatched else out
         else:
-            inputs = {"x": x, "w": None if isinstance(w, PackedWeight) else w, "b": b}
-            y = _target(fn, "out", out, self.shape, x.dtype, self.order, inputs, self.unbatched)
+            y = checks.empty(self.shape, x.dtype, self.order)
         if self.plan is not None:
             source = x if self.ready else self.source(x)
             weights = w.operands_for(self.algorithm) if isinstance(w, PackedWeight) else (w, None, False)
@@ -83,17 +85,21 @@ class Forward(NamedTuple):
         return _crop(checks.in_an_order(x[None] if self.unbatched else x)[0], self.g)
 
 
-def _known(fn, op, g, algorithm, default, x, w, b, shape, activation, unbatched):
-    """The Forward of an operation whose operands have been checked."""
+def _known(fn, op, g, algorithm, default, x, w, b, out, shape, activation, unbatched):
+    """The Forward of an operation whose operands have been checked, but for `out`."""
     order = checks.memory_order(x)
     algorithm = select(fn, op, g, algorithm, default, x.dtype, order)
     ready = (not unbatched and not g.crops and (order == checks.CHANNELS_LAST and x.flags.aligned
              or checks.is_contiguous(x)) and all(checks.is_contiguous(a) for a in (w, b)))
+    direct = False
+    if out is not None:
+        checks.output_layout(fn, "out", out, shape[1:] if unbatched else shape, x.dtype)
+        direct = checks.kernel_view(out[None] if unbatched else out)
     plan = plan_of(op, g, algorithm, x, order) if g.n else None
-    return Forward(g, algorithm, plan, shape, order, activation, unbatched, ready)
+    return Forward(g, algorithm, plan, shape, order, activation, unbatched, ready, direct)
 
 
-def _prepare_forward(x, w, b, fn, rank, stride, padding, dilation, groups, padding_mode, activation, algorithm,
+def _prepare_forward(x, w, b, out, fn, rank, stride, padding, dilation, groups, padding_mode, activation, algorithm,
                      default):
     x, unbatched = _batched(fn, rank, "x", x)
     if isinstance(w, PackedWeight):
@@ -103,7 +109,8 @@ def _prepare_forward(x, w, b, fn, rank, stride, padding, dilation, groups, paddi
     g = checks.conv_geometry(fn, rank, x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
     act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
     checks.bias(fn, b, g.k, x)
-    return _known(fn, "forward", g, algorithm, default, x, w, b, (g.n, g.k, *_spatial(g.out, rank)), act, unbatched)
+    return _known(fn, "forward", g, algorithm, default, x, w, b, out, (g.n, g.k, *_spatial(g.out, rank)), act,
+                  unbatched)
 
 
 _forward_calls = Calls(_prepare_forward)
@@ -112,19 +119,19 @@ _forward_calls = Calls(_prepare_forward)
 def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, activation, algorithm, out,
             num_threads):
     x, w, b = _arrays(fn, x, w, b)
-    call = _forward_calls((x, w, b), (fn, rank, stride, padding, dilation, groups, padding_mode, activation, algorithm,
-                                      runtime.default_algorithm()))
+    call = _forward_calls((x, w, b, out), (fn, rank, stride, padding, dilation, groups, padding_mode, activation,
+                                           algorithm, runtime.default_algorithm()))
     return call.run(fn, x, w, b, out, num_threads)
 
 
-def _prepare_transposed(x, w, b, fn, rank, stride, padding, output_padding, groups, dilation, activation, algorithm,
-                        default):
+def _prepare_transposed(x, w, b, out, fn, rank, stride, padding, output_padding, groups, dilation, activation,
+                        algorithm, default):
     x, unbatched = _batched(fn, rank, "x", x)
     _check_weight(fn, rank, w, ("x", x))
     g = checks.conv_transpose_geometry(fn, rank, x.shape, w.shape, stride, padding, output_padding, dilation, groups)
     act = checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
     checks.bias(fn, b, g.c, x)
-    return _known(fn, "backward_input", g, algorithm, default, x, w, b, (g.n, g.c, *_spatial(g.in_, rank)), act,
+    return _known(fn, "backward_input", g, algorithm, default, x, w, b, out, (g.n, g.c, *_spatial(g.in_, rank)), act,
                   unbatched)
 
 
@@ -136,8 +143,8 @@ def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilat
     if isinstance(w, PackedWeight):
         raise ValueError(f"{fn}: w: got packed weights, which serve conv{rank}d only")
     x, w, b = _arrays(fn, x, w, b)
-    call = _transposed_calls((x, w, b), (fn, rank, stride, padding, output_padding, groups, dilation, activation,
-                                         algorithm, runtime.default_algorithm()))
+    call = _transposed_calls((x, w, b, out), (fn, rank, stride, padding, output_padding, groups, dilation,
+                                              activation, algorithm, runtime.default_algorithm()))
     return call.run(fn, x, w, b, out, num_threads)
 
 

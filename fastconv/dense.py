@@ -196,7 +196,7 @@ def dropout(x, p, rng):
     x = checks.operand("dropout", "x", x)
     p = checks.number("dropout", "p", p, 0, 1)
     rng = checks.generator("dropout", rng)
-    y = checks.elementwise_result("dropout", None, {"x": x})
+    y = checks.elementwise("dropout", None, x).result("dropout", None, ("x",), (x,))
     mask = checks.new((x.size,), np.dtype(bool))
     drawn = np.empty(min(x.size, DROPOUT_BLOCK), np.float32)
     for at in range(0, x.size, DROPOUT_BLOCK):

@@ -1,8 +1,11 @@
 """Pooling for any number of spatial axes: check, allocate, call. The public names are in pool.py."""
+from typing import NamedTuple
+
 import numpy as np
 
 from . import checks
 from ._kernels import _pool, _pool_backward
+from ._kernels._runtime import Calls
 
 GATHERED_TAPS = 25
 """Larger windows get their max and min gradients by scattering: an addition an output, not a comparison a tap."""
@@ -42,13 +45,50 @@ def _sum_dtype(op, dtype):
     return np.dtype(np.int64 if dtype.kind == "i" else np.uint64)
 
 
-def _forward(fn, op, x, unbatched, windows, index_dtype, average, out, num_threads):
-    source, order, layout = _in_layout(x)
-    shape = (*x.shape[:2], *windows.out)
+class Pooling(NamedTuple):
+    """What is known of a forward pooling before the elements of its input."""
+
+    windows: checks.Windows
+    shape: tuple       # of the result, with a batch axis
+    order: str
+    layout: str
+    unbatched: bool
+    ready: bool        # the kernels can read x as it is
+
+
+def _pooling_of(x, unbatched, windows):
+    order = checks.memory_order(x)
+    ready = not unbatched and checks.in_an_order(x)[0] is x
+    return Pooling(windows, (*x.shape[:2], *windows.out), order, _layout(x, order), unbatched, ready)
+
+
+def _prepare_sliding(x, fn, rank, integers, *window):
+    x, unbatched = checks.pool_input(fn, rank, x, integers)
+    return _pooling_of(x, unbatched, checks.pool_windows(fn, rank, x.shape[2:], *window))
+
+
+def _prepare_adaptive(x, fn, rank, integers, output_size):
+    x, unbatched = checks.pool_input(fn, rank, x, integers)
+    return _pooling_of(x, unbatched, checks.adaptive_windows(fn, rank, x.shape[2:], output_size))
+
+
+_sliding_calls, _adaptive_calls = Calls(_prepare_sliding), Calls(_prepare_adaptive)
+
+
+def _sliding(fn, rank, x, integers, kernel_size, stride, padding, dilation, ceil_mode):
+    """(x as an array, its Pooling); `integers`, whether those are allowed, is 0 or 1 like `ceil_mode`."""
+    x = checks.array(fn, "x", x)
+    ceil_mode = int(checks.flag(fn, "ceil_mode", ceil_mode))
+    return x, _sliding_calls((x,), (fn, rank, integers, kernel_size, stride, padding, dilation, ceil_mode))
+
+
+def _forward(fn, op, x, call, index_dtype, average, out, num_threads):
+    _, shape, order, layout, unbatched, ready = call
+    source = x if ready else checks.in_an_order(x[None] if unbatched else x)[0]
     y = _target(fn, out, shape, _sum_dtype(op, x.dtype), order, layout, {"x": x}, unbatched)
     index = None if index_dtype is None else checks.empty(shape, index_dtype, order)
-    if len(x):
-        _pool.pool(op, source, y, index, windows.axes, _is_last(layout), average, num_threads)
+    if shape[0]:
+        _pool.pool(op, source, y, index, call.windows.axes, _is_last(layout), average, num_threads)
     y = checks.finish(y, out, unbatched)
     if index is None:
         return y
@@ -57,31 +97,29 @@ def _forward(fn, op, x, unbatched, windows, index_dtype, average, out, num_threa
 
 def select(fn, op, rank, x, window, return_indices, out, num_threads):
     """max or min over sliding windows; `window` is (kernel_size, stride, padding, dilation, ceil_mode)."""
-    x, unbatched = checks.pool_input(fn, rank, x, True)
-    windows = sliding(fn, rank, x.shape[2:], *window)
-    index_dtype = checks.index_dtype(fn, return_indices, windows)
-    return _forward(fn, op, x, unbatched, windows, index_dtype, None, out, num_threads)
+    x, call = _sliding(fn, rank, x, 1, *window)
+    index_dtype = checks.index_dtype(fn, return_indices, call.windows)
+    return _forward(fn, op, x, call, index_dtype, None, out, num_threads)
 
 
 def average(fn, rank, x, window, count_include_pad, divisor_override, out, num_threads):
-    x, unbatched = checks.pool_input(fn, rank, x, False)
-    windows = sliding(fn, rank, x.shape[2:], *window)
+    x, call = _sliding(fn, rank, x, 0, *window)
     divisor = checks.average(fn, count_include_pad, divisor_override)
-    return _forward(fn, "avg", x, unbatched, windows, None, divisor, out, num_threads)
+    return _forward(fn, "avg", x, call, None, divisor, out, num_threads)
 
 
 def total(fn, rank, x, window, out, num_threads):
-    x, unbatched = checks.pool_input(fn, rank, x, True)
-    return _forward(fn, "sum", x, unbatched, sliding(fn, rank, x.shape[2:], *window), None, None, out, num_threads)
+    x, call = _sliding(fn, rank, x, 1, *window)
+    return _forward(fn, "sum", x, call, None, None, out, num_threads)
 
 
 def adapt(fn, op, rank, x, output_size, return_indices, out, num_threads):
     """Any operation over `output_size` windows that cover the input evenly."""
-    x, unbatched = checks.pool_input(fn, rank, x, op != "avg")
-    windows = checks.adaptive_windows(fn, rank, x.shape[2:], output_size)
-    index_dtype = checks.index_dtype(fn, return_indices, windows)
+    x = checks.array(fn, "x", x)
+    call = _adaptive_calls((x,), (fn, rank, int(op != "avg"), output_size))
+    index_dtype = checks.index_dtype(fn, return_indices, call.windows)
     divisor = (False, 0) if op == "avg" else None
-    return _forward(fn, op, x, unbatched, windows, index_dtype, divisor, out, num_threads)
+    return _forward(fn, op, x, call, index_dtype, divisor, out, num_threads)
 
 
 def whole(fn, op, x, out, num_threads):

@@ -320,11 +320,12 @@ def empty(shape, cnp.dtype dtype, bint channels_last=False):
     cdef cnp.npy_intp extent[MOST_AXES]
     cdef cnp.npy_intp axes[MOST_AXES]
     cdef cnp.PyArray_Dims permutation
-    cdef int ndim = len(shape), i
+    cdef tuple extents = tuple(shape)
+    cdef int ndim = len(extents), i
     cdef double size = dtype.itemsize
     for i in range(ndim):
         axes[i] = (0 if i == 0 else ndim - 1 if i == 1 else i - 1) if channels_last else i
-        extent[axes[i]] = shape[i]
+        extent[axes[i]] = extents[i]
         size *= <double>extent[axes[i]]
     cdef bint reuse = (size >= FC_LARGE_RESULT and fc_results.limit
                        and cnp.PyDataMem_GetHandler() is default_handler)
@@ -386,7 +387,8 @@ cdef object layout_of(object operand):
     ndim = cnp.PyArray_NDIM(a)
     if cnp.PyArray_TYPE(a) > cnp.NPY_DOUBLE or not cnp.PyArray_ISNOTSWAPPED(a):
         return NotImplemented
-    words[0], words[1] = cnp.PyArray_TYPE(a), cnp.PyArray_CHKFLAGS(a, cnp.NPY_ARRAY_ALIGNED)
+    words[0] = cnp.PyArray_TYPE(a)
+    words[1] = cnp.PyArray_FLAGS(a) & (cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_WRITEABLE)
     for i in range(ndim):
         words[2 + i], words[2 + ndim + i] = cnp.PyArray_DIM(a, i), cnp.PyArray_STRIDE(a, i)
     return PyBytes_FromStringAndSize(<char *>words, (2 + 2 * ndim) * sizeof(cnp.npy_intp))
@@ -396,7 +398,7 @@ cdef object layout_of(object operand):
 cdef class Calls:
     """``prepare(*operands, *arguments)``, kept by the operands' layouts, the arguments and the kernels in use.
 
-    `prepare` may look at everything of an operand but its elements: shape, strides, dtype, alignment; of one that is
+    `prepare` may look at everything of an operand but its elements: shape, strides, dtype, alignment, whether it is writeable; of one that is
     no array, at what its hashable attribute ``layout`` tells. What it raises is not kept. An operand without a layout
     or an argument other than ints, strings, None and tuples of them is prepared anew. At most CALLS_KEPT are kept.
     """

@@ -107,6 +107,11 @@ def overlaps(a, b):
 
 def output(fn, name, out, shape, dtype, inputs, elementwise_of=None):
     """Check a caller's result array; ``inputs`` maps names to arrays that it may not overlap."""
+    output_layout(fn, name, out, shape, dtype)
+    separate(fn, name, out, {other: a for other, a in inputs.items() if a is not elementwise_of})
+
+
+def output_layout(fn, name, out, shape, dtype):
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{fn}: {name}: got {type(out).__name__}; expected a NumPy array")
     if out.shape != tuple(shape):
@@ -117,8 +122,11 @@ def output(fn, name, out, shape, dtype, inputs, elementwise_of=None):
         raise ValueError(f"{fn}: {name}: got a read-only array; expected a writeable one")
     if 0 in out.strides and out.size > 1 and 0 in [s for s, n in zip(out.strides, out.shape) if n > 1]:
         raise ValueError(f"{fn}: {name}: got strides {out.strides}, where several elements share one place")
+
+
+def separate(fn, name, out, inputs):
     for other, value in inputs.items():
-        if value is not None and value is not elementwise_of and overlaps(out, value):
+        if value is not None and overlaps(out, value):
             raise ValueError(f"{fn}: {name}: shares memory with {other}; expected a separate array")
 
 

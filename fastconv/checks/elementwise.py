@@ -1,9 +1,22 @@
 """Rules for elementwise functions, dense layers and losses, and the layouts of their results."""
 from numbers import Real
+from typing import NamedTuple
 
 import numpy as np
 
-from .arrays import array, empty, in_an_order, integer, is_channels_last, new, operand, output, same_dtype, shape_of
+from .arrays import (
+    array,
+    empty,
+    in_an_order,
+    integer,
+    is_channels_last,
+    new,
+    operand,
+    output_layout,
+    same_dtype,
+    separate,
+    shape_of,
+)
 
 AXES = tuple(range(64))  # as many as an array can have
 
@@ -63,8 +76,6 @@ def axes_in_memory(x):
 
 def empty_along(shape, dtype, axes):
     """A new array whose axes lie in memory in this order."""
-    if axes == AXES[:len(axes)]:
-        return new(shape, dtype)
     return new([shape[axis] for axis in axes], dtype).transpose(sorted(range(len(axes)), key=axes.__getitem__))
 
 
@@ -78,19 +89,38 @@ def laid_out_as(x, y):
     return copy
 
 
-def elementwise_result(fn, out, operands):
-    """The array without gaps that an elementwise function computes: `out`, or one like the last operand.
+class Elementwise(NamedTuple):
+    """How an elementwise function computes from operands of certain layouts into `out`, or a new array."""
 
-    `operands` maps names to arrays of the result's shape and dtype; `out` may be one of them.
-    """
-    *_, like = operands.values()
-    axes = None
+    axes: tuple      # of the result that is computed, from the outermost to the innermost; None: in their order
+    direct: bool     # it is `out`
+    ready: bool      # all operands lie as it does
+
+    def result(self, fn, out, names, operands):
+        """The array without gaps that is computed; `out` may be one of the operands."""
+        if out is not None:
+            separate(fn, "out", out, {name: a for name, a in zip(names, operands) if a is not out})
+            if self.direct:
+                return out
+        like = operands[-1]
+        return new(like.shape, like.dtype) if self.axes is None else empty_along(like.shape, like.dtype, self.axes)
+
+    def laid_out(self, x, y):
+        """x as its elements lie in the result y."""
+        return x if self.ready else laid_out_as(x, y)
+
+
+def elementwise(fn, out, *operands):
+    """The Elementwise of checked operands of the result's shape and dtype; a new result is like the last of them."""
+    like, axes = operands[-1], None
     if out is not None:
-        output(fn, "out", out, like.shape, like.dtype, {name: a for name, a in operands.items() if a is not out})
+        output_layout(fn, "out", out, like.shape, like.dtype)
         axes = axes_in_memory(out)
-    if axes is not None:
-        return out
-    return empty_along(like.shape, like.dtype, axes_in_memory(like) or AXES[:like.ndim])
+    direct = axes is not None
+    if not direct:
+        axes = axes_in_memory(like) or AXES[:like.ndim]
+    ready = all(axes_in_memory(a) == axes for a in operands)
+    return Elementwise(None if axes == AXES[:like.ndim] else axes, direct, ready)
 
 
 def delivered(y, out):
