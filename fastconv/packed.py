@@ -35,7 +35,7 @@ class PackedWeight:
         raise AttributeError("PackedWeight is immutable")
 
     @property
-    def layout(self):
+    def _call_layout(self):
         """What tells the calls that it serves from others."""
         return self.shape, self.dtype.char, self.groups, self.isa, self.algorithm
 

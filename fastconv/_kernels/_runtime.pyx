@@ -382,7 +382,7 @@ cdef object layout_of(object operand):
     if operand is None:
         return None
     if type(operand) is not np_ndarray:
-        return getattr(operand, "layout", NotImplemented)
+        return getattr(operand, "_call_layout", NotImplemented)
     a = operand
     ndim = cnp.PyArray_NDIM(a)
     if cnp.PyArray_TYPE(a) > cnp.NPY_DOUBLE or not cnp.PyArray_ISNOTSWAPPED(a):
@@ -398,9 +398,10 @@ cdef object layout_of(object operand):
 cdef class Calls:
     """``prepare(*operands, *arguments)``, kept by the operands' layouts, the arguments and the kernels in use.
 
-    `prepare` may look at everything of an operand but its elements: shape, strides, dtype, alignment, whether it is writeable; of one that is
-    no array, at what its hashable attribute ``layout`` tells. What it raises is not kept. An operand without a layout
-    or an argument other than ints, strings, None and tuples of them is prepared anew. At most CALLS_KEPT are kept.
+    `prepare` may look at everything of an operand but its elements: shape, strides, dtype, alignment, whether it is
+    writeable; of one that is no array, at what its hashable attribute ``_call_layout`` tells. What it raises is not
+    kept. With an operand without a layout, or an argument other than ints, strings, None and tuples of them, a call
+    is prepared anew. At most CALLS_KEPT are kept.
     """
     cdef object prepare
     cdef dict kept
