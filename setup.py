@@ -36,7 +36,9 @@ MODULE_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-ffp-contract=off", "-ffun
                 "-Wno-unused-but-set-variable"]  # loop counters of prange, in a build without OpenMP
 # Drivers take little time beside their kernels, but for those that start a tile for every row of a channel.
 FAST_MODULES = ("_correlation", "_lanes", "_lanes_weight")
-MODULE_LINK_FLAGS = ["-Wl,--gc-sections", "-Wl,-s", "-Wl,--wrap=GOMP_parallel"] if sys.platform.startswith("linux") else []
+# Parallel regions open in csrc/openmp.h.
+MODULE_LINK_FLAGS = (["-Wl,--gc-sections", "-Wl,-s", "-Wl,--wrap=GOMP_parallel"]
+                     if sys.platform.startswith("linux") else [])
 RELEASE_FLAGS = ["-g0", "-fno-asynchronous-unwind-tables"]  # no C++ exception passes; the wheel is a tenth smaller
 
 HEADERS = sorted(str(p) for p in Path("csrc").rglob("*.h"))

@@ -277,14 +277,16 @@ cdef class Scratch:
 cdef Scratch take_scratch(size_t size):
     cdef Scratch scratch
     cdef list small = None
-    while kept:
-        scratch = kept.pop()
+    while True:
+        try:
+            scratch = kept.pop()
+        except IndexError:
+            return Scratch(size)  # the smaller ones go: the next call of this size finds one that fits
         if scratch.size >= size:
             if small is not None:
                 kept.extend(small)
             return scratch
         small = [scratch] if small is None else [*small, scratch]
-    return Scratch(size)  # the smaller ones go: the next call of this size finds one that fits
 
 
 cdef void give_scratch(Scratch scratch):
@@ -295,7 +297,7 @@ cdef void give_scratch(Scratch scratch):
 cdef size_t kept_bytes():
     cdef Scratch scratch
     cdef size_t total = 0
-    for scratch in kept:
+    for scratch in list(kept):  # others may change it meanwhile
         total += scratch.size
     return total
 
