@@ -365,7 +365,7 @@ def release_memory():
 CALLS_KEPT = 512
 
 
-cdef bint are_plain(tuple values):
+cpdef bint are_plain(tuple values):
     """Whether equal values mean the same: ints, strings, None, and tuples of them (1 == 1.0 == True)."""
     for value in values:
         if type(value) is tuple:

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from .._kernels._runtime import are_plain
 from .._kernels._runtime import empty as new
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -226,24 +227,13 @@ def padding_pairs(fn, value, rank, least):
     return tuple(pairs)
 
 
-def _plain(values):
-    for value in values:
-        kind = type(value)
-        if kind is tuple:
-            if not _plain(value):
-                return False
-        elif kind is not int and kind is not str and value is not None:
-            return False
-    return True
-
-
 def cached_geometry(function):
     """Cache by arguments that are plain ints, strings and tuples; others (1 == 1.0 == True) are parsed anew."""
     cached = lru_cache(maxsize=512)(function)
 
     @wraps(function)
     def call(*args):
-        return cached(*args) if _plain(args) else function(*args)
+        return cached(*args) if are_plain(args) else function(*args)
 
     return call
 
