@@ -317,7 +317,7 @@ FC_INLINE void fused_row(const int m, const fc_fused *f, const T *half, ptrdiff_
 FC_INLINE void fused_rows(const int m, const fc_fused *f) {
     enum { STEPS = FC_FUSED_STEPS, ROW = 3 * STEPS };
     const T *from = f->from;
-    T half[4 * ROW * VL];
+    vec half[4 * ROW];
     for (ptrdiff_t c = 0; c < f->steps; c++)
 #pragma GCC unroll 3
         for (int s = 0; s < 3; s++) {
@@ -326,14 +326,14 @@ FC_INLINE void fused_rows(const int m, const fc_fused *f) {
             for (int r = 0; r < 3; r++) g[r] = vload(from + (r * 3 + s) * f->from_point + c * f->from_tile);
             weight_points(m, g, u);
 #pragma GCC unroll 4
-            for (int i = 0; i < m; i++) vstore(half + (i * ROW + c * 3 + s) * VL, u[i + 1]);
+            for (int i = 0; i < m; i++) half[i * ROW + c * 3 + s] = u[i + 1];
         }
     for (ptrdiff_t group = 0; group < f->groups; group++)
         for (int i = 0; i < m + 2; i++) {
             const int inner = i > 0 && i <= m;
             const ptrdiff_t point = (group * (m + 2) + i) * (m + 2), tap = inner ? VL : f->from_point;
             fc_prefetch(f->ahead);
-            fused_row(m, f, inner ? half + (i - 1) * ROW * VL : i ? from + 6 * tap : from, tap,
+            fused_row(m, f, inner ? (const T *)(half + (i - 1) * ROW) : i ? from + 6 * tap : from, tap,
                       inner ? 3 * VL : f->from_tile, (const T *)f->v + point * FUSED_TILES * STEPS,
                       (T *)f->sums + point * FUSED_TILES * VL,
                       (T *)f->to + i * (m + 2) * f->to_point + group * FUSED_TILES * f->to_tile);

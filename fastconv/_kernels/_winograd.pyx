@@ -141,7 +141,8 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t item = item0, part, parts, g, kp, kb, tile0, tile1, t0, t1, apart = 0, loaded = -1
         cdef bint fused = self.fused and ready == NULL
         cdef Side side = input_side(self, x, self.v_point)
-        cdef char *made = private + self.share_size() - self.made_bytes
+        cdef char *strip = u + self.u_bytes + self.taps_bytes
+        cdef char *made = strip + self.strip_bytes
         for kb in range(self.made_bytes):
             made[kb] = 0
         while item < item1:
@@ -157,9 +158,9 @@ cdef class Winograd(Blocks):
                 if loaded != g * self.box_count + t0:
                     loaded = g * self.box_count + t0
                     if fused:
-                        self.transform_fused(kernels, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
+                        self.transform_fused(kernels, &side, t0, t1, v, strip)
                     else:
-                        apart = transform_slices(kernels, self, &side, t0, t1, v, u + self.u_bytes + self.taps_bytes)
+                        apart = transform_slices(kernels, self, &side, t0, t1, v, strip)
                 for kb in range(self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups):
                     if self.resident and ready == NULL and not made[g * self.col_blocks + kb]:
                         made[g * self.col_blocks + kb] = 1
@@ -168,8 +169,7 @@ cdef class Winograd(Blocks):
                         self.multiply_fused(kernels, raw, packed, private, g, kb, t1 - t0)
                     else:
                         self.multiply_block(kernels, raw, packed, ready, private, g, kb, t1 - t0, apart)
-                    self.transform_output(kernels, y, bias, activation, g, kb, t0, t1, v + self.v_bytes,
-                                          u + self.u_bytes + self.taps_bytes)
+                    self.transform_output(kernels, y, bias, activation, g, kb, t0, t1, v + self.v_bytes, strip)
                 t0 = t1
             item += parts
         kernels.leave(state)
@@ -277,7 +277,6 @@ cdef class Winograd(Blocks):
         cdef char *m = v + self.v_bytes
         cdef char *u = m + self.m_bytes
         cdef char *taps = u + self.u_bytes
-        cdef char *strip = taps + self.taps_bytes
         cdef ptrdiff_t width = self.block_width(kb), depth = self.depth_taps * width, across = self.m + 2, i, c0 = 0, c1
         cdef bint made = self.resident or ready != NULL
         cdef ptrdiff_t u_point = self.red * depth + 16 if made else self.u_point
