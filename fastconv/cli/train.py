@@ -1,0 +1,159 @@
+"""`fastconv train`: from a folder of images to a saved model."""
+
+import time
+from pathlib import Path
+
+from .options import add_command, add_threads, check_writable, count_from, fraction, names, positive, size, threads_of
+
+
+def add(commands):
+    parser = add_command(
+        commands, "train", run, "train a network on your images",
+        "fastconv train /usr/share/datasets/fashion-mnist --out fashion.safetensors",
+        """
+DATA is a folder: either with the four IDX files of MNIST or one of its relatives, gzipped or not, or with one
+sub-folder of pictures for each class (or with train/ and test/ that hold such sub-folders). Without a test part, a
+sixth of the pictures is held out for the test.""",
+    )
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder with IDX files or with a sub-folder a class")
+    parser.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE",
+                        help="where to save the model (default: model.safetensors)")
+    parser.add_argument("--model", default="small", metavar="NAME", help="small (default), lenet, or a .json file with "
+                        "the layers as nn.Module.config() gives them")
+    parser.add_argument("--epochs", type=count_from(1), default=10, metavar="E",
+                        help="passes over the data (default: 10)")
+    parser.add_argument("--batch-size", type=count_from(1), default=128, metavar="B", help="default: 128")
+    parser.add_argument("--lr", type=positive, default=1e-3, metavar="R", help="learning rate of Adam (default: 1e-3)")
+    parser.add_argument("--seed", type=count_from(0), default=0, metavar="N", help="of all random numbers (default: 0)")
+    parser.add_argument("--validation", type=fraction, default=0.0, metavar="SHARE",
+                        help="part of the training images to watch instead of learning from, e.g. 0.1 (default: none)")
+    parser.add_argument("--shift", type=positive, default=0.0, metavar="PIXELS",
+                        help="move training images at random by up to so many pixels (default: not at all)")
+    parser.add_argument("--flip", action="store_true", help="mirror training images at random")
+    parser.add_argument("--size", type=size, metavar="HxW", help="resize pictures to this, e.g. 32x32 (default: their "
+                        "own size if it is the same for all and at most 64x64, else 32x32)")
+    parser.add_argument("--classes", type=names, metavar="A,B,...", help="names for the classes of IDX files")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="save a picture of one test image on its way")
+    parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch of an earlier run")
+    add_threads(parser)
+
+
+def run(options):
+    import numpy as np
+
+    from ..classifier import Classifier
+    from ..data import Normalisation
+
+    checkpoint = _train_files(options)
+    dataset = _load_dataset(options)
+    rng = np.random.default_rng(options.seed)
+    network = _build_network(options.model, dataset, rng)
+    classifier = Classifier(network, dataset.classes, dataset.image_shape, Normalisation.fit(dataset.x_train))
+    weights = sum(parameter.size for parameter in network.parameters())
+    print(f"{len(dataset.x_train):,} training and {len(dataset.x_test):,} test images of {classifier.size_text}, "
+          f"{len(dataset.classes)} classes; network of {weights:,} weights", flush=True)
+    with threads_of(options):
+        _fit(classifier, dataset, options, rng, checkpoint)
+        classifier.save(options.out)
+        print(f"saved {options.out} ({checkpoint} is for --resume)")
+        _report_test(classifier, dataset)
+        if options.picture:
+            _draw(classifier, dataset, options.picture)
+    return 0
+
+
+def _train_files(options):
+    """Complain before the training rather than after it; the path of the checkpoint."""
+    suffixes = (".safetensors", ".npz")
+    if options.out.suffix not in suffixes:
+        raise ValueError(f"--out {options.out}: the name has to end in {' or '.join(suffixes)}")
+    checkpoint = options.out.with_suffix(f".checkpoint{options.out.suffix}")
+    if options.resume and not checkpoint.is_file():
+        raise ValueError(f"--resume: there is no {checkpoint} to go on from")
+    for path in filter(None, (options.out, options.picture)):
+        check_writable(path)
+    return checkpoint
+
+
+def _load_dataset(options):
+    from dataclasses import replace
+
+    from ..data import load_idx_folder, load_image_folder
+
+    if not options.data.is_dir():
+        raise ValueError(f"{options.data}: no such folder")
+    if not any("-ubyte" in entry.name for entry in options.data.iterdir()):
+        if options.classes:
+            raise ValueError("--classes is for IDX files; folders of pictures name their classes")
+        return load_image_folder(options.data, size=options.size)
+    if options.size:
+        raise ValueError("--size is for folders of pictures; images in IDX files keep theirs")
+    dataset = load_idx_folder(options.data)
+    if options.classes is None:
+        return dataset
+    if len(options.classes) != len(dataset.classes):
+        raise ValueError(f"--classes gives {len(options.classes)} names, the data have {len(dataset.classes)} classes")
+    return replace(dataset, classes=options.classes)
+
+
+def _build_network(name, dataset, rng):
+    from ..classifier import NETWORKS, network_from_json
+
+    if name in NETWORKS:
+        return NETWORKS[name](dataset.image_shape, len(dataset.classes), rng)
+    if not name.endswith(".json"):
+        raise ValueError(f"--model {name}: neither {', '.join(NETWORKS)} nor a .json file")
+    return network_from_json(name, rng)
+
+
+def _fit(classifier, dataset, options, rng, checkpoint):
+    from .. import nn
+    from ..data import split_indices
+
+    watched, learned = split_indices(len(dataset.x_train), options.validation)
+    validation = (dataset.x_train[watched], dataset.y_train[watched]) if len(watched) else None
+    x, y = (dataset.x_train[learned], dataset.y_train[learned]) if len(watched) else (dataset.x_train, dataset.y_train)
+    classifier.fit(
+        x, y, epochs=options.epochs, batch_size=options.batch_size, optimizer=nn.Adam(classifier.network, options.lr),
+        rng=rng, validation=validation, augment=_augmentation(options), checkpoint=checkpoint, resume=options.resume,
+        on_epoch=lambda history: _epoch_line(history, options.epochs),
+    )
+
+
+def _augmentation(options):
+    from ..data import random_flip, random_shift
+
+    def augment(x, rng):
+        x = random_flip(x, rng) if options.flip else x
+        return random_shift(x, rng, options.shift) if options.shift else x
+
+    return augment if options.flip or options.shift else None
+
+
+def _epoch_line(history, epochs):
+    line = (f"epoch {len(history):>{len(str(epochs))}}/{epochs}  loss {history.loss[-1]:.4f}  "
+            f"accuracy {history.accuracy[-1]:.2%}  {history.seconds[-1]:.1f} s")
+    if history.val_loss[-1] == history.val_loss[-1]:
+        line += f"  validation: loss {history.val_loss[-1]:.4f}  accuracy {history.val_accuracy[-1]:.2%}"
+    return line
+
+
+def _report_test(classifier, dataset):
+    from .. import nn
+    from ..console import confusion_report
+
+    begin = time.perf_counter()
+    answers = classifier.probabilities(dataset.x_test).argmax(axis=1)
+    seconds = time.perf_counter() - begin
+    right = int((answers == dataset.y_test).sum())
+    print(f"test accuracy: {right / len(answers):.2%} ({right:,} of {len(answers):,} images, {seconds:.1f} s)\n")
+    print(confusion_report(nn.confusion_matrix(dataset.y_test, answers, len(dataset.classes)), dataset.classes))
+
+
+def _draw(classifier, dataset, path):
+    try:
+        classifier.draw(path, dataset.x_test[0], int(dataset.y_test[0]))
+    except ImportError as missing:
+        print(f"no picture: {missing}")
+    else:
+        print(f"\nsaved {path}: the first test image on its way through the network")
