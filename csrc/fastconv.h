@@ -252,6 +252,30 @@ typedef struct fc_channels {
     double *sums;
 } fc_channels;
 
+/* ---------------------------------------------------------------- filters on images */
+
+/* An image of rows `row` apart, of pixels of interleaved channels; bytes: uint8, else the table's type. */
+typedef struct fc_photo {
+    const void *x;
+    int bytes;
+    ptrdiff_t extent[2], row, channels;
+    fc_pad_mode mode;
+} fc_photo;
+
+/* y[k][i] = offset + sum over t of w[t * kernels + k] * x[at[t] + i] for i < len. There are 1 or FC_FILTER_KERNELS
+ * kernels, of which those after the first y that is NULL are not stored. bytes: y is uint8, rounded to nearest, ties to
+ * even, and saturated. Reads go up to 2 blocks beyond the last source. */
+enum { FC_FILTER_KERNELS = 4 };
+
+typedef struct fc_filter {
+    const void *x, *w;
+    const ptrdiff_t *at;
+    ptrdiff_t taps, kernels, len;
+    void *y[FC_FILTER_KERNELS];
+    int bytes;
+    double offset;
+} fc_filter;
+
 /* ---------------------------------------------------------------- pooling
  * Windows, the taps of one output, are the product of one window an axis (window.h). A box is
  * lo <= position < hi on the axes d h w. Two layouts: channels-last (adjacent channels, channels_last
@@ -380,6 +404,10 @@ typedef struct fc_kernels {
     void (*softmax_backward)(const fc_softmax *);
     void (*channel_sums)(const fc_channels *);
     void (*channel_scale)(const fc_channels *);
+
+    /* to[i * channels + j] = channel j of pixel lo + i of a row, i < count, which may lie outside of the image. */
+    void (*load_image_row)(const fc_photo *, ptrdiff_t row, ptrdiff_t lo, ptrdiff_t count, void *to);
+    void (*filter_row)(const fc_filter *);
 
     void (*pool)(const fc_pool *);
     void (*pool_divide)(const fc_pool_divide *);

@@ -17,6 +17,7 @@
 #include "slide.h"
 #include "fold.h"
 #include "winograd.h"
+#include "filter.h"
 
 #include "pool.h"
 #include "pool_backward.h"
@@ -93,6 +94,8 @@ const fc_kernels FC_TABLE = {
     .softmax_backward = softmax_backward,
     .channel_sums = channel_sums,
     .channel_scale = channel_scale,
+    .load_image_row = load_image_row,
+    .filter_row = filter_row,
     .pool = pool,
     .pool_divide = pool_divide,
     .pool_gather = pool_gather,

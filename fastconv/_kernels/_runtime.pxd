@@ -242,6 +242,28 @@ cdef extern from "fastconv.h":
         double *sums
 
     # pooling
+    enum:
+        FC_FILTER_KERNELS
+
+    ctypedef struct fc_photo:
+        const void *x
+        int bytes
+        ptrdiff_t extent[2]
+        ptrdiff_t row
+        ptrdiff_t channels
+        fc_pad_mode mode
+
+    ctypedef struct fc_filter:
+        const void *x
+        const void *w
+        const ptrdiff_t *at
+        ptrdiff_t taps
+        ptrdiff_t kernels
+        ptrdiff_t len
+        void *y[FC_FILTER_KERNELS]
+        int bytes
+        double offset
+
     ctypedef struct fc_windows:
         ptrdiff_t in_ "in"
         ptrdiff_t out
@@ -366,6 +388,8 @@ cdef extern from "fastconv.h":
         void (*softmax_backward)(const fc_softmax *) noexcept nogil
         void (*channel_sums)(const fc_channels *) noexcept nogil
         void (*channel_scale)(const fc_channels *) noexcept nogil
+        void (*load_image_row)(const fc_photo *, ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+        void (*filter_row)(const fc_filter *) noexcept nogil
         void (*pool)(const fc_pool *) noexcept nogil
         void (*pool_divide)(const fc_pool_divide *) noexcept nogil
         void (*pool_gather)(const fc_pool_gather *) noexcept nogil

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import get_num_threads, threads
 from ..console import Progress, table
-from . import machine
+from . import documents, machine
 from .caches import CacheFlush
 from .contenders import (
     ContenderUnavailable,
@@ -32,31 +32,48 @@ threads whole time slices, and a baseline that is slowed down flatters us."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return 0, or 1 where a result was wrong, or 2 where nothing could be run."""
+    """Return 0; 1 where a result was wrong or a row became slower than in the run to compare with; 2 where nothing
+    could be run; 130 where the user cut the run short.
+    """
     options = _parser().parse_args(argv)
     if options.list:
         print(_listing(options.rows))
         return 0
+    try:
+        for path in filter(None, (options.json, options.html, options.png)):
+            path.open("a").close()  # better refused now than after the run
+        old = documents.read(options.compare) if options.compare else None
+        if options.from_run:
+            run, code = documents.read(options.from_run), 0
+        else:
+            report, code = _measure(options)
+            print(report.text())
+            run = report.as_dict()
+        return documents.deliver(run, old, options) or code
+    except (Refusal, ContenderUnavailable, OSError, ValueError, ImportError) as error:
+        named = isinstance(error, OSError) and error.filename is not None
+        print(f"fastconv bench: {f'{error.filename}: {error.strerror}' if named else error}", file=sys.stderr)
+        return 2
+
+
+class Refusal(Exception):
+    """Nothing can be run, and why."""
+
+
+def _measure(options: argparse.Namespace) -> tuple[Report, int]:
+    """The report of a run, and its exit code."""
     keys = row_keys(options.rows, options.ops, options.dtype, options.order)
     if not keys:
-        return _refuse("no row matches; see --list")
+        raise Refusal("no row matches; see --list")
     ours = Fastconv(options.algorithm)
     rivals = (VectorisedNumPy(), *(PEERS[name]() for name in options.against))
     also_ours = [FastconvGivenOut(options.algorithm)]
     if any(rival.rival_of == FastconvPacked.name for rival in rivals):
         also_ours.append(FastconvPacked(options.algorithm))
     contenders = (ours, *also_ours, *rivals)
-    if options.json:
-        try:
-            options.json.open("a").close()  # better refused now than after the run
-        except OSError as error:
-            return _refuse(f"{options.json}: {error.strerror}")
     count = options.threads or get_num_threads()
-    try:
-        for contender in contenders:
-            contender.start(count)
-    except ContenderUnavailable as missing:
-        return _refuse(str(missing))
+    for contender in contenders:
+        contender.start(count)
 
     date = datetime.now(UTC).isoformat(timespec="seconds")
     schedule = QUICK if options.quick else Schedule()
@@ -66,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush = CacheFlush(count) if options.cold else None
         rows, interrupted = _collect(run(keys, ours, contenders, schedule, flush), len(keys))
     if not rows:
-        return _refuse(f"algorithm {options.algorithm!r} can serve none of the rows")
+        raise Refusal(f"algorithm {options.algorithm!r} can serve none of the rows")
     report = Report(
         machine=limits,
         date=date,
@@ -76,15 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         rivals=rivals,
         rows=tuple(rows),
     )
-    print(report.text())
-    if options.json:
-        report.write_json(options.json)
     if report.disturbance is not None and report.disturbance > BUSY * limits.cores:
         taken = f"{report.disturbance:.2f} of {limits.cores} CPUs"
         print(f"fastconv bench: other work took {taken} meanwhile; don't quote this run", file=sys.stderr)
-    if interrupted:
-        return 130
-    return int(any(row.wrong for row in rows))
+    return report, 130 if interrupted else int(any(row.wrong for row in rows))
 
 
 def _collect(found: Iterable[Row], count: int) -> tuple[list[Row], bool]:
@@ -110,7 +122,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="fastconv bench",
         description="Verify and time convolution, pooling and ReLU on layers of published networks, in turns with "
         "vectorised NumPy and, if asked, with other libraries.",
-        epilog="Leave the machine alone while it runs. A full run takes some minutes; --quick is for a first look.",
+        epilog="""\
+example:
+  fastconv bench --against torch --rows "resnet.*3x3" --json run.json --html run.html
+  fastconv bench --from run.json --compare older.json
+
+Leave the machine alone while it runs. A full run takes some minutes; --quick is for a first look.
+
+exit codes:
+  0    done
+  1    a result was wrong, or --compare found a row that is slower
+  2    nothing was run; one line on stderr says why
+  130  interrupted with Ctrl-C; the rows that were done by then are reported""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--rows", metavar="REGEX", type=_cases, default=SUITE, help="rows with this in their name, e.g. 'resnet.*3x3'"
@@ -132,6 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", type=_list_of(tuple(PEERS)), default=(), help=f"of {','.join(PEERS)}")
     parser.add_argument("--cold", action="store_true", help="time every row with empty caches, too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page for the browser to FILE")
+    parser.add_argument("--png", metavar="FILE", type=Path, help="write a picture to FILE; needs matplotlib")
+    parser.add_argument(
+        "--from", dest="from_run", metavar="RUN.json", type=Path, help="take a run from its JSON instead of measuring"
+    )
+    parser.add_argument(
+        "--compare", metavar="OLD.json", type=Path, help="tell what moved since an older run; exit 1 if a row is slower"
+    )
     parser.add_argument("--quick", action="store_true", help="six short rounds a row: not for quoting")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     return parser
@@ -160,11 +192,6 @@ def _threads(text: str) -> int:
     if not 1 <= count <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 1024")
     return count
-
-
-def _refuse(message: str) -> int:
-    print(f"fastconv bench: {message}", file=sys.stderr)
-    return 2
 
 
 def _listing(cases: Sequence[Case]) -> str:

@@ -1,11 +1,9 @@
 """The findings as tables of text and as JSON."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,9 +59,6 @@ class Report:
                     parts.append(f"{bound}, {dtype}, {order.replace('_', '-')}\n{table(self._lines(chosen))}")
         wrong = [f"WRONG, not timed: {name}: {why}" for row in self.rows for name, why in row.wrong.items()]
         return "\n\n".join([*parts, *wrong, *self._class_texts(), self._summary_text(), LEGEND])
-
-    def write_json(self, path: Path) -> None:
-        path.write_text(json.dumps(self.as_dict(), indent=1, allow_nan=False) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, in seconds, FLOP/s and bytes a second."""

@@ -55,6 +55,7 @@ from .dense import (
     linear,
     linear_backward,
 )
+from .filters import filter_image
 from .im2col import (
     col2im,
     im2col,
@@ -166,6 +167,7 @@ __all__ = [
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
+    "filter_image",
     "flatten",
     "flatten_backward",
     "global_avg_pool",

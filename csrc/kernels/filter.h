@@ -1,0 +1,94 @@
+/* Filters on images of interleaved channels: rows come in as T, with their borders; results go out as T or bytes. */
+
+/* 1.5 x 2^(bits of the fraction): a sum with it has the integer next to a small number, ties to even, in its low bits. */
+#ifdef FC_F64
+#define FC_ROUNDER 0x1.8p52
+#else
+#define FC_ROUNDER 0x1.8p23f
+#endif
+
+FC_INLINE ivec vround_int(vec v) {
+    const vec rounder = vset1(FC_ROUNDER);
+    return (ivec)(v + rounder) - (ivec)rounder;
+}
+
+FC_INLINE vec vfrom_int(ivec v) {
+    const vec rounder = vset1(FC_ROUNDER);
+    return (vec)(v + (ivec)rounder) - rounder;
+}
+
+static void widen_bytes(const uint8_t *from, T *to, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL) vstore(to + i, vfrom_int(vload_bytes(from + i)));
+    for (; i < n; i++) to[i] = from[i];
+}
+
+static void load_image_row(const fc_photo *p, ptrdiff_t row, ptrdiff_t lo, ptrdiff_t count, void *to) {
+    const ptrdiff_t c = p->channels, from = padded_source(row, p->extent[0], p->mode), w = p->extent[1];
+    T *pixel = to;
+    if (from < 0) {
+        zero(pixel, count * c);
+        return;
+    }
+    const T *line = (const T *)p->x + from * p->row;
+    const uint8_t *bytes = (const uint8_t *)p->x + from * p->row;
+    for (ptrdiff_t i = lo; i < lo + count;) {
+        if (i >= 0 && i < w) { /* all that is inside */
+            const ptrdiff_t end = lo + count < w ? lo + count : w;
+            if (p->bytes) widen_bytes(bytes + i * c, pixel, (end - i) * c);
+            else copy(pixel, line + i * c, (end - i) * c);
+            pixel += (end - i) * c;
+            i = end;
+            continue;
+        }
+        const ptrdiff_t at = padded_source(i++, w, p->mode);
+        for (ptrdiff_t j = 0; j < c; j++) *pixel++ = at < 0 ? 0 : p->bytes ? bytes[at * c + j] : line[at * c + j];
+    }
+}
+
+/* n <= most results of one kernel, from memory that has room for whole vectors. */
+static void store_filtered(const fc_filter *f, const T *from, ptrdiff_t i, ptrdiff_t n, void *y) {
+    const vec low = vset1(0), high = vset1(255), offset = vset1((T)f->offset);
+    for (ptrdiff_t at = 0; at < n; at += VL) {
+        const vec v = vload(from + at) + offset;
+        if (f->bytes) vstore_bytes((uint8_t *)y + i + at, vround_int(vmin_second(vmax_second(v, low), high)), n - at);
+        else vstore_upto((T *)y + i + at, v, n - at);
+    }
+}
+
+enum { FILTER_ALONE = 2 * FC_NV }; /* vectors of a tile of one kernel, so that there are chains enough */
+
+/* `vectors` vectors of results of `kernels` kernels from element i on, as far as there are results. */
+FC_INLINE void filter_tile(const fc_filter *f, ptrdiff_t i, const int kernels, const int vectors) {
+    vec sum[FC_FILTER_KERNELS][FILTER_ALONE], source[FILTER_ALONE];
+#pragma GCC unroll 4
+    for (int k = 0; k < kernels; k++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) sum[k][v] = (vec){0};
+    const T *w = f->w;
+    for (ptrdiff_t t = 0; t < f->taps; t++, w += kernels) {
+        const T *x = (const T *)f->x + f->at[t] + i;
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) source[v] = vload(x + v * VL);
+#pragma GCC unroll 4
+        for (int k = 0; k < kernels; k++) {
+            const vec weight = vset1(w[k]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++) sum[k][v] = vfma(source[v], weight, sum[k][v]);
+        }
+    }
+    vec results[FC_FILTER_KERNELS * FC_NV]; /* in memory, so that stores are there once for all vectors */
+#pragma GCC unroll 4
+    for (int k = 0; k < kernels; k++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) results[k * vectors + v] = sum[k][v];
+    const ptrdiff_t n = f->len - i < vectors * VL ? f->len - i : vectors * VL;
+    for (int k = 0; k < kernels && f->y[k]; k++) store_filtered(f, (const T *)(results + k * vectors), i, n, f->y[k]);
+}
+
+static void filter_row(const fc_filter *f) {
+    if (f->kernels == 1)
+        for (ptrdiff_t i = 0; i < f->len; i += FILTER_ALONE * VL) filter_tile(f, i, 1, FILTER_ALONE);
+    else
+        for (ptrdiff_t i = 0; i < f->len; i += FC_NV * VL) filter_tile(f, i, FC_FILTER_KERNELS, FC_NV);
+}

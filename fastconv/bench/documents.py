@@ -1,0 +1,45 @@
+"""What becomes of a run besides its text: JSON, a page, a picture, a comparison with an older one."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+NEEDED = frozenset(("machine", "date", "cpus_taken_by_others", "versions", "settings", "rows"))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A run as `fastconv bench --json` wrote it; ValueError where the file holds anything else."""
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(run, dict) or not run.keys() >= NEEDED:
+        raise ValueError(f"{path}: not a run of fastconv bench --json")
+    return run
+
+
+def write(path: Path, run: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(run, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def deliver(run: Mapping[str, Any], old: Mapping[str, Any] | None, options: argparse.Namespace) -> int:
+    """Write what the options ask for; 1 where a row is slower than in the old run, else 0."""
+    comparison = None
+    if old is not None:
+        from .compare import compare
+
+        comparison = compare(old, run)
+        print(comparison.text())
+    if options.json:
+        write(options.json, run)
+    if options.html:
+        from .page import page
+
+        options.html.write_text(page(run, comparison), encoding="utf-8")
+    if options.png:
+        from .figure import draw
+
+        draw(options.png, run)
+    return int(comparison is not None and bool(comparison.slower))

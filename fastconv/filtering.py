@@ -1,0 +1,84 @@
+"""How kernels are put together for the passes of `_kernels/_filter.pyx`."""
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from ._kernels import _filter
+
+TOGETHER = 4
+"""Kernels that share their reads of the image: FC_FILTER_KERNELS."""
+
+PASS_TAPS = 3
+"""Taps that a second pass over a row costs besides its own: the first one's results are stored and read again."""
+
+
+class Group(NamedTuple):
+    """One pass over the image: kernels that are done together, or one that is separable."""
+
+    results: tuple  # which kernels of the bank
+    taps: list      # (down, along) from the pixel of the result; of a separable kernel those down the columns
+    along: list     # pixels right of the leftmost tap, of a separable kernel; else empty
+    width: int      # kernels with weights, 1 or TOGETHER: some may be zeros
+    weights: np.ndarray
+
+
+def run(image, kernels, y, mode, offset, num_threads):
+    """y[kernel, h, w, c] = image[h, w, c] filtered; the kernels are finite float64 arrays of two axes."""
+    dtype = np.float64 if y.dtype == np.float64 else np.float32
+    groups = groups_of(kernels, np.finfo(dtype).eps)
+    weights = np.concatenate([group.weights.ravel() for group in groups]).astype(dtype)
+    above = max(kernel.shape[0] // 2 for kernel in kernels)
+    left = max(kernel.shape[1] // 2 for kernel in kernels)
+    below = max((kernel.shape[0] - 1) // 2 for kernel in kernels)
+    right = max((kernel.shape[1] - 1) // 2 for kernel in kernels)
+    _filter.run(image, y, groups, weights, (above, below, left, right), mode, offset, num_threads)
+
+
+def groups_of(kernels, eps):
+    """The groups of a bank: separable kernels where two passes have less to do than one, the others four at a time."""
+    groups, dense = [], []
+    for index, kernel in enumerate(kernels):
+        factors = factors_of(kernel, eps)
+        if factors is None or sum(map(np.count_nonzero, factors)) + PASS_TAPS > np.count_nonzero(kernel):
+            dense.append(index)
+        else:
+            groups.append(_separable(index, kernel.shape, *factors))
+    while dense:
+        count = TOGETHER if len(dense) >= 3 else 1
+        groups.append(_together(kernels, dense[:count], count))
+        dense = dense[count:]
+    return groups
+
+
+def factors_of(kernel, eps):
+    """(column, row) whose outer product is the kernel to rounding, or None. Whole numbers stay whole."""
+    i, j = np.unravel_index(np.abs(kernel).argmax(), kernel.shape)
+    row = kernel[i]
+    if not row[j]:
+        return None
+    whole = np.abs(kernel).max() < 2**53 and not np.any(kernel % 1)
+    row = row / (gcd(*map(int, row)) if whole else row[j])
+    column = kernel[:, j] / row[j]
+    error = np.abs(np.outer(column, row) - kernel).max()
+    return (column, row) if error <= 2 * eps * np.abs(kernel).max() else None
+
+
+def _separable(index, shape, column, row):
+    down, along = column.nonzero()[0], row.nonzero()[0]
+    taps = [(int(i) - shape[0] // 2, int(along[0]) - shape[1] // 2) for i in down]
+    weights = np.concatenate([column[down], row[along]])
+    return Group((index,), taps, [int(j - along[0]) for j in along], 1, weights)
+
+
+def _together(kernels, indices, width):
+    """Kernels with the taps that any of them has; at least one, for a kernel of zeros."""
+    places = {}
+    for place, index in enumerate(indices):
+        kernel = kernels[index]
+        for i, j in zip(*kernel.nonzero(), strict=True):
+            tap = int(i) - kernel.shape[0] // 2, int(j) - kernel.shape[1] // 2
+            places.setdefault(tap, np.zeros(width))[place] = kernel[i, j]
+    places = places or {(0, 0): np.zeros(width)}
+    taps = sorted(places)
+    return Group(tuple(indices), taps, [], width, np.array([places[tap] for tap in taps]))
