@@ -69,6 +69,24 @@ def read_idx(path):
 
 def _read_idx_stream(stream, limit, path):
     """The array in `stream`, which can't hold more than `limit` bytes."""
+    dtype, shape = read_idx_header(stream, limit, path)
+    declared = math.prod(shape) * dtype.itemsize
+    promise = _promise(path, shape, dtype)
+
+    content = bytearray()
+    while len(content) < declared:
+        block = stream.read(min(READ_BLOCK, declared - len(content)))
+        if not block:
+            raise ValueError(f"{promise}, but only {len(content)} follow: the file is truncated")
+        content += block
+    if stream.read(1):
+        raise ValueError(f"{promise}, but more data follow")
+    array = np.frombuffer(content, dtype).reshape(shape)
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
+def read_idx_header(stream, limit, path):
+    """`(dtype, shape)` of the array that follows in `stream`, which can't hold more than `limit` bytes."""
     magic = stream.read(4)
     if len(magic) < 4:
         raise ValueError(f"{path}: not an IDX file: it ends after {len(magic)} bytes")
@@ -82,21 +100,13 @@ def _read_idx_stream(stream, limit, path):
     if len(header) < 4 * axes:
         raise ValueError(f"{path}: truncated IDX file: the header ends before its {axes} sizes")
     shape = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(0, 4 * axes, 4))
-    declared = math.prod(shape) * dtype.itemsize
-    promise = f"{path}: the header declares {shape} {dtype.name}, {declared} bytes"
-    if declared > limit:
-        raise ValueError(f"{promise}, more than the file can hold (at most {limit})")
+    if math.prod(shape) * dtype.itemsize > limit:
+        raise ValueError(f"{_promise(path, shape, dtype)}, more than the file can hold (at most {limit})")
+    return dtype, shape
 
-    content = bytearray()
-    while len(content) < declared:
-        block = stream.read(min(READ_BLOCK, declared - len(content)))
-        if not block:
-            raise ValueError(f"{promise}, but only {len(content)} follow: the file is truncated")
-        content += block
-    if stream.read(1):
-        raise ValueError(f"{promise}, but more data follow")
-    array = np.frombuffer(content, dtype).reshape(shape)
-    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+def _promise(path, shape, dtype):
+    return f"{path}: the header declares {shape} {dtype.name}, {math.prod(shape) * dtype.itemsize} bytes"
 
 
 def write_idx(path, array):

@@ -1,40 +1,34 @@
-"""Images in, arrays out: IDX files, the bundled digits, folders of pictures, normalisation and augmentation.
+"""Whole datasets, in memory or read as they are used: the bundled digits, IDX folders, folders of pictures."""
 
-Images are `uint8` arrays of shape `(N, C, H, W)` until `Normalisation` makes them `float32`; labels are `int64`
-class numbers of shape `(N,)`.
-"""
-
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .idx import read_idx, write_idx
+from ..idx import read_idx
+from .lazy import StoredImages, open_idx
+from .pictures import IMAGE_SUFFIXES, open_picture
 
 __all__ = [
     "Dataset",
-    "Normalisation",
     "load_digits",
     "load_idx_folder",
     "load_image_folder",
-    "random_crop",
-    "random_flip",
-    "random_shift",
-    "read_idx",
-    "read_image",
+    "open_idx_folder",
+    "open_image_folder",
     "split_indices",
-    "write_idx",
 ]
 
 MAX_CLASSES = 1 << 16
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"))
 IDX_PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images in two parts, `uint8` `(N, C, H, W)` and `int64` `(N,)` each, and the name of every class."""
+    """Labelled images in two parts, `uint8` `(N, C, H, W)` and `int64` `(N,)` each, and the name of every class.
+
+    Images are arrays, or what stands in their place: memory maps, or the parts of a dataset that was opened.
+    """
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -46,9 +40,6 @@ class Dataset:
     def image_shape(self):
         """`(C, H, W)`."""
         return self.x_train.shape[1:]
-
-
-# ----------------------------------------------------------------------------------------------------------- datasets
 
 
 def load_digits():
@@ -65,7 +56,7 @@ def load_digits():
     E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
     doi:10.24432/C50P49, CC BY 4.0; the test part of the set. See `digits/README.md`.
     """
-    folder = Path(__file__).with_name("digits")
+    folder = Path(__file__).parents[1] / "digits"
     images, labels = read_idx(folder / "images-idx3-ubyte.gz"), read_idx(folder / "labels-idx1-ubyte.gz")
     return images, labels.astype(np.int64)
 
@@ -91,9 +82,14 @@ def load_idx_folder(path):
     ValueError
         A file is damaged, or images and labels don't fit together.
     """
+    return _in_memory(open_idx_folder(path))
+
+
+def open_idx_folder(path):
+    """As `load_idx_folder`, but images stay in their files: `x_train` and `x_test` are read when they are indexed."""
     folder = Path(path)
-    x_train, y_train = _read_idx_pair(folder, "train")
-    x_test, y_test = _read_idx_pair(folder, "test")
+    x_train, y_train = _open_idx_pair(folder, "train")
+    x_test, y_test = _open_idx_pair(folder, "test")
     if x_train.shape[1:] != x_test.shape[1:]:
         raise ValueError(
             f"{folder}: training images are {x_train.shape[2:]} pixels but test images {x_test.shape[2:]}"
@@ -102,9 +98,13 @@ def load_idx_folder(path):
     return Dataset(x_train, y_train, x_test, y_test, classes)
 
 
-def _read_idx_pair(folder, part):
+def _in_memory(dataset):
+    return replace(dataset, x_train=dataset.x_train[:], x_test=dataset.x_test[:])
+
+
+def _open_idx_pair(folder, part):
     images_path, labels_path = _find_idx(folder, part, "images", 3), _find_idx(folder, part, "labels", 1)
-    images, labels = read_idx(images_path), read_idx(labels_path)
+    images, labels = open_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or images.dtype != np.uint8:
         raise ValueError(f"{images_path}: expected uint8 (N, H, W) images, found {images.dtype} {images.shape}")
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -113,7 +113,7 @@ def _read_idx_pair(folder, part):
         raise ValueError(f"{labels_path}: class numbers {labels.min()} to {labels.max()}, need 0 to {MAX_CLASSES - 1}")
     if len(images) != len(labels) or not images.size:
         raise ValueError(f"{images_path}: {len(images)} images of {images.shape[1:]} pixels, {len(labels)} labels")
-    return images[:, None], labels.astype(np.int64)
+    return images.with_channel_axis(), labels.astype(np.int64)
 
 
 def _find_idx(folder, part, what, axes):
@@ -153,6 +153,13 @@ def load_image_folder(path, *, size=None, channels=None, test_fraction=1 / 6):
     ValueError
         Fewer than two classes, no pictures, or one that can't be read.
     """
+    return _in_memory(open_image_folder(path, size=size, channels=channels, test_fraction=test_fraction))
+
+
+def open_image_folder(path, *, size=None, channels=None, test_fraction=1 / 6):
+    """As `load_image_folder`, but pictures stay in their files: each is decoded when `x_train` or `x_test` is indexed
+    there. A damaged one is found out only then.
+    """
     folder = Path(path)
     parts = ("train", "test") if (folder / "train").is_dir() and (folder / "test").is_dir() else ("",)
     names = sorted({entry.name for part in parts for entry in (folder / part).iterdir() if _is_class(entry)})
@@ -163,12 +170,12 @@ def load_image_folder(path, *, size=None, channels=None, test_fraction=1 / 6):
         )
     files = [_labelled_pictures(folder / part, names) for part in parts]
     size, channels = _common_form([file for part in files for file, _ in part], size, channels)
-    loaded = [_load_pictures(part, size, channels) for part in files]
-    if len(loaded) == 1:
-        images, labels = loaded[0]
-        test, train = split_indices(len(images), test_fraction)
-        loaded = [(images[train], labels[train]), (images[test], labels[test])]
-    (x_train, y_train), (x_test, y_test) = loaded
+    if len(files) == 1:
+        test, train = split_indices(len(files[0]), test_fraction)
+        files = [[files[0][i] for i in chosen] for chosen in (train, test)]
+    images = [StoredImages([file for file, _ in part], size, channels) for part in files]
+    labels = [np.array([label for _, label in part], np.int64) for part in files]
+    (x_train, x_test), (y_train, y_test) = images, labels
     if not len(x_train) or not len(x_test):
         raise ValueError(f"{folder}: {len(x_train)} training and {len(x_test)} test pictures are too few")
     return Dataset(x_train, y_train, x_test, y_test, tuple(names))
@@ -188,19 +195,12 @@ def _is_class(entry):
     return entry.is_dir() and not entry.name.startswith(".") and bool(_pictures(entry))
 
 
-def _load_pictures(files, size, channels):
-    images = np.empty((len(files), channels, *size), np.uint8)
-    for image, (file, _) in zip(images, files, strict=True):
-        image[...] = read_image(file, size, channels)
-    return images, np.array([label for _, label in files], np.int64)
-
-
 def _common_form(files, size, channels):
     """Size and channels for all of `files`, from what their headers say where the caller left it open."""
     if size is None or channels is None:
         shapes, modes = set(), set()
         for file in files:
-            with _open_picture(file) as picture:
+            with open_picture(file) as picture:
                 shapes.add((picture.height, picture.width))
                 modes.add(picture.mode)
         if size is None:
@@ -211,44 +211,6 @@ def _common_form(files, size, channels):
     return size, channels
 
 
-def _open_picture(path):
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError("reading pictures needs Pillow: pip install 'fastconv[demo]'") from error
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a picture that Pillow can read ({error})") from error
-
-
-def read_image(path, size, channels):
-    """Read a picture as `uint8` `(channels, *size)`; needs Pillow.
-
-    It is turned upright by its EXIF note, transparent parts become white, 16-bit greys are scaled to 8, and then it is
-    converted to grey (`channels` 1) or RGB (3) and resized to `size` `(height, width)`.
-    """
-    with _open_picture(path) as picture:
-        try:
-            pixels = _pixels(picture, size, {1: "L", 3: "RGB"}[channels])
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{path}: damaged or truncated picture ({error})") from error
-    return pixels.reshape(*size, channels).transpose(2, 0, 1)
-
-
-def _pixels(picture, size, mode):
-    from PIL import Image, ImageOps
-
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-    picture = picture.convert(mode)
-    width_height = size[::-1]
-    return np.asarray(picture if picture.size == width_height else picture.resize(width_height, Image.BILINEAR))
-
-
 def split_indices(n, fraction, seed=1998):
     """Two arrays of indices, the first of `round(n * fraction)`, by a permutation that depends on `n` and `seed` alone.
 
@@ -257,78 +219,3 @@ def split_indices(n, fraction, seed=1998):
     order = np.random.RandomState(seed).permutation(n)
     first = round(n * fraction)
     return order[:first], order[first:]
-
-
-# ------------------------------------------------------------------------------------- normalisation and augmentation
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """`(pixel - mean) / std` with one mean and one standard deviation for each channel, in units of the raw pixel."""
-
-    mean: tuple
-    std: tuple
-
-    @classmethod
-    def fit(cls, images):
-        """Measured on `images` `(N, C, H, W)`; a channel that never changes keeps its scale."""
-        axes = (0, *range(2, images.ndim))
-        std = images.std(axes, dtype=np.float64)
-        return cls(
-            tuple(images.mean(axes, dtype=np.float64).tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
-        )
-
-    def __call__(self, images):
-        """`images` `(N, C, H, W)` as `float32`."""
-        shape = (1, -1, *(1,) * (images.ndim - 2))
-        mean = np.array(self.mean, np.float32).reshape(shape)
-        scale = np.array(1 / np.array(self.std), np.float32).reshape(shape)
-        return (images - mean) * scale
-
-
-def random_crop(x, rng, size):
-    """A random `size` window of each image: `(N, C, H, W)` to `(N, C, *size)`."""
-    n, _, h, w = x.shape
-    if not (0 < size[0] <= h and 0 < size[1] <= w):
-        raise ValueError(f"random_crop: no {size[0]}x{size[1]} window in {h}x{w} images")
-    windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=(2, 3))
-    rows, columns = rng.integers(0, h - size[0] + 1, n), rng.integers(0, w - size[1] + 1, n)
-    return windows[np.arange(n), :, rows, columns]
-
-
-def random_flip(x, rng, p=0.5):
-    """Each image `(N, C, H, W)` mirrored left to right with probability `p`."""
-    mirrored = rng.random(len(x)) < p
-    return np.where(mirrored[:, None, None, None], x[..., ::-1], x)
-
-
-def random_shift(x, rng, reach, fill=0):
-    """Each image moved by a random distance along both axes, by linear interpolation between pixels.
-
-    Parameters
-    ----------
-    x : array (N, C, H, W)
-    rng : numpy.random.Generator
-    reach : float
-        The distance is uniform in `[-reach, reach]` pixels.
-    fill : float
-        What comes in at the edges.
-
-    Returns
-    -------
-    array (N, C, H, W)
-        `float32`, or `float64` if `x` is that.
-    """
-    n, _, h, w = x.shape
-    dtype = np.result_type(x.dtype, np.float32) if x.dtype.kind == "f" else np.float32
-    edge = math.ceil(reach)
-    around = ((0, 0), (0, 0), (edge, edge + 1), (edge, edge + 1))
-    padded = np.pad(x.astype(dtype, copy=False), around, constant_values=fill)
-    # A window one pixel too large at the whole-pixel part of the distance; the fraction blends its neighbours.
-    whole, part = np.divmod(edge + rng.uniform(-reach, reach, (2, n)), 1)
-    rows, columns = whole.astype(np.intp)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (h + 1, w + 1), axis=(2, 3))
-    moved = windows[np.arange(n), :, rows, columns]
-    down, right = part.astype(dtype).reshape(2, n, 1, 1, 1)
-    moved = moved[:, :, :-1] * (1 - down) + moved[:, :, 1:] * down
-    return moved[..., :-1] * (1 - right) + moved[..., 1:] * right

@@ -1,0 +1,89 @@
+"""Normalisation, and random changes that leave an image what it is; every random number comes from the caller's rng."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Normalisation", "random_crop", "random_flip", "random_shift"]
+
+FIT_ELEMENTS = 1 << 22  # in memory at a time, as float64
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """`(pixel - mean) / std` with one mean and one standard deviation for each channel, in units of the raw pixel."""
+
+    mean: tuple
+    std: tuple
+
+    @classmethod
+    def fit(cls, images):
+        """Measured on `images` `(N, C, H, W)`, some at a time; a channel that never changes keeps its scale."""
+        step = max(1, FIT_ELEMENTS // max(1, math.prod(images.shape[1:])))
+        count, mean, squares = 0, 0.0, 0.0
+        for start in range(0, len(images), step):
+            part = np.asarray(images[start:start + step])
+            axes = (0, *range(2, part.ndim))
+            size = part.size // part.shape[1]
+            centre, spread = part.mean(axes, dtype=np.float64), part.var(axes, dtype=np.float64)
+            apart = centre - mean
+            squares = squares + spread * size + apart**2 * (count * size / (count + size))
+            mean, count = mean + apart * (size / (count + size)), count + size
+        std = np.sqrt(squares / count)
+        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
+
+    def __call__(self, images):
+        """`images` `(N, C, H, W)` as `float32`."""
+        shape = (1, -1, *(1,) * (images.ndim - 2))
+        mean = np.array(self.mean, np.float32).reshape(shape)
+        scale = np.array(1 / np.array(self.std), np.float32).reshape(shape)
+        return (images - mean) * scale
+
+
+def random_crop(x, rng, size):
+    """A random `size` window of each image: `(N, C, H, W)` to `(N, C, *size)`."""
+    n, _, h, w = x.shape
+    if not (0 < size[0] <= h and 0 < size[1] <= w):
+        raise ValueError(f"random_crop: no {size[0]}x{size[1]} window in {h}x{w} images")
+    windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=(2, 3))
+    rows, columns = rng.integers(0, h - size[0] + 1, n), rng.integers(0, w - size[1] + 1, n)
+    return windows[np.arange(n), :, rows, columns]
+
+
+def random_flip(x, rng, p=0.5):
+    """Each image `(N, C, H, W)` mirrored left to right with probability `p`."""
+    mirrored = rng.random(len(x)) < p
+    return np.where(mirrored[:, None, None, None], x[..., ::-1], x)
+
+
+def random_shift(x, rng, reach, fill=0):
+    """Each image moved by a random distance along both axes, by linear interpolation between pixels.
+
+    Parameters
+    ----------
+    x : array (N, C, H, W)
+    rng : numpy.random.Generator
+    reach : float
+        The distance is uniform in `[-reach, reach]` pixels.
+    fill : float
+        What comes in at the edges.
+
+    Returns
+    -------
+    array (N, C, H, W)
+        `float32`, or `float64` if `x` is that.
+    """
+    n, _, h, w = x.shape
+    dtype = np.result_type(x.dtype, np.float32) if x.dtype.kind == "f" else np.float32
+    edge = math.ceil(reach)
+    around = ((0, 0), (0, 0), (edge, edge + 1), (edge, edge + 1))
+    padded = np.pad(x.astype(dtype, copy=False), around, constant_values=fill)
+    # A window one pixel too large at the whole-pixel part of the distance; the fraction blends its neighbours.
+    whole, part = np.divmod(edge + rng.uniform(-reach, reach, (2, n)), 1)
+    rows, columns = whole.astype(np.intp)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (h + 1, w + 1), axis=(2, 3))
+    moved = windows[np.arange(n), :, rows, columns]
+    down, right = part.astype(dtype).reshape(2, n, 1, 1, 1)
+    moved = moved[:, :, :-1] * (1 - down) + moved[:, :, 1:] * down
+    return moved[..., :-1] * (1 - right) + moved[..., 1:] * right

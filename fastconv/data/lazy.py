@@ -1,0 +1,216 @@
+"""Samples that stay in their files until they are asked for, so that memory holds a batch rather than the data."""
+
+import gzip
+import math
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..idx import DEFLATE_MAX_RATIO, GZIP_MAGIC, READ_BLOCK, read_idx_header
+from .pictures import read_image
+
+__all__ = ["StoredArray", "StoredImages", "Subset", "open_idx", "open_npz"]
+
+ZIP_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of what is between it and the data
+
+
+class _Indexed:
+    """What stands in an array's place: `shape`, `len`, and indexing of the first axis."""
+
+    @property
+    def ndim(self):
+        return len(self.shape)
+
+    @property
+    def size(self):
+        return math.prod(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        if copy is False:
+            raise ValueError(f"{type(self).__name__} is in its file; an array of it is a copy")
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.shape} {self.dtype}>"
+
+
+class StoredArray(_Indexed):
+    """An array in a file. Indexing reads, and gives an array in memory that may be written to."""
+
+    def __init__(self, mapped):
+        self._mapped = mapped
+        self.shape, self.dtype = mapped.shape, mapped.dtype.newbyteorder("=")
+
+    def with_channel_axis(self):
+        """`(N, H, W)` as `(N, 1, H, W)`."""
+        return StoredArray(self._mapped[:, None])
+
+    def __getitem__(self, index):
+        return np.array(self._mapped[index], self.dtype)
+
+
+class StoredImages(_Indexed):
+    """Pictures in files, `uint8` `(N, channels, *size)`, each decoded when it is asked for; needs Pillow."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files, size, channels):
+        self.files = np.empty(len(files), object)
+        self.files[:] = files
+        self.shape = (len(files), channels, *size)
+
+    def __getitem__(self, index):
+        chosen = self.files[index]
+        channels, *size = self.shape[1:]
+        if not isinstance(chosen, np.ndarray):
+            return np.ascontiguousarray(read_image(chosen, tuple(size), channels))
+        images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+        for image, file in zip(images, chosen, strict=True):
+            image[...] = read_image(file, tuple(size), channels)
+        return images
+
+
+class Subset(_Indexed):
+    """Some samples of an array, a memory map or any of the others here, in an order of its own; nothing is copied.
+
+    Parameters
+    ----------
+    samples
+        Indexed by slices and arrays of indices along its first axis.
+    indices : array_like of int
+    """
+
+    def __init__(self, samples, indices):
+        self.samples, self.indices = samples, np.asarray(indices)
+        if self.indices.ndim != 1 or self.indices.dtype.kind not in "iu":
+            got = f"{self.indices.dtype} {self.indices.shape}"
+            raise ValueError(f"Subset: indices: got {got}; expected a row of integers")
+        self.shape, self.dtype = (len(self.indices), *samples.shape[1:]), samples.dtype
+
+    def __getitem__(self, index):
+        return np.asarray(self.samples[self.indices[index]])
+
+
+# ---------------------------------------------------------------------------------------------------------------- IDX
+
+
+def open_idx(path):
+    """Open one IDX file without reading it.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Plain: it is mapped into memory. Gzipped: it is unpacked once, piece by piece, into a temporary file that goes
+        with the result.
+
+    Returns
+    -------
+    StoredArray
+
+    Raises
+    ------
+    ValueError
+        As for `read_idx`.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        packed = file.read(2) == GZIP_MAGIC
+        file.seek(0)
+        size = os.fstat(file.fileno()).st_size
+        if not packed:
+            dtype, shape = read_idx_header(file, size, path)
+            return _mapped(file, dtype, shape, file.tell(), size - file.tell(), path)
+        try:
+            with gzip.GzipFile(fileobj=file) as stream:
+                dtype, shape = read_idx_header(stream, size * DEFLATE_MAX_RATIO, path)
+                return _unpacked(stream, dtype, shape, path)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path}: damaged or truncated gzip file ({error})") from error
+
+
+def _mapped(file, dtype, shape, offset, rest, path, order="C"):
+    """The array at `offset` in a file, of which `rest` bytes are there for it."""
+    wanted = math.prod(shape) * dtype.itemsize
+    if rest != wanted:
+        raise ValueError(f"{path}: the header declares {shape} {dtype.name}, {wanted} bytes, but {rest} follow")
+    if not wanted:
+        return StoredArray(np.empty(shape, dtype))
+    return StoredArray(np.memmap(file, dtype, "r", offset, shape, order))
+
+
+def _unpacked(stream, dtype, shape, path, order="C"):
+    """The array that a stream of unpacked bytes goes on with, in a temporary file."""
+    wanted, written = math.prod(shape) * dtype.itemsize, 0
+    with tempfile.TemporaryFile(prefix="fastconv") as file:
+        while written <= wanted and (block := stream.read(READ_BLOCK)):
+            file.write(block)
+            written += len(block)
+        file.flush()
+        return _mapped(file, dtype, shape, 0, written, path, order)
+
+
+# ---------------------------------------------------------------------------------------------------------------- npz
+
+
+def open_npz(path):
+    """Open the arrays of an `.npz` file without reading them.
+
+    Parameters
+    ----------
+    path : str or path-like
+        From `numpy.savez`, whose arrays are mapped into memory (their checksums are not looked at), or from
+        `numpy.savez_compressed`, whose arrays are unpacked once, piece by piece, into temporary files.
+
+    Returns
+    -------
+    dict of str to StoredArray
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, or holds something else than plain arrays: nothing is ever unpickled.
+    """
+    path = Path(path)
+    arrays = {}
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                arrays[member.filename.removesuffix(".npy")] = _open_member(file, archive, member, path)
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, struct.error) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error})") from error
+    return arrays
+
+
+def _open_member(file, archive, member, path):
+    name = f"{path}: {member.filename!r:.80}"
+    if member.file_size > max(member.compress_size, 1) * DEFLATE_MAX_RATIO:
+        raise ValueError(f"{name} claims {member.file_size} bytes, more than {member.compress_size} can hold")
+    with archive.open(member) as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, fortran, dtype = read_header[version](stream)
+        except (ValueError, KeyError, RecursionError) as error:
+            raise ValueError(f"{name} has no readable header ({error})") from error
+        if dtype.kind not in "biuf" or dtype.names is not None or any(extent < 0 for extent in shape):
+            raise ValueError(f"{name} has the dtype {dtype} and shape {shape}; expected plain numbers")
+        order = "F" if fortran else "C"
+        if member.compress_type != zipfile.ZIP_STORED:
+            return _unpacked(stream, dtype, shape, name, order)
+        header = stream.tell()
+    file.seek(member.header_offset)
+    signature, of_name, of_extra = ZIP_LOCAL_HEADER.unpack(file.read(ZIP_LOCAL_HEADER.size))
+    if signature != b"PK\3\4":
+        raise ValueError(f"{name} has no header in the archive")
+    offset = member.header_offset + ZIP_LOCAL_HEADER.size + of_name + of_extra + header
+    if offset + member.file_size - header > os.fstat(file.fileno()).st_size:
+        raise ValueError(f"{name} is cut off")
+    return _mapped(file, dtype, shape, offset, member.file_size - header, name, order)
