@@ -16,6 +16,7 @@ __all__ = ["NETWORKS", "Classifier", "lenet", "network_from_json", "small"]
 
 METADATA_KEY = "fastconv.classifier"
 MAX_IMAGE_SIDE = 4096
+ASKED_AT_ONCE = 256
 
 
 class Classifier:
@@ -82,6 +83,16 @@ class Classifier:
         if images.shape[1:] != self.image_shape:
             raise ValueError(f"the network takes images {self.image_shape}, not {images.shape[1:]}")
         return nn.predict_proba(self.network, images, transform=self.normalisation)
+
+    def answers(self, images, label="asking"):
+        """The class number of each raw image, `(N,)`, with a progress bar."""
+        found = np.empty(len(images), np.int64)
+        with Progress(len(images), label) as bar:
+            for start in range(0, len(images), ASKED_AT_ONCE):
+                part = slice(start, start + ASKED_AT_ONCE)
+                found[part] = self.probabilities(np.asarray(images[part])).argmax(axis=1)
+                bar.show(min(part.stop, len(images)))
+        return found
 
     def trace(self, image):
         """What each layer makes of one raw image `(C, H, W)`: list of (layer, output without the batch axis)."""

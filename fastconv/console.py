@@ -11,8 +11,9 @@ __all__ = ["Progress", "confusion_report", "table"]
 class Progress:
     """A progress bar on stderr: tqdm's if that is installed, else a plain one; none where stderr is no terminal.
 
-    A context manager. `advance(note)` counts one more of `total` steps, `show(done, note)` says how many are done;
-    `note` stands behind the bar. `write(line)` prints a line to stdout past the bar.
+    It tells how long the rest will take. A context manager. `advance(note)` counts one more of `total` steps,
+    `show(done, note)` says how many are done; `note` stands behind the bar. `write(line)` prints a line to stdout past
+    the bar.
     """
 
     WIDTH = 30
@@ -20,6 +21,7 @@ class Progress:
 
     def __init__(self, total, label):
         self.total, self.label, self.done = total, label, 0
+        self._begin = time.monotonic()
         self.visible = sys.stderr.isatty()
         self._tqdm, self._drawn = None, 0.0
 
@@ -52,7 +54,15 @@ class Progress:
             filled = self.WIDTH * done // self.total
             bar = "#" * filled + "." * (self.WIDTH - filled)
             self._clear()
-            print(f"{self.label} [{bar}] {done}/{self.total} {note}", end="", file=sys.stderr, flush=True)
+            text = " ".join(filter(None, (f"{self.label} [{bar}] {done}/{self.total}", self._remaining(), note)))
+            print(text, end="", file=sys.stderr, flush=True)
+
+    def _remaining(self):
+        """How long the rest should take, by the pace until now."""
+        if not 0 < self.done < self.total:
+            return ""
+        seconds = round((time.monotonic() - self._begin) / self.done * (self.total - self.done))
+        return f"{seconds // 60}:{seconds % 60:02d} left"
 
     def write(self, line):
         if self._tqdm is not None:

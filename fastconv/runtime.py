@@ -162,10 +162,10 @@ def openmp_runtime():
     return f"{name} (OpenMP {_runtime.openmp_version()})"
 
 
-def show_config(file=None):
-    """Print version, compiler, OpenMP runtime, instruction sets and threads."""
+def config():
+    """What `show_config` prints, as strings by name."""
     quota = cgroup_quota()
-    lines = {
+    return {
         "fastconv": __version__,
         "compiler": _runtime.compiler(),
         "openmp": openmp_runtime(),
@@ -178,5 +178,9 @@ def show_config(file=None):
         "scratch kept": f"{_runtime.scratch_kept()} bytes",
         "results kept": f"{_runtime.results_kept()} bytes",
     }
-    for name, value in lines.items():
+
+
+def show_config(file=None):
+    """Print version, compiler, OpenMP runtime, instruction sets and threads."""
+    for name, value in config().items():
         print(f"{name:14} {value}", file=file or sys.stdout)

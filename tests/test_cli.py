@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from fastconv import cli, console, data, demo, nn
+from fastconv import cli, console, data, demo, filters, nn
 from fastconv.classifier import Classifier, small
 
 COMMAND = [sys.executable, "-m", "fastconv"]
@@ -65,7 +66,7 @@ def save_digit(path, index):
 # -------------------------------------------------------------------------------------------------- what it does
 
 
-@pytest.mark.parametrize("command", ["", "demo", "train", "predict", "info"])
+@pytest.mark.parametrize("command", ["", "demo", "train", "predict", "filter", "info", "bench"])
 def test_every_help_has_an_example(command):
     result = run(*command.split(), "--help")
     assert result.returncode == 0 and result.stderr == ""
@@ -181,6 +182,89 @@ def test_network_from_a_json_file_draws_its_weights_from_the_seed(digits_folder,
     assert all(np.array_equal(a[name], b[name]) and not np.array_equal(a[name], c[name]) for name in a)
 
 
+# ---------------------------------------------------------------------------------------------- for scripts, and help
+
+
+COMMANDS = ("demo", "train", "predict", "filter", "info", "bench")
+
+
+def test_help_lists_commands_and_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n    {command} " in shown for command in COMMANDS)
+    assert all(f"\n  {code} " in shown for code in (0, 1, 2, 130))
+
+
+def test_info_as_json(capsys):
+    assert cli.main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["isa in use"] in found["isa available"].split(", ")
+    assert cli.main(["info"]) == 0
+    assert all(line.split()[0] in " ".join(found) for line in capsys.readouterr().out.splitlines())
+
+
+def test_train_result_as_json(digits_folder, tmp_path):
+    result = run("train", digits_folder, "--epochs", 2, "--threads", 1, "--json", "--out", tmp_path / "net.npz")
+    assert result.returncode == 0 and result.stderr == ""
+    found = json.loads(result.stdout)
+    assert found["model"] == str(tmp_path / "net.npz") and found["images"] == {"training": 300, "test": 100}
+    assert len(found["epochs"]["loss"]) == 2 and found["epochs"]["val_loss"] == [None, None]
+    assert found["test"]["accuracy"] == found["test"]["right"] / 100
+
+
+def test_bench_result_as_json(capsys):
+    words = ["--quick", "--rows", "lenet-5 c1", "--ops", "forward", "--threads", "1", "--json", "-"]
+    assert cli.main(["bench", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["name"] == "LeNet-5 C1 5x5 b64"
+
+
+# ----------------------------------------------------------------------------------------------------------- filters
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture file with opacity, and its pixels."""
+    image_module = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 4), np.uint8)
+    image_module.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png", pixels
+
+
+@pytest.mark.parametrize("name", ["sobel", "scharr", "prewitt"])
+def test_filter_shows_edges(capsys, photo, tmp_path, name):
+    path, pixels = photo
+    assert cli.main(["filter", name, str(path), "-o", str(tmp_path / "edges.png")]) == 0
+    wanted = filters.gradient_magnitude(pixels, getattr(filters, name))
+    np.testing.assert_array_equal(data.read_photo(tmp_path / "edges.png"), wanted)
+    assert capsys.readouterr().out.startswith(f"saved {tmp_path / 'edges.png'}: {name} of 30x40x4 in ")
+
+
+def test_filter_takes_its_options(photo, tmp_path):
+    path, pixels = photo
+    kernels = {
+        ("gaussian", "--sigma", "1.5", "--size", "5"): filters.gaussian(1.5, 5),
+        ("box", "--size", "3"): filters.box(3),
+        ("sharpen", "--amount", "0.5"): filters.sharpen(0.5),
+        ("emboss", "--padding-mode", "zeros"): filters.emboss(),
+        ("laplacian",): filters.laplacian(),
+    }
+    for words, kernel in kernels.items():
+        assert cli.main(["filter", words[0], str(path), "-o", str(tmp_path / "done.png"), *words[1:]]) == 0
+        options = {"padding_mode": "zeros"} if "zeros" in words else {"offset": 128} if len(words) == 1 else {}
+        wanted = filters.filter_image(pixels, kernel, **options)
+        np.testing.assert_array_equal(data.read_photo(tmp_path / "done.png"), wanted)
+    assert cli.main(["filter", "gabor", str(path), "--grey", "-o", str(tmp_path / "grey.png"), "--angle", "-30"]) == 0
+    assert data.read_photo(tmp_path / "grey.png").shape == (30, 40, 2)
+
+
+def test_filter_refuses_in_one_line(capsys, photo, tmp_path):
+    path, _ = photo
+    assert_refused(capsys, ["filter", "box", path, "-o", tmp_path / "x.jpg"], "x.jpg: cannot write mode RGBA as JPEG")
+    assert_refused(capsys, ["filter", "box", path, "-o", tmp_path / "x.abc"], "x.abc: unknown file extension")
+    assert_refused(capsys, ["filter", "box", tmp_path / "no.png", "-o", tmp_path / "x.png"], "no.png: No such file")
+
+
 # ------------------------------------------------------------------------------------------------- how it refuses
 
 
@@ -202,6 +286,10 @@ def test_network_from_a_json_file_draws_its_weights_from_the_seed(digits_folder,
         (["train", ".", "--out", "model.pickle"], ".safetensors or .npz"),
         (["train", ".", "--out", "none.safetensors", "--resume"], "there is no none.checkpoint.safetensors"),
         (["predict", "none.safetensors", "x.png"], "none.safetensors: No such file"),
+        (["filter", "sobel"], "IMAGE"),
+        (["filter", "melt", "x.png", "-o", "y.png"], "invalid choice: 'melt'"),
+        (["filter", "sobel", "x.png", "-o", "/no/such/folder/y.png"], "/no/such/folder/y.png"),
+        (["filter", "gaussian", "x.png", "-o", "y.png", "--sigma", "0"], "not a positive number"),
     ],
 )
 def test_wrong_arguments(capsys, tmp_path, monkeypatch, arguments, message):
@@ -313,7 +401,8 @@ def test_interrupt_ends_without_a_traceback(digits_folder, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert errors == "fastconv: interrupted\n"
+    assert errors == f"fastconv: interrupted; go on from {tmp_path / 'model.checkpoint.npz'} with --resume\n"
+    assert (tmp_path / "model.checkpoint.npz").is_file()
 
 
 def test_reader_of_a_pipe_may_leave(model, tmp_path):
@@ -362,6 +451,6 @@ def test_plain_progress_bar(monkeypatch, capsys):
         bar.advance("all")
     captured = capsys.readouterr()
     assert captured.out == "a line\n"
-    for part in ("work [###############...............] 2/4 half", "3/4 more", f"[{'#' * 30}] 4/4 all"):
-        assert part in captured.err
+    for part in (r"work \[#{15}\.{15}\] 2/4 0:0\d left half", r"3/4 0:0\d left more", r"\[#{30}\] 4/4 all"):
+        assert re.search(part, captured.err)
     assert captured.err.endswith("\r\033[K")

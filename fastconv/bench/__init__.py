@@ -8,6 +8,8 @@
 - `machine`: FMA peak, copy bandwidth, latency between two cores, measured by the run
 - `targets`: classes of layers, and the ratios wanted of them
 - `suite` joins them row by row; `report` writes text and JSON; `command` is the command line
+- `documents`: what becomes of a run: JSON, `page` (with `roofline`), `figure`, `compare` with an older run
+- `photographs`: filters against OpenCV and SciPy
 - `document`: JSON as the page of the documentation; `regret`: how good `algorithm="auto"` is
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import get_num_threads, threads
 from ..console import Progress, table
-from . import documents, machine
+from . import documents, machine, photographs
 from .caches import CacheFlush
 from .contenders import (
     ContenderUnavailable,
@@ -25,6 +25,9 @@ from .report import Report
 from .shapes import SUITE, Case, select
 from .suite import Row, row_keys, run
 from .timing import QUICK, Schedule
+
+FILTERS = Schedule(row_seconds=1.0, settle_seconds=0.0)
+"""Of `--filters`: SciPy takes a second for some rows."""
 
 BUSY = 0.05
 """Of all CPUs: where others take more, figures can't be trusted. A BLAS thread that waits for its turn costs its rival
@@ -41,19 +44,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         for path in filter(None, (options.json, options.html, options.png)):
-            path.open("a").close()  # better refused now than after the run
+            if path != documents.STDOUT:
+                path.open("a").close()  # better refused now than after the run
         old = documents.read(options.compare) if options.compare else None
+        if options.filters:
+            return _filters(options)
         if options.from_run:
             run, code = documents.read(options.from_run), 0
         else:
             report, code = _measure(options)
-            print(report.text())
             run = report.as_dict()
+            if options.json != documents.STDOUT:
+                print(report.text())
         return documents.deliver(run, old, options) or code
+    except KeyboardInterrupt:
+        print("fastconv bench: interrupted", file=sys.stderr)
+        return 130
     except (Refusal, ContenderUnavailable, OSError, ValueError, ImportError) as error:
         named = isinstance(error, OSError) and error.filename is not None
         print(f"fastconv bench: {f'{error.filename}: {error.strerror}' if named else error}", file=sys.stderr)
         return 2
+
+
+def _filters(options: argparse.Namespace) -> int:
+    """The rows of filters on photographs; they know no page, picture or comparison."""
+    if options.html or options.png or options.compare or options.from_run:
+        raise Refusal("--filters goes with --threads, --quick and --json alone")
+    count = options.threads or get_num_threads()
+    with threads(count):
+        rows = photographs.run(QUICK if options.quick else FILTERS)
+        if options.json != documents.STDOUT:
+            print(photographs.text(rows))
+    if options.json:
+        documents.write(options.json, {"rows": rows, "threads": count})
+    return int(any(row["wrong"] for row in rows))
 
 
 class Refusal(Exception):
@@ -155,7 +179,7 @@ exit codes:
     parser.add_argument("--threads", type=_threads, help="default: what the package would use")
     parser.add_argument("--against", type=_list_of(tuple(PEERS)), default=(), help=f"of {','.join(PEERS)}")
     parser.add_argument("--cold", action="store_true", help="time every row with empty caches, too")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE; - is stdout")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page for the browser to FILE")
     parser.add_argument("--png", metavar="FILE", type=Path, help="write a picture to FILE; needs matplotlib")
     parser.add_argument(
@@ -165,6 +189,9 @@ exit codes:
         "--compare", metavar="OLD.json", type=Path, help="tell what moved since an older run; exit 1 if a row is slower"
     )
     parser.add_argument("--quick", action="store_true", help="six short rounds a row: not for quoting")
+    parser.add_argument(
+        "--filters", action="store_true", help="time filters on a photograph instead, against OpenCV and SciPy"
+    )
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     return parser
 

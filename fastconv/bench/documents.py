@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+STDOUT = Path("-")
 NEEDED = frozenset(("machine", "date", "cpus_taken_by_others", "versions", "settings", "rows"))
 
 
@@ -21,7 +23,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, run: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(run, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(run, indent=1, allow_nan=False)
+    if path == STDOUT:
+        print(text)
+    else:
+        path.write_text(f"{text}\n", encoding="utf-8")
 
 
 def deliver(run: Mapping[str, Any], old: Mapping[str, Any] | None, options: argparse.Namespace) -> int:
@@ -31,7 +37,7 @@ def deliver(run: Mapping[str, Any], old: Mapping[str, Any] | None, options: argp
         from .compare import compare
 
         comparison = compare(old, run)
-        print(comparison.text())
+        print(comparison.text(), file=sys.stderr if options.json == STDOUT else sys.stdout)
     if options.json:
         write(options.json, run)
     if options.html:

@@ -33,8 +33,8 @@ def main(argv=None):
         code = options.run(options)
         sys.stdout.flush()  # a reader who has gone is noticed here rather than at exit
         return code
-    except KeyboardInterrupt:
-        print("fastconv: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(["fastconv: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe has gone; Python would complain about stdout once more at exit.
@@ -53,7 +53,7 @@ def _one_line(error):
 
 def _parser():
     from .. import __version__
-    from . import bench, demo, info, predict, train
+    from . import bench, demo, filter, info, predict, train
 
     parser = Parser(
         prog="fastconv",
@@ -62,6 +62,6 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (demo, train, predict, info, bench):
+    for command in (demo, train, predict, filter, info, bench):
         command.add(commands)
     return parser

@@ -12,6 +12,7 @@ __all__ = [
     "count_from",
     "fraction",
     "names",
+    "number",
     "positive",
     "size",
     "threads_of",
@@ -66,6 +67,13 @@ def count_from(least):
         return int(text)
 
     return parse
+
+
+def number(text):
+    with contextlib.suppress(ValueError):
+        if abs(float(text)) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number")
 
 
 def positive(text):

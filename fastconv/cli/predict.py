@@ -24,18 +24,21 @@ def add(commands):
 def run(options):
     import numpy as np
 
-    from ..classifier import Classifier
+    from ..classifier import ASKED_AT_ONCE, Classifier
+    from ..console import Progress
     from ..data import read_image
 
     classifier = Classifier.load(options.model)
     channels, *size = classifier.image_shape
-    images = np.stack([read_image(path, tuple(size), channels) for path in options.images])
-    with threads_of(options):
-        probabilities = classifier.probabilities(255 - images if options.invert else images)
-    answers = [
-        {"image": str(path), "classes": _best(classifier.classes, row, options.top)}
-        for path, row in zip(options.images, probabilities.tolist(), strict=True)
-    ]
+    answers = []
+    with threads_of(options), Progress(len(options.images), "predicting") as bar:
+        for start in range(0, len(options.images), ASKED_AT_ONCE):
+            paths = options.images[start:start + ASKED_AT_ONCE]
+            images = np.stack([read_image(path, tuple(size), channels) for path in paths])
+            probabilities = classifier.probabilities(255 - images if options.invert else images)
+            for path, row in zip(paths, probabilities.tolist(), strict=True):
+                answers.append({"image": str(path), "classes": _best(classifier.classes, row, options.top)})
+            bar.show(len(answers))
     if options.json:
         print(json.dumps(answers, indent=2))
     else:

@@ -1,5 +1,6 @@
 """`fastconv train`: from a folder of images to a saved model."""
 
+import json
 import time
 from pathlib import Path
 
@@ -35,6 +36,7 @@ sixth of the pictures is held out for the test.""",
     parser.add_argument("--classes", type=names, metavar="A,B,...", help="names for the classes of IDX files")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="save a picture of one test image on its way")
     parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch of an earlier run")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else to stdout")
     add_threads(parser)
 
 
@@ -45,21 +47,46 @@ def run(options):
     from ..data import Normalisation
 
     checkpoint = _train_files(options)
+    say = _silent if options.json else print
     dataset = _load_dataset(options)
     rng = np.random.default_rng(options.seed)
     network = _build_network(options.model, dataset, rng)
     classifier = Classifier(network, dataset.classes, dataset.image_shape, Normalisation.fit(dataset.x_train))
     weights = sum(parameter.size for parameter in network.parameters())
-    print(f"{len(dataset.x_train):,} training and {len(dataset.x_test):,} test images of {classifier.size_text}, "
-          f"{len(dataset.classes)} classes; network of {weights:,} weights", flush=True)
+    say(f"{len(dataset.x_train):,} training and {len(dataset.x_test):,} test images of {classifier.size_text}, "
+        f"{len(dataset.classes)} classes; network of {weights:,} weights", flush=True)
     with threads_of(options):
-        _fit(classifier, dataset, options, rng, checkpoint)
+        try:
+            history = _fit(classifier, dataset, options, rng, checkpoint)
+        except KeyboardInterrupt:
+            kept = [f"go on from {checkpoint} with --resume"] if checkpoint.is_file() else []
+            raise KeyboardInterrupt(*kept) from None
         classifier.save(options.out)
-        print(f"saved {options.out} ({checkpoint} is for --resume)")
-        _report_test(classifier, dataset)
+        say(f"saved {options.out} ({checkpoint} is for --resume)")
+        test = _test(classifier, dataset, say)
         if options.picture:
-            _draw(classifier, dataset, options.picture)
+            _draw(classifier, dataset, options.picture, say)
+    if options.json:
+        print(json.dumps(_result(options, checkpoint, weights, dataset, history, test), indent=2))
     return 0
+
+
+def _silent(*_, **__):
+    """Prints nothing."""
+
+
+def _result(options, checkpoint, weights, dataset, history, test):
+    """What a script may want to know; numbers that there are not (NaN) are null."""
+    epochs = {each: values.tolist() for each, values in history.as_arrays().items()}
+    return {
+        "model": str(options.out),
+        "checkpoint": str(checkpoint),
+        "weights": weights,
+        "classes": list(dataset.classes),
+        "images": {"training": len(dataset.x_train), "test": len(dataset.x_test)},
+        "epochs": {each: [None if v != v else v for v in values] for each, values in epochs.items()},
+        "test": test,
+    }
 
 
 def _train_files(options):
@@ -78,14 +105,14 @@ def _train_files(options):
 def _load_dataset(options):
     from dataclasses import replace
 
-    from ..data import load_idx_folder, load_image_folder
+    from ..data import load_idx_folder, open_image_folder
 
     if not options.data.is_dir():
         raise ValueError(f"{options.data}: no such folder")
     if not any("-ubyte" in entry.name for entry in options.data.iterdir()):
         if options.classes:
             raise ValueError("--classes is for IDX files; folders of pictures name their classes")
-        return load_image_folder(options.data, size=options.size)
+        return _decoded(open_image_folder(options.data, size=options.size))
     if options.size:
         raise ValueError("--size is for folders of pictures; images in IDX files keep theirs")
     dataset = load_idx_folder(options.data)
@@ -94,6 +121,28 @@ def _load_dataset(options):
     if len(options.classes) != len(dataset.classes):
         raise ValueError(f"--classes gives {len(options.classes)} names, the data have {len(dataset.classes)} classes")
     return replace(dataset, classes=options.classes)
+
+
+def _decoded(dataset):
+    """The dataset with its pictures in memory."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from ..console import Progress
+
+    parts = (dataset.x_train, dataset.x_test)
+    with Progress(sum(map(len, parts)), "reading pictures") as bar:
+
+        def read(images):
+            pixels = np.empty(images.shape, images.dtype)
+            for index, image in enumerate(pixels):
+                image[...] = images[index]
+                bar.advance()
+            return pixels
+
+        x_train, x_test = map(read, parts)
+    return replace(dataset, x_train=x_train, x_test=x_test)
 
 
 def _build_network(name, dataset, rng):
@@ -113,10 +162,10 @@ def _fit(classifier, dataset, options, rng, checkpoint):
     watched, learned = split_indices(len(dataset.x_train), options.validation)
     validation = (dataset.x_train[watched], dataset.y_train[watched]) if len(watched) else None
     x, y = (dataset.x_train[learned], dataset.y_train[learned]) if len(watched) else (dataset.x_train, dataset.y_train)
-    classifier.fit(
+    return classifier.fit(
         x, y, epochs=options.epochs, batch_size=options.batch_size, optimizer=nn.Adam(classifier.network, options.lr),
         rng=rng, validation=validation, augment=_augmentation(options), checkpoint=checkpoint, resume=options.resume,
-        on_epoch=lambda history: _epoch_line(history, options.epochs),
+        on_epoch=None if options.json else lambda history: _epoch_line(history, options.epochs),
     )
 
 
@@ -138,22 +187,24 @@ def _epoch_line(history, epochs):
     return line
 
 
-def _report_test(classifier, dataset):
+def _test(classifier, dataset, say):
+    """The accuracy on the test images, told and returned."""
     from .. import nn
     from ..console import confusion_report
 
     begin = time.perf_counter()
-    answers = classifier.probabilities(dataset.x_test).argmax(axis=1)
+    answers = classifier.answers(dataset.x_test, label="testing")
     seconds = time.perf_counter() - begin
     right = int((answers == dataset.y_test).sum())
-    print(f"test accuracy: {right / len(answers):.2%} ({right:,} of {len(answers):,} images, {seconds:.1f} s)\n")
-    print(confusion_report(nn.confusion_matrix(dataset.y_test, answers, len(dataset.classes)), dataset.classes))
+    say(f"test accuracy: {right / len(answers):.2%} ({right:,} of {len(answers):,} images, {seconds:.1f} s)\n")
+    say(confusion_report(nn.confusion_matrix(dataset.y_test, answers, len(dataset.classes)), dataset.classes))
+    return {"accuracy": right / len(answers), "right": right, "images": len(answers), "seconds": seconds}
 
 
-def _draw(classifier, dataset, path):
+def _draw(classifier, dataset, path, say):
     try:
         classifier.draw(path, dataset.x_test[0], int(dataset.y_test[0]))
     except ImportError as missing:
-        print(f"no picture: {missing}")
+        say(f"no picture: {missing}")
     else:
-        print(f"\nsaved {path}: the first test image on its way through the network")
+        say(f"\nsaved {path}: the first test image on its way through the network")

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-__all__ = ["read_image"]
+__all__ = ["read_image", "read_photo", "write_photo"]
 
+MISSING = "reading pictures needs Pillow: pip install 'fastconv[demo]'"
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"))
 
 
@@ -11,7 +12,7 @@ def open_picture(path):
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ImportError("reading pictures needs Pillow: pip install 'fastconv[demo]'") from error
+        raise ImportError(MISSING) from error
     try:
         return Image.open(path)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -32,12 +33,56 @@ def read_image(path, size, channels):
     return pixels.reshape(*size, channels).transpose(2, 0, 1)
 
 
-def _pixels(picture, size, mode):
+def read_photo(path, *, grey=False):
+    """Read a picture as it is: `uint8` `(H, W)`, `(H, W, 2)`, `(H, W, 3)` or `(H, W, 4)`; needs Pillow.
+
+    Grey, grey with opacity, RGB or RGBA, whatever the file has; `grey` leaves brightness (and opacity). It is turned
+    upright by its EXIF note; 16-bit greys are scaled to 8; palettes and other colour spaces become RGB or RGBA.
+    """
+    with open_picture(path) as picture:
+        try:
+            picture = _upright(picture)
+            alpha = "A" if picture.has_transparency_data else ""
+            plain = grey or picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
+            if plain and alpha and picture.mode != "LA":
+                picture = picture.convert("RGBA")  # Pillow makes LA of that alone
+            return np.asarray(picture.convert(("L" if plain else "RGB") + alpha))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{path}: damaged or truncated picture ({error})") from error
+
+
+def write_photo(path, pixels):
+    """Save `uint8` pixels as `read_photo` gives them, in the format that the name's ending tells; needs Pillow.
+
+    Raises `ValueError` for an ending that Pillow doesn't know, or a format that can't hold such pixels.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(MISSING) from error
+    try:
+        Image.fromarray(pixels).save(path)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    except OSError as error:
+        if error.filename is None:  # Pillow's way to say that the format can't hold them
+            raise ValueError(f"{path}: {error}") from error
+        raise
+
+
+def _upright(picture):
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture
+
+
+def _pixels(picture, size, mode):
+    from PIL import Image
+
+    picture = _upright(picture)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     picture = picture.convert(mode)
