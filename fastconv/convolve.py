@@ -7,7 +7,7 @@ from . import checks, runtime
 from ._kernels import _correlation
 from ._kernels._runtime import Calls
 from .packed import PackedWeight, check_packed
-from .plans import algorithms_for, plan_of, select
+from .plans import algorithms_for, folds_gradient, padded_input, plan_of, select
 
 # ---------------------------------------------------------------- operands and results
 
@@ -207,12 +207,11 @@ def _input_gradient(g, algorithm, dy, order, w, dx, num_threads):
     inner = _crop(dx, g)
     if inner is not dx:
         dx[...] = 0
-    if g.mode == 0 or not any(g.before + g.after):
+    if not folds_gradient(g):
         plan_of("backward_input", g._replace(mode=0), algorithm, dy, order).run(dy, w, None, False, None, inner, 0,
                                                                                  num_threads)
         return
-    padded = g._replace(in_=tuple(i + b + a for i, b, a in zip(g.in_, g.before, g.after)), before=(0, 0, 0),
-                        after=(0, 0, 0), mode=0)
+    padded = padded_input(g)
     gradient = checks.empty((g.n, g.c, *_spatial(padded.in_, g.rank)), dy.dtype, order)
     plan_of("backward_input", padded, algorithm, dy, order).run(dy, w, None, False, None, gradient, 0, num_threads)
     inner[...] = 0

@@ -59,7 +59,7 @@ class ConvPlan:
     work_items: int
     partial_sums: int     #: weight gradient: partial sums joined in a fixed order
     flops: int            #: multiply and add counted as two, padding taps included
-    packed_bytes: int     #: packed weights, or partial weight gradients
+    packed_bytes: int     #: packed weights, or partial weight gradients; dx of a padding mode: the padded gradient, too
     share_bytes: int      #: scratch memory of one thread
     threads: int
     workspace: int        #: bytes of scratch memory that the call uses: packed_bytes + threads * share_bytes

@@ -1,4 +1,5 @@
 """Which compiled plan serves a convolution, for the calls and for people."""
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -103,6 +104,17 @@ def select(fn, op, g, algorithm, default, dtype, order):
     return algorithm
 
 
+def padded_input(g):
+    """The geometry without padding whose input is the padded one."""
+    in_ = tuple(i + b + a for i, b, a in zip(g.in_, g.before, g.after))
+    return g._replace(in_=in_, before=(0, 0, 0), after=(0, 0, 0), mode=0)
+
+
+def folds_gradient(g):
+    """Whether padding repeats elements, so that dx is made from the gradient of the padded input."""
+    return g.mode != 0 and any(g.before + g.after)
+
+
 # ---------------------------------------------------------------- plans for people
 
 def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride, padding, dilation, groups,
@@ -120,7 +132,12 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     checks.choice(fn, "memory_order", memory_order, dict.fromkeys((checks.CHANNELS_FIRST, checks.CHANNELS_LAST)))
     g = checks.conv_geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
     algorithm = select(fn, op, g, algorithm, runtime.default_algorithm(), dtype, memory_order)
+    shared = 0
+    if op == "backward_input" and folds_gradient(g):
+        g = padded_input(g)
+        shared = g.n * g.c * math.prod(g.in_) * dtype.itemsize
     compiled = plan(op, g, algorithm, dtype, memory_order == checks.CHANNELS_LAST, _runtime.isa_in_use())
+    shared += compiled.scratch_bytes
     blocking = compiled.blocking
     flops = 2 * g.macs
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
@@ -140,7 +157,7 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     return ConvPlan(
         op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
         None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops,
-        compiled.scratch_bytes, compiled.share_bytes, threads, compiled.scratch_bytes + threads * compiled.share_bytes)
+        shared, compiled.share_bytes, threads, shared + threads * compiled.share_bytes)
 
 
 def _reduction(op, g):

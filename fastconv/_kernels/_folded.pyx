@@ -10,7 +10,7 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
@@ -20,6 +20,9 @@ from fastconv._kernels._runtime cimport (
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
 cnp.import_array()
+
+cdef enum:
+    FLAG_BYTES = 64  # of a share, whose last byte tells whether a NaN came out
 
 
 @cython.final
@@ -90,6 +93,11 @@ cdef class Folded(Blocks):
         return max(self.packed_bytes, self.strict.scratch_bytes)
 
     @property
+    def share_bytes(self):
+        """Scratch memory of one share, of the strict plan's if that needs more."""
+        return max(self.share_size() + FLAG_BYTES, self.strict.share_bytes)
+
+    @property
     def work_items(self):
         return self.box_count * self.groups * self.k_groups
 
@@ -129,7 +137,7 @@ cdef class Folded(Blocks):
         cdef ptrdiff_t items = self.work_items, packs = self.groups * self.col_blocks
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef Py_ssize_t packers = min(shares, packs)
-        cdef ptrdiff_t packed_bytes = self.packed_bytes, share_bytes = self.share_size() + line(1)
+        cdef ptrdiff_t packed_bytes = self.packed_bytes, share_bytes = self.share_size() + FLAG_BYTES
         cdef Scratch scratch = take_scratch(packed_bytes + shares * share_bytes)
         cdef char *weights = scratch.data
         cdef char *private = scratch.data + packed_bytes
@@ -171,6 +179,7 @@ cdef class Folded(Blocks):
                 for j in range(self.cols):
                     memcpy(columns + j * self.itemsize,
                            bias + (g * self.cell_cols + j % self.cell_cols) * self.itemsize, self.itemsize)
+                memset(columns + self.cols * self.itemsize, 0, self.bias_bytes - self.cols * self.itemsize)
             nan |= self.item(kernels, &a, y, &b, g, self.col_blocks * part // self.k_groups,
                              self.col_blocks * (part + 1) // self.k_groups, weights,
                              columns if bias != NULL else NULL, activation, private + self.strip_bytes)
@@ -201,7 +210,8 @@ cdef class Folded(Blocks):
         for kb in range(kb0, kb1):
             f = self.fold(kb)
             width = self.block_width(kb)
-            t.n = r.n = min(self.block, self.cols - kb * self.block)
+            r.n = min(self.block, self.cols - kb * self.block)
+            t.n = width  # whole vectors, so that nothing old is looked at for a NaN
             t.rows = self.fill_cells(a, b, row, crow, width)
             t.b = weights + self.packed_offset(g, kb) * self.itemsize
             t.bias = bias + f.column0 * self.itemsize if bias != NULL else NULL
