@@ -446,18 +446,20 @@ FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptr
 
 /* ------------------------------------------------------------------ floating-point environment */
 
-/* Flush subnormals to zero from here on; returns what fp_leave() needs to restore the whole state,
- * sticky exception flags included. */
+/* From here on flush subnormals to zero, round to nearest and trap nothing, whatever the caller's thread does: shares
+ * in threads of the pool have to give the same bits. Returns what fp_leave() needs to restore the whole state, sticky
+ * exception flags included. */
 FC_INLINE uint64_t fp_enter(void) {
 #if defined(__x86_64__) || defined(__i386__)
     const unsigned state = _mm_getcsr();
-    _mm_setcsr(state | 0x8040u); /* FTZ and DAZ */
+    _mm_setcsr(0x9fc0u); /* FTZ and DAZ, all exceptions masked */
     return state;
 #elif defined(__aarch64__)
     uint64_t control, status;
+    const uint64_t flush = 1u << 24;
     __asm__ __volatile__("mrs %0, fpcr" : "=r"(control));
     __asm__ __volatile__("mrs %0, fpsr" : "=r"(status));
-    __asm__ __volatile__("msr fpcr, %0" : : "r"(control | (1u << 24)));
+    __asm__ __volatile__("msr fpcr, %0" : : "r"(flush));
     return control << 32 | status;
 #else
     return 0;

@@ -157,10 +157,12 @@ cdef tuple sums_of(cnp.ndarray x, fc_channels *whole, bint channels_last, num_th
     cdef Scratch slots = take_scratch(2 * b.parts * b.channels * sizeof(double))
     whole.sums = <double *>slots.data
     run_boxes(kernels, &b, whole, num_threads)
+    cdef uint64_t state = kernels.enter()
     if whole.dy == NULL:
         join_moments(&b, whole.sums, first_data, second_data)
     else:
         join_sums(&b, whole.sums, first_data, second_data)
+    kernels.leave(state)
     give_scratch(slots)
     return first, second
 
