@@ -125,6 +125,13 @@ def masked_loads():
     return fc_current(False).masked_loads
 
 
+def _floating_point_state():
+    """What this thread's control and status registers hold (MXCSR; FPCR and FPSR), for tests."""
+    cdef uint64_t state = current_f32.enter()
+    current_f32.leave(state)
+    return state
+
+
 # ---------------------------------------------------------------- threads
 
 cdef object thread_context = PyContextVar_New("fastconv_threads", NULL)
@@ -275,18 +282,24 @@ cdef class Scratch:
 
 
 cdef Scratch take_scratch(size_t size):
-    cdef Scratch scratch
+    cdef Scratch scratch = None
     cdef list small = None
     while True:
         try:
             scratch = kept.pop()
         except IndexError:
-            return Scratch(size)  # the smaller ones go: the next call of this size finds one that fits
+            break
         if scratch.size >= size:
             if small is not None:
                 kept.extend(small)
             return scratch
         small = [scratch] if small is None else [*small, scratch]
+    scratch = small = None  # the smaller ones go: the next call of this size finds one that fits
+    try:
+        return Scratch(size)
+    except MemoryError:
+        release_memory()
+        return Scratch(size)
 
 
 cdef void give_scratch(Scratch scratch):
