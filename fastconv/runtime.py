@@ -42,17 +42,35 @@ def get_num_threads():
     return _runtime.threads_for_call()
 
 
-def cgroup_quota():
-    """CPUs that the control group's quota allows, rounded down and at least 1; None without a quota."""
+def _quota_at(folder):
+    """CPUs that one control group allows, rounded down and at least 1; None without a quota."""
     with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
         return None if quota == "max" else max(1, int(quota) // int(period))
     with contextlib.suppress(OSError, ValueError):
-        folder = Path("/sys/fs/cgroup/cpu")
         quota = int((folder / "cpu.cfs_quota_us").read_text())
         period = int((folder / "cpu.cfs_period_us").read_text())
         return max(1, quota // period) if quota > 0 else None
     return None
+
+
+def cgroup_quota(mount="/sys/fs/cgroup", membership="/proc/self/cgroup"):
+    """The least CPUs that this process's control group and those around it allow; None without a quota.
+
+    Version 2 keeps all controllers in one tree, version 1 those of the CPU in a tree of their own. In a container the
+    tree may begin at the process's own group, and the path of its membership leads nowhere.
+    """
+    try:
+        entries = [line.split(":", 2) for line in Path(membership).read_text().splitlines()]
+    except OSError:
+        entries = []
+    quotas = []
+    for root, path in [(Path(mount), "/"), (Path(mount, "cpu"), "/"), *(
+            (Path(mount, "cpu") if controllers else Path(mount), path) for _, controllers, path in entries
+            if not controllers or "cpu" in controllers.split(","))]:
+        group = Path(root, path.lstrip("/"))
+        quotas += [_quota_at(folder) for folder in (group, *group.parents) if folder.is_relative_to(root)]
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _environment_threads():
