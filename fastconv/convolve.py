@@ -236,8 +236,13 @@ def _weight_gradients(g, algorithm, dy, x, shapes, need, out, accumulate, num_th
             if part is not None and not g.n and not accumulate:
                 part[...] = 0
         elif o is not None:
-            o[...] = o + part if accumulate else part
+            _deliver(part, o, accumulate)
     return tuple(part if o is None else o for part, o in zip(parts, given))
+
+
+@runtime.keeps_floating_point
+def _deliver(part, out, accumulate):
+    out[...] = out + part if accumulate else part
 
 
 def _prepare_backward_weight(dy, x, fn, rank, shape, stride, padding, dilation, groups, padding_mode, algorithm,

@@ -6,6 +6,7 @@ import numpy as np
 from . import checks, convolve
 from ._kernels import _elementwise, _norm
 from .packed import PackedWeight
+from .runtime import keeps_floating_point
 
 __all__ = [
     "batch_norm", "batch_norm_backward", "dropout", "dropout_backward", "flatten", "flatten_backward", "linear",
@@ -172,6 +173,7 @@ def flatten_backward(dy, input_shape):
 
 # ---------------------------------------------------------------- dropout
 
+@keeps_floating_point
 def dropout(x, p, rng):
     """Zero each element with probability p and divide the others by 1 - p (Srivastava et al. 2014).
 
@@ -207,6 +209,7 @@ def dropout(x, p, rng):
     return y, mask
 
 
+@keeps_floating_point
 def dropout_backward(dy, mask, p):
     """Gradient of :func:`dropout`: ``dy / (1 - p)`` where `mask` is True, else 0.
 
@@ -243,6 +246,7 @@ def _dropout_scale(p):
 
 # ---------------------------------------------------------------- batch normalisation
 
+@keeps_floating_point
 def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=0.1, eps=1e-5, num_threads=None):
     """``gamma * (x - mean) / sqrt(var + eps) + beta`` per channel (Ioffe and Szegedy 2015).
 
@@ -315,6 +319,7 @@ def _batch_statistics(fn, x, channels_last, running_mean, running_var, momentum,
     return mean, squares / count
 
 
+@keeps_floating_point
 def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
     """Gradients of :func:`batch_norm` with respect to x, gamma and beta.
 

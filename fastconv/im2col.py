@@ -3,6 +3,7 @@ import numpy as np
 
 from . import checks
 from ._kernels import _im2col
+from .runtime import keeps_floating_point
 
 __all__ = ["col2im", "im2col"]
 
@@ -18,6 +19,7 @@ def _windows(fn, name, shape, kernel_size, stride, padding, dilation):
     return g, before, (shape[0], shape[1] * int(np.prod(kernel)), int(np.prod(g.out)))
 
 
+@keeps_floating_point
 def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
     """The windows of x as columns, in the layout of PyTorch's ``unfold``; padding is filled with 0.
 
@@ -47,6 +49,7 @@ def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
     return cols
 
 
+@keeps_floating_point
 def col2im(cols, input_shape, kernel_size, stride=1, padding=0, dilation=1):
     """The adjoint of :func:`im2col`: each element of `cols` is added to the element that it was copied from.
 

@@ -6,6 +6,7 @@ no finite logit overflows.
 import numpy as np
 
 from . import activation, checks
+from .runtime import keeps_floating_point
 
 __all__ = [
     "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_backward", "cross_entropy",
@@ -23,6 +24,7 @@ def _smoothed(probabilities, smoothing, classes):
     return (1 - smoothing) * probabilities + smoothing / classes if smoothing else probabilities
 
 
+@keeps_floating_point
 def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):
     """Mean over the batch and space of ``-sum(p * log_softmax(logits))`` over the classes.
 
@@ -66,6 +68,7 @@ def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):
     return float(loss / total) if total else float("nan")
 
 
+@keeps_floating_point
 def cross_entropy_backward(logits, target, *, ignore_index=None, label_smoothing=0.0):
     """Gradient of :func:`cross_entropy` with respect to the logits, in their memory order.
 
@@ -104,6 +107,7 @@ def _mean(values):
     return float(values.mean(dtype=np.float64)) if values.size else float("nan")
 
 
+@keeps_floating_point
 def binary_cross_entropy_with_logits(logits, target):
     """Mean of ``-target * log(s) - (1 - target) * log(1 - s)`` with ``s = sigmoid(logits)``.
 
@@ -126,6 +130,7 @@ def binary_cross_entropy_with_logits(logits, target):
     return _mean(np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))))
 
 
+@keeps_floating_point
 def binary_cross_entropy_with_logits_backward(logits, target):
     """Gradient of :func:`binary_cross_entropy_with_logits`: ``(sigmoid(logits) - target) / size``."""
     x, t = _pair("binary_cross_entropy_with_logits_backward", "logits", logits, target)
@@ -135,6 +140,7 @@ def binary_cross_entropy_with_logits_backward(logits, target):
     return gradient
 
 
+@keeps_floating_point
 def mse_loss(pred, target):
     """Mean of ``(pred - target)**2``.
 
@@ -156,6 +162,7 @@ def mse_loss(pred, target):
     return _mean((a - b) ** 2)
 
 
+@keeps_floating_point
 def mse_loss_backward(pred, target):
     """Gradient of :func:`mse_loss`: ``2 * (pred - target) / size``."""
     a, b = _pair("mse_loss_backward", "pred", pred, target)

@@ -34,6 +34,7 @@ OPERATIONS = ("forward", "backward_input", "backward_weight")
 # ---------------------------------------------------------------- plans
 
 @lru_cache(maxsize=256)
+@runtime.keeps_floating_point
 def plan(op, g, algorithm, dtype, src_last, isa):
     """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
     f64 = dtype == np.float64
@@ -79,6 +80,7 @@ def algorithms_for(op, g):
 
 
 @lru_cache(maxsize=512)
+@runtime.keeps_floating_point
 def _best(op, g, f64, src_last, isa):
     if op == "backward_weight":
         return best_weight_gradient(g, src_last, *_runtime.tile_constants(f64))
@@ -117,6 +119,7 @@ def folds_gradient(g):
 
 # ---------------------------------------------------------------- plans for people
 
+@runtime.keeps_floating_point
 def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride, padding, dilation, groups,
               padding_mode):
     """The ConvPlan of :func:`fastconv.explain_conv`."""

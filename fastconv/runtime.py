@@ -1,6 +1,7 @@
 """Process-wide settings: instruction set, threads, default algorithm, scratch memory, :func:`show_config`."""
 import contextlib
 import contextvars
+import functools
 import os
 import sys
 from pathlib import Path
@@ -111,6 +112,24 @@ def algorithm(name):
 
 def default_algorithm():
     return _algorithm.get()
+
+
+# ---------------------------------------------------------------- floating-point state
+
+def keeps_floating_point(function):
+    """Decorator: the caller's floating-point state, sticky flags included, is after a call as it was before.
+
+    Kernels see to that themselves; this is for functions that compute in Python or NumPy, too.
+    """
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        state = _runtime.floating_point_state()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _runtime.set_floating_point_state(state)
+
+    return call
 
 
 # ---------------------------------------------------------------- memory

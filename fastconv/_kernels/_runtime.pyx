@@ -125,11 +125,16 @@ def masked_loads():
     return fc_current(False).masked_loads
 
 
-def _floating_point_state():
-    """What this thread's control and status registers hold (MXCSR; FPCR and FPSR), for tests."""
+def floating_point_state():
+    """What this thread's control and status registers hold (MXCSR; FPCR and FPSR)."""
     cdef uint64_t state = current_f32.enter()
     current_f32.leave(state)
     return state
+
+
+def set_floating_point_state(uint64_t state):
+    """Restore what :func:`floating_point_state` gave."""
+    current_f32.leave(state)
 
 
 # ---------------------------------------------------------------- threads
