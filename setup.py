@@ -36,10 +36,18 @@ MODULE_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-ffp-contract=off", "-ffun
                 "-Wno-unused-but-set-variable"]  # loop counters of prange, in a build without OpenMP
 # Drivers take little time beside their kernels, but for those that start a tile for every row of a channel.
 FAST_MODULES = ("_correlation", "_lanes", "_lanes_weight")
+LINUX = sys.platform.startswith("linux")
 # Parallel regions open in csrc/openmp.h.
-MODULE_LINK_FLAGS = (["-Wl,--gc-sections", "-Wl,-s", "-Wl,--wrap=GOMP_parallel"]
-                     if sys.platform.startswith("linux") else [])
-RELEASE_FLAGS = ["-g0", "-fno-asynchronous-unwind-tables"]  # no C++ exception passes; the wheel is a tenth smaller
+MODULE_LINK_FLAGS = ["-Wl,--gc-sections", "-Wl,--wrap=GOMP_parallel"] if LINUX else []
+# "address,undefined" or "thread": a build for tools/test-sanitizers, which ends at the first finding.
+SANITIZERS = os.environ.get("FASTCONV_SANITIZE")
+if SANITIZERS:
+    RELEASE_FLAGS = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
+    MODULE_LINK_FLAGS = [*MODULE_LINK_FLAGS, f"-fsanitize={SANITIZERS}"]
+else:
+    # No C++ exception passes, and the wheel is a tenth smaller.
+    RELEASE_FLAGS = ["-g0", "-fno-asynchronous-unwind-tables"]
+    MODULE_LINK_FLAGS = [*MODULE_LINK_FLAGS, "-Wl,-s"] if LINUX else []
 
 HEADERS = sorted(str(p) for p in Path("csrc").rglob("*.h"))
 MODULES = sorted(p.stem for p in Path("fastconv/_kernels").glob("*.pyx"))

@@ -1,6 +1,6 @@
 """A program: runs kernels with one_by_one.so preloaded, and ends with an error where a promise is broken.
 
-``one_by_one.py ISA {convolutions,others}``: every call in float32 has the same bits on 1, 2, 3 and 7 real threads, each of which
+``one_by_one.py ISA {convolutions,others}``: every call has the same bits on 1, 2, 3 and 7 real threads, each of which
 enters, and on as many threads as there are work items, run one after the other in any order. Where each finds memory
 as it was before the parallel region, they write disjoint bytes, of results and scratch alike, and all of the results.
 Convolutions also keep their bits for any split of the batch, and use no more scratch than explain_conv says.
