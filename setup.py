@@ -151,7 +151,7 @@ def extensions():
         for name in MODULES
     ]
     directives = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
-                  "initializedcheck": False, "embedsignature": False}
+                  "initializedcheck": False, "embedsignature": False, "freethreading_compatible": True}
     build_dir = os.environ.get("FASTCONV_CYTHON_DIR", "build/cython")
     return cythonize(modules, compiler_directives=directives, build_dir=build_dir)
 

@@ -3,6 +3,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,12 @@ def test_two_threads_compute_at_the_same_time():
     if hashes > 1.3:
         pytest.skip(f"the CPUs are busy: two hashes take {hashes:.2f} times as long as one")
     assert kernels < 1.4, f"two threads take {kernels:.2f} times as long as one, hashing {hashes:.2f}"
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="Python has a GIL")
+def test_free_threaded_python_stays_so():
+    """No module asks for the GIL."""
+    assert python("import sys, fastconv, fastconv.nn; print(sys._is_gil_enabled())").strip() == "False"
 
 
 # ---------------------------------------------------------------- how many threads

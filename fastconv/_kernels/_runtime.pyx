@@ -10,7 +10,9 @@ d. A parallel region begins with the master's CPU being noted and every worker l
 e. Scratch is taken before a parallel region and given back after it. At most SCRATCH_KEPT bytes are
    kept for later calls.
 f. Results are made by :func:`empty`. Large ones leave their memory to later results, within a limit.
-g. What a call has found out about its operands' layouts and its arguments is kept for the next such call
+g. Without a GIL (free-threaded Python), the lists and dicts that all threads share are used through operations that
+   Python makes atomic; plans are never changed after they are made.
+h. What a call has found out about its operands' layouts and its arguments is kept for the next such call
    (:class:`Calls`), so that checks and choices of algorithms cost a small call little.
 """
 cimport cython
@@ -442,9 +444,10 @@ cdef class Calls:
         call = self.kept.get(key)
         if call is None:
             call = self.prepare(*operands, *arguments)
-            if len(self.kept) >= CALLS_KEPT:
-                self.kept.pop(next(iter(self.kept)), None)
-            self.kept[key] = call
+            with cython.critical_section(self.kept):  # without a GIL, others may change it meanwhile
+                if len(self.kept) >= CALLS_KEPT:
+                    self.kept.pop(next(iter(self.kept)), None)
+                self.kept[key] = call
         return call
 
     def __len__(self):
