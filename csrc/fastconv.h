@@ -335,12 +335,13 @@ typedef struct fc_pool_gather {
                             * and channels-first the strides of dy along the axes */
 } fc_pool_gather;
 
-/* Copy the uint8 window indices of a box of outputs. Returns NULL, or the first one that is no real tap. */
+/* The uint8 window indices of a box of outputs, from such indices or (`places`) from int64 positions in the plane.
+ * Returns NULL, or one that is no real tap of its window: the first, of uint8 indices. */
 typedef struct fc_pool_stage {
-    int channels_last;
+    int channels_last, places;
     fc_windows windows[3];
     ptrdiff_t channels, lo[3], hi[3];
-    fc_image src, dst;     /* of output lo */
+    fc_image src, dst;     /* of output lo; src counts in elements of its own */
 } fc_pool_stage;
 
 /* Values (c, d, h, w) that belong to positions index (c, d, h, w) of a plane: position i of channel c is

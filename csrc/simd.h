@@ -20,9 +20,11 @@
 #ifdef FC_F64
 typedef double T;
 typedef int64_t lane_int;
+#define LANE_MOST INT64_MAX
 #else
 typedef float T;
 typedef int32_t lane_int;
+#define LANE_MOST INT32_MAX
 #endif
 
 #if defined(__AVX512F__)
@@ -369,6 +371,17 @@ FC_INLINE vmask vmask_of_bits(unsigned bits) {
 
 FC_INLINE ivec vset1_int(lane_int x) { return x - (ivec){0}; }
 
+/* Whether a lane of such a comparison is set. */
+FC_INLINE int vany_int(ivec m) {
+#if VBYTES == 64 && !defined(FC_F64)
+    return _mm512_movepi32_mask((__m512i)m) != 0;
+#elif VBYTES == 64
+    return _mm512_movepi64_mask((__m512i)m) != 0;
+#else
+    return vany(m);
+#endif
+}
+
 /* Lanes from bytes, and the other way. gcc makes __builtin_convertvector element by element. */
 #if VBYTES == 64 && !defined(FC_F64)
 FC_INLINE ivec vload_bytes(const uint8_t *p) {
@@ -442,6 +455,24 @@ FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptr
     *(lvec_unaligned *)to = vint64(v, 0) + lane;
     if (VL > INT64_LANES) *(lvec_unaligned *)(to + VL - INT64_LANES) = vint64(v, 1) + lane + INT64_LANES * step;
     for (ptrdiff_t i = 0; to == part && i < n; i++) p[i] = part[i];
+}
+
+/* p[i] - first - i * step as lanes, the nearest that a lane can hold. */
+FC_INLINE ivec vload_int64(const int64_t *p, int64_t first, int64_t step) {
+#if VBYTES == 64 && !defined(FC_F64)
+    lvec lane = {0, 1, 2, 3, 4, 5, 6, 7};
+    lane = lane * step + first;
+    const __m256i low = _mm512_cvtsepi64_epi32((__m512i)(*(const lvec_unaligned *)p - lane));
+    const __m256i high = _mm512_cvtsepi64_epi32((__m512i)(*(const lvec_unaligned *)(p + 8) - lane - 8 * step));
+    return (ivec)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+#else
+    ivec v = {0};
+    for (ptrdiff_t i = 0; i < VL; i++) {
+        const int64_t distance = (int64_t)((uint64_t)p[i] - (uint64_t)(first + i * step)), most = LANE_MOST;
+        v[i] = (lane_int)(distance > most ? most : distance < -most ? -most : distance);
+    }
+    return v;
+#endif
 }
 
 /* ------------------------------------------------------------------ floating-point environment */

@@ -7,9 +7,6 @@ from . import checks
 from ._kernels import _pool, _pool_backward
 from ._kernels._runtime import Calls
 
-GATHERED_TAPS = 25
-"""Larger windows get their max and min gradients by scattering: an addition an output, not a comparison a tap."""
-
 
 def sliding(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode):
     ceil_mode = int(checks.flag(fn, "ceil_mode", ceil_mode))
@@ -153,6 +150,15 @@ def _gradient_and_shape(fn, rank, dy, input_shape):
     return dy, shape, unbatched
 
 
+def _add_to_winners(dy, dx, windows, last, op, source, indices, num_threads):
+    """By the numbers of the winning taps, where windows have such; int64 indices may also point out of their windows."""
+    if windows.taps is not None and windows.taps <= checks.WINDOW_TAPS:
+        found = _pool_backward.gather(dy, dx, windows.axes, last, None, op, source, indices, num_threads)
+        if found is None or indices.dtype == np.uint8:
+            return found
+    return _pool_backward.scatter_add(dy, dx, windows.axes, last, op, source, indices, num_threads)
+
+
 def _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads):
     checks.shape_of(fn, "dy", dy, (*x.shape[:2], *windows.out))
     if indices is not None:
@@ -163,18 +169,10 @@ def _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_thread
     source = checks.in_an_order(x)[0] if indices is None else None
     gradient, _ = checks.in_an_order(dy)
     dx = _target(fn, out, x.shape, x.dtype, order, layout, {"dy": dy, "x": x, "indices": indices}, unbatched)
-    found = None
     if len(x):
-        by_window = windows.taps is not None and windows.taps <= GATHERED_TAPS if indices is None \
-            else indices.dtype == np.uint8
-        if by_window:
-            found = _pool_backward.gather(gradient, dx, windows.axes, _is_last(layout), None, op, source, indices,
-                                          num_threads)
-        else:
-            found = _pool_backward.scatter_add(gradient, dx, windows.axes, _is_last(layout), op, source, indices,
-                                               num_threads)
+        found = _add_to_winners(gradient, dx, windows, _is_last(layout), op, source, indices, num_threads)
         if found is not None:
-            raise checks.bad_index(fn, found, windows.spatial, windows.kernel if by_window else None)
+            raise checks.bad_index(fn, found, windows.spatial, windows.kernel if indices.dtype == np.uint8 else None)
     return checks.finish(dx, out, unbatched)
 
 

@@ -1,4 +1,5 @@
-/* Pooling with indices that come from the caller: copied with a check, or used as positions of a plane. */
+/* Pooling with indices that come from the caller: numbers of taps are copied with a check, positions in the plane are
+ * turned into such numbers. */
 
 typedef uint8_t byte_run __attribute__((vector_size(16), aligned(1), may_alias));
 
@@ -24,9 +25,11 @@ FC_INLINE const uint8_t *copy_below(uint8_t *to, const uint8_t *from, ptrdiff_t 
     return NULL;
 }
 
+enum { MOST_WINDOW_TAPS = 256 };
+
 /* Which bytes mean a real tap of windows with the taps `at`[d h w]; made anew where those change. */
 typedef struct tap_table {
-    uint8_t real[256];
+    uint8_t real[MOST_WINDOW_TAPS];
     fc_window at[3];
 } tap_table;
 
@@ -38,15 +41,20 @@ static void set_tap_table(tap_table *table, const fc_windows *w, const fc_window
             memset(table->real + (d * w[1].size + h) * w[2].size + at[2].tap, 1, (size_t)at[2].count);
 }
 
+static int same_taps(const fc_window a[3], const fc_window b[3]) {
+    int same = 1;
+    for (int i = 0; i < 3; i++) same &= a[i].tap == b[i].tap && a[i].count == b[i].count;
+    return same;
+}
+
 /* n bytes, `step` apart in both places, that belong to windows with the real taps at[d h w]. */
 FC_INLINE const uint8_t *stage_run(tap_table *table, const fc_windows *w, uint8_t *to, ptrdiff_t to_step,
                                    const uint8_t *from, ptrdiff_t from_step, ptrdiff_t n, const fc_window at[3]) {
     const ptrdiff_t taps = w[0].size * w[1].size * w[2].size;
-    int same = 1, real = 1;
+    int real = 1;
     if (from_step == 1 && to_step == 1 && at[0].count * at[1].count * at[2].count == taps)
         return copy_below(to, from, n, taps);
-    for (int i = 0; i < 3; i++) same &= table->at[i].tap == at[i].tap && table->at[i].count == at[i].count;
-    if (!same) set_tap_table(table, w, at);
+    if (!same_taps(table->at, at)) set_tap_table(table, w, at);
     for (ptrdiff_t i = 0; i < n; i++) {
         const uint8_t byte = from[i * from_step];
         to[i * to_step] = byte;
@@ -54,6 +62,68 @@ FC_INLINE const uint8_t *stage_run(tap_table *table, const fc_windows *w, uint8_
     }
     for (ptrdiff_t i = 0; i < n && !real; i++)
         if (!table->real[from[i * from_step]]) return from + i * from_step;
+    return NULL;
+}
+
+/* Runs of real taps that are neighbours in the plane: tap number + i is at `mark` + i from the first of all, i < length.
+ * Made anew where windows have other taps. */
+typedef struct tap_runs {
+    fc_window at[3];
+    ptrdiff_t count, length;
+    struct tap_run {
+        lane_int mark, number;
+    } run[MOST_WINDOW_TAPS];
+} tap_runs;
+
+static void set_tap_runs(tap_runs *r, const fc_windows *w, const fc_window at[3]) {
+    const ptrdiff_t rows = w[1].in, columns = w[2].in;
+    memcpy(r->at, at, sizeof r->at);
+    r->length = w[2].dilation == 1 ? at[2].count : 1;
+    r->count = 0;
+    for (ptrdiff_t d = 0; d < at[0].count; d++)
+        for (ptrdiff_t h = 0; h < at[1].count; h++)
+            for (ptrdiff_t i = 0; i < at[2].count; i += r->length) {
+                const ptrdiff_t mark = (d * w[0].dilation * rows + h * w[1].dilation) * columns + i * w[2].dilation;
+                if (mark > LANE_MOST - MOST_WINDOW_TAPS) return; /* such far taps aren't recognized */
+                r->run[r->count++] = (struct tap_run){(lane_int)mark, (lane_int)(
+                    ((at[0].tap + d) * w[1].size + at[1].tap + h) * w[2].size + at[2].tap + i)};
+            }
+}
+
+/* The taps that positions are, at distances `off` from their windows' first real taps; -1 for none. */
+FC_INLINE ivec taps_at(const tap_runs *r, ivec off) {
+    ivec number = vset1_int(-1);
+    for (const struct tap_run *run = r->run, *end = run + r->count; run < end; run++) {
+        const ivec i = off - vset1_int(run->mark);
+        const ivec here = (ivec)(i >= 0) & (ivec)(i < vset1_int((lane_int)r->length));
+        number = (here & (i + vset1_int(run->number))) | (~here & number);
+    }
+    return number;
+}
+
+/* n positions, of windows whose first real taps are at first, first + step, ... */
+static const void *stage_places(tap_runs *r, const fc_windows *w, uint8_t *to, ptrdiff_t to_step, const int64_t *from,
+                                ptrdiff_t from_step, ptrdiff_t n, ptrdiff_t step, const fc_window at[3]) {
+    const ptrdiff_t first = (at[0].start * w[1].in + at[1].start) * w[2].in + at[2].start;
+    int64_t part[VBYTES / sizeof(T)];
+    uint8_t bytes[VBYTES / sizeof(T)];
+    if (!same_taps(r->at, at)) set_tap_runs(r, w, at);
+    for (ptrdiff_t i = 0; i < n; i += VL) {
+        const ptrdiff_t here = fc_min(VL, n - i), origin = first + i * step;
+        const int64_t *place = from + i * from_step;
+        if (from_step != 1 || here < VL) {
+            for (ptrdiff_t j = 0; j < VL; j++) part[j] = j < here ? place[j * from_step] : origin + j * step;
+            place = part;
+        }
+        const ivec number = taps_at(r, vload_int64(place, origin, step));
+        if (vany_int(number < 0)) return from + i * from_step;
+        if (to_step == 1) {
+            vstore_bytes(to + i, number, here);
+            continue;
+        }
+        vput_bytes(bytes, number);
+        for (ptrdiff_t j = 0; j < here; j++) to[(i + j) * to_step] = bytes[j];
+    }
     return NULL;
 }
 
@@ -69,23 +139,40 @@ static int is_one_run(const fc_pool_stage *s, const fc_windows *w) {
     return s->channels == 1 || (s->channels_last ? s->src.c == 1 : s->src.c == step && s->dst.c == step);
 }
 
+/* Windows that have been met, of which numbers or positions are asked. */
+typedef union tap_kinds {
+    tap_table table;
+    tap_runs runs;
+} tap_kinds;
+
+/* Indices of one row of outputs in one channel, or of one pixel of channels: n of windows that have the real taps at. */
+FC_INLINE const void *stage_alike(const fc_pool_stage *s, tap_kinds *kinds, const char *from, uint8_t *to, ptrdiff_t n,
+                                  const fc_window at[3]) {
+    const ptrdiff_t to_step = s->channels_last ? s->dst.c : s->dst.axis[2];
+    const ptrdiff_t from_step = s->channels_last ? s->src.c : s->src.axis[2];
+    if (s->places)
+        return stage_places(&kinds->runs, s->windows, to, to_step, (const int64_t *)from, from_step, n,
+                            s->channels_last ? 0 : s->windows[2].stride, at);
+    return stage_run(&kinds->table, s->windows, to, to_step, (const uint8_t *)from, from_step, n, at);
+}
+
 /* One row of outputs: those with whole windows along w at a time, the others one by one. */
-static const uint8_t *stage_row(const fc_pool_stage *s, tap_table *table, const uint8_t *from, uint8_t *to,
-                                fc_range whole, fc_window at[3]) {
+static const void *stage_row(const fc_pool_stage *s, tap_kinds *kinds, const char *from, uint8_t *to, fc_range whole,
+                             fc_window at[3]) {
+    const ptrdiff_t unit = s->places ? sizeof(int64_t) : 1;
     const int joined = !s->channels_last
-        || (s->src.axis[2] == s->channels && s->dst.axis[2] == s->channels && s->src.c == 1);
+        || (s->src.axis[2] == s->channels && s->dst.axis[2] == s->channels && s->src.c == 1 && !s->places);
     for (ptrdiff_t o = s->lo[2]; o < s->hi[2];) {
         const ptrdiff_t alike = o == whole.lo && whole.hi > o && joined ? whole.hi - o : 1;
-        const uint8_t *bad = NULL;
+        const void *bad = NULL;
         at[2] = fc_window_at(&s->windows[2], o);
-        if (s->channels_last) bad = stage_run(table, s->windows, to, s->dst.c, from, s->src.c, alike * s->channels, at);
+        if (s->channels_last) bad = stage_alike(s, kinds, from, to, alike * s->channels, at);
         else
             for (ptrdiff_t c = 0; c < s->channels && !bad; c++)
-                bad = stage_run(table, s->windows, to + c * s->dst.c, s->dst.axis[2], from + c * s->src.c,
-                                s->src.axis[2], alike, at);
+                bad = stage_alike(s, kinds, from + c * s->src.c * unit, to + c * s->dst.c, alike, at);
         if (bad) return bad;
         o += alike;
-        from += alike * s->src.axis[2];
+        from += alike * s->src.axis[2] * unit;
         to += alike * s->dst.axis[2];
     }
     return NULL;
@@ -94,77 +181,22 @@ static const uint8_t *stage_row(const fc_pool_stage *s, tap_table *table, const 
 static const void *pool_stage(const fc_pool_stage *s) {
     const fc_windows *w = s->windows;
     const fc_range whole = fc_whole_windows(&w[2], s->lo[2], s->hi[2]);
-    const uint8_t *from = s->src.data;
+    const ptrdiff_t unit = s->places ? sizeof(int64_t) : 1;
+    const char *from = s->src.data;
     uint8_t *to = s->dst.data;
-    tap_table table = {.at = {{0}}}; /* of no window: every window has a tap */
-    if (is_one_run(s, w))
-        return copy_below(to, from, s->channels * (s->hi[0] - s->lo[0]) * (s->hi[1] - s->lo[1]) * (s->hi[2] - s->lo[2]),
+    tap_kinds kinds;
+    memset(s->places ? kinds.runs.at : kinds.table.at, 0, sizeof kinds.table.at); /* of no window: every one has a tap */
+    if (!s->places && is_one_run(s, w))
+        return copy_below(to, s->src.data,
+                          s->channels * (s->hi[0] - s->lo[0]) * (s->hi[1] - s->lo[1]) * (s->hi[2] - s->lo[2]),
                           w[0].size * w[1].size * w[2].size);
     for (ptrdiff_t d = s->lo[0]; d < s->hi[0]; d++)
         for (ptrdiff_t h = s->lo[1]; h < s->hi[1]; h++) {
             const ptrdiff_t od = d - s->lo[0], oh = h - s->lo[1];
             fc_window at[3] = {fc_window_at(&w[0], d), fc_window_at(&w[1], h), {0, 0, 0, 0}};
-            const uint8_t *bad = stage_row(s, &table, from + od * s->src.axis[0] + oh * s->src.axis[1],
-                                           to + od * s->dst.axis[0] + oh * s->dst.axis[1], whole, at);
+            const void *bad = stage_row(s, &kinds, from + (od * s->src.axis[0] + oh * s->src.axis[1]) * unit,
+                                        to + od * s->dst.axis[0] + oh * s->dst.axis[1], whole, at);
             if (bad) return bad;
         }
-    return NULL;
-}
-
-/* ------------------------------------------------------------------ positions of a plane */
-
-/* One value: where it is, and its index. */
-typedef struct value_at {
-    T *value;
-    const int64_t *index;
-} value_at;
-
-FC_INLINE value_at value_of(const fc_scatter *s, ptrdiff_t c, ptrdiff_t d, ptrdiff_t h, ptrdiff_t w) {
-    return (value_at){
-        (T *)s->value.data + c * s->value.c + d * s->value.axis[0] + h * s->value.axis[1] + w * s->value.axis[2],
-        (const int64_t *)s->index.data + c * s->index.c + d * s->index.axis[0] + h * s->index.axis[1]
-            + w * s->index.axis[2]};
-}
-
-/* Values [c0, c1) of all outputs, in row-major order of the outputs. */
-FC_INLINE const void *scatter(const fc_scatter *s, ptrdiff_t c0, ptrdiff_t c1, const int add) {
-    for (ptrdiff_t d = 0; d < s->count[0]; d++)
-        for (ptrdiff_t h = 0; h < s->count[1]; h++)
-            for (ptrdiff_t w = 0; w < s->count[2]; w++)
-                for (ptrdiff_t c = c0; c < c1; c++) {
-                    const value_at v = value_of(s, c, d, h, w);
-                    const int64_t i = *v.index;
-                    if (i < 0 || i >= s->positions) return v.index;
-                    T *to = (T *)s->plane + c * s->plane_c + i * s->plane_step;
-                    *to = add ? *to + *v.value : *v.value;
-                }
-    return NULL;
-}
-
-FC_INLINE const void *scatter_in_order(const fc_scatter *s, const int add) {
-    if (s->channels_last) return scatter(s, 0, s->channels, add);
-    const void *bad = NULL;
-    for (ptrdiff_t c = 0; c < s->channels && !bad; c++) bad = scatter(s, c, c + 1, add);
-    return bad;
-}
-
-static const void *scatter_add(const fc_scatter *s) { return scatter_in_order(s, 1); }
-static const void *scatter_set(const fc_scatter *s) { return scatter_in_order(s, 0); }
-
-/* Backwards over the values: the first to come to a position is the one that was stored last. */
-static const void *unscatter_set(const fc_scatter *s, uint8_t *seen, ptrdiff_t lo, ptrdiff_t hi) {
-    memset(seen, 0, (size_t)((hi - lo) * s->channels));
-    for (ptrdiff_t d = s->count[0] - 1; d >= 0; d--)
-        for (ptrdiff_t h = s->count[1] - 1; h >= 0; h--)
-            for (ptrdiff_t w = s->count[2] - 1; w >= 0; w--)
-                for (ptrdiff_t c = 0; c < s->channels; c++) {
-                    const value_at v = value_of(s, c, d, h, w);
-                    const int64_t i = *v.index;
-                    if (i < 0 || i >= s->positions) return v.index;
-                    if (i < lo || i >= hi) continue;
-                    uint8_t *mark = seen + (i - lo) * s->channels + c;
-                    *v.value = *mark ? 0 : ((const T *)s->plane)[c * s->plane_c + i * s->plane_step];
-                    *mark = 1;
-                }
     return NULL;
 }

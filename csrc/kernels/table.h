@@ -20,8 +20,8 @@
 #include "filter.h"
 
 #include "pool.h"
-#include "pool_backward.h"
 #include "pool_index.h"
+#include "pool_backward.h"
 
 static uint64_t enter(void) { return fp_enter(); }
 static void leave(uint64_t state) { fp_leave(state); }

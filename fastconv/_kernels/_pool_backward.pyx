@@ -1,8 +1,9 @@
 """Pooling, backward, and unpooling.
 
 a. Two drivers. :func:`gather` owns boxes of dx and adds up what reaches each position: sums, averages, and
-   max or min by uint8 window indices. :func:`scatter` owns whole planes and adds or stores every value
-   where its int64 index says: all other max and min, and unpooling.
+   max or min by numbers of taps, into which int64 indices are turned box by box. :func:`scatter_add` and its like own
+   whole planes and add or store every value where its int64 index says: unpooling, adaptive and very large windows,
+   and indices that point out of their windows.
 b. Neither lets two items write the same place, and every position adds in the order of the outputs: the
    same bits for any number of threads, by either driver.
 c. Where max and min come without indices, the forward kernel finds them again, box by box, in scratch.
@@ -65,8 +66,9 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
            num_threads):
     """dx from dy, both in one memory order or dy in the other.
 
-    Sums and averages have `op` None. For "max" and "min" the winners are `index` (uint8) or, if that is
-    None, those of x. dx, x and index are of one order. `average` is (include_pad, divisor) or None.
+    Sums and averages have `op` None. For "max" and "min" the winners are `index` (uint8 or int64) or, if that is
+    None, those of x. dx and x are of one order. `average` is (include_pad, divisor) or None. Returns an index that
+    is no real tap of its window, or None.
     """
     cdef Gather call
     cdef const fc_windows *w = call.tile.windows
@@ -89,7 +91,7 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
         read_windows(call.find.windows, windows)
     elif call.select:
         call.index = tensor_of(index)
-        call.stage.channels_last = channels_last
+        call.stage.channels_last, call.stage.places = channels_last, call.index.itemsize > 1
         read_windows(call.stage.windows, windows)
     call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
     call.staged = (call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
@@ -106,7 +108,7 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
             fc_settle(&master)
             bad[t] = gather_share(&call, scratch.data + head + t * share_bytes, call.boxes.items * t // shares,
                                   call.boxes.items * (t + 1) // shares)
-    found = first_bad(bad, shares, False)
+    found = first_bad(bad, shares, call.stage.places)
     give_scratch(scratch)
     return found
 

@@ -326,7 +326,7 @@ cdef extern from "fastconv.h":
         fc_image tap
 
     ctypedef struct fc_pool_stage:
-        bint channels_last
+        bint channels_last, places
         fc_windows windows[3]
         ptrdiff_t channels
         ptrdiff_t lo[3]

@@ -1,0 +1,159 @@
+/* Pooling, backward: every output adds to, or stores at, the position that its index names. */
+
+enum {
+    MOST_COMPARED = 16,    /* of more taps, adding each output costs less than comparing at every tap */
+    PLANES_TOGETHER = 8
+};
+
+/* ------------------------------------------------------------------ positions of a plane */
+
+/* One value: where it is, and its index. */
+typedef struct value_at {
+    T *value;
+    const int64_t *index;
+} value_at;
+
+FC_INLINE value_at value_of(const fc_scatter *s, ptrdiff_t c, ptrdiff_t d, ptrdiff_t h, ptrdiff_t w) {
+    return (value_at){
+        (T *)s->value.data + c * s->value.c + d * s->value.axis[0] + h * s->value.axis[1] + w * s->value.axis[2],
+        (const int64_t *)s->index.data + c * s->index.c + d * s->index.axis[0] + h * s->index.axis[1]
+            + w * s->index.axis[2]};
+}
+
+/* n values, those of neighbouring channels (`lane` elements apart in the plane) or of outputs along w (lane 0). */
+FC_INLINE const void *scatter_run(const fc_scatter *s, T *plane, ptrdiff_t lane, value_at v, ptrdiff_t value_step,
+                                  ptrdiff_t index_step, ptrdiff_t n, const int add) {
+    for (ptrdiff_t k = 0; k < n; k++) {
+        const int64_t i = v.index[k * index_step];
+        if ((uint64_t)i >= (uint64_t)s->positions) return v.index + k * index_step;
+        T *to = plane + k * lane + i * s->plane_step;
+        *to = add ? *to + v.value[k * value_step] : v.value[k * value_step];
+    }
+    return NULL;
+}
+
+/* Each channel's values in row-major order of the outputs. */
+FC_INLINE const void *scatter(const fc_scatter *s, const int add) {
+    const int last = s->channels_last;
+    const void *bad = NULL;
+    for (ptrdiff_t c = 0; c < (last ? 1 : s->channels); c++)
+        for (ptrdiff_t d = 0; d < s->count[0]; d++)
+            for (ptrdiff_t h = 0; h < s->count[1]; h++)
+                for (ptrdiff_t w = 0; w < (last ? s->count[2] : 1) && !bad; w++) {
+                    const value_at v = value_of(s, c, d, h, w);
+                    bad = last
+                        ? scatter_run(s, s->plane, s->plane_c, v, s->value.c, s->index.c, s->channels, add)
+                        : scatter_run(s, (T *)s->plane + c * s->plane_c, 0, v, s->value.axis[2], s->index.axis[2],
+                                      s->count[2], add);
+                }
+    return bad;
+}
+
+static const void *scatter_add(const fc_scatter *s) { return scatter(s, 1); }
+static const void *scatter_set(const fc_scatter *s) { return scatter(s, 0); }
+
+/* Backwards over the values: the first to come to a position is the one that was stored last. */
+static const void *unscatter_set(const fc_scatter *s, uint8_t *seen, ptrdiff_t lo, ptrdiff_t hi) {
+    memset(seen, 0, (size_t)((hi - lo) * s->channels));
+    for (ptrdiff_t d = s->count[0] - 1; d >= 0; d--)
+        for (ptrdiff_t h = s->count[1] - 1; h >= 0; h--)
+            for (ptrdiff_t w = s->count[2] - 1; w >= 0; w--)
+                for (ptrdiff_t c = 0; c < s->channels; c++) {
+                    const value_at v = value_of(s, c, d, h, w);
+                    const int64_t i = *v.index;
+                    if (i < 0 || i >= s->positions) return v.index;
+                    if (i < lo || i >= hi) continue;
+                    uint8_t *mark = seen + (i - lo) * s->channels + c;
+                    *v.value = *mark ? 0 : ((const T *)s->plane)[c * s->plane_c + i * s->plane_step];
+                    *mark = 1;
+                }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ taps of windows */
+
+/* Where each tap of a window lies: along the axes, and in elements of dx, from the window's origin on. */
+typedef struct tap_places {
+    ptrdiff_t offset[MOST_WINDOW_TAPS];
+    ptrdiff_t axis[MOST_WINDOW_TAPS][3];
+} tap_places;
+
+static void set_tap_places(tap_places *p, const fc_pool_gather *g) {
+    const fc_windows *w = g->windows;
+    ptrdiff_t t = 0;
+    for (ptrdiff_t d = 0; d < w[0].size; d++)
+        for (ptrdiff_t h = 0; h < w[1].size; h++)
+            for (ptrdiff_t i = 0; i < w[2].size; i++, t++) {
+                const ptrdiff_t at[3] = {d * w[0].dilation, h * w[1].dilation, i * w[2].dilation};
+                memcpy(p->axis[t], at, sizeof at);
+                p->offset[t] = at[0] * g->dx.axis[0] + at[1] * g->dx.axis[1] + at[2] * g->dx.axis[2];
+            }
+}
+
+/* n outputs whose windows lie in the box, or hang over it in places that none of their winners takes: of neighbouring
+ * channels, or along w. The steps are from one to the next, in dx that of the windows. */
+FC_INLINE void add_run(const tap_places *p, T *dx, ptrdiff_t dx_step, const T *dy, ptrdiff_t dy_step,
+                       const uint8_t *tap, ptrdiff_t tap_step, ptrdiff_t n) {
+    for (ptrdiff_t k = 0; k < n; k++) dx[k * dx_step + p->offset[tap[k * tap_step]]] += dy[k * dy_step];
+}
+
+/* One output whose winner may lie outside of the box. */
+FC_INLINE void add_inside(const tap_places *p, const fc_pool_gather *g, const ptrdiff_t origin[3], T *dx, T dy,
+                          uint8_t tap) {
+    int inside = 1;
+    for (int i = 0; i < 3; i++) {
+        const ptrdiff_t at = origin[i] + p->axis[tap][i];
+        inside &= at >= g->lo[i] && at < g->hi[i];
+    }
+    if (inside) dx[p->offset[tap]] += dy;
+}
+
+FC_INLINE int window_inside(const fc_pool_gather *g, int axis, ptrdiff_t origin) {
+    return origin >= g->lo[axis] && origin + fc_span(&g->windows[axis]) <= g->hi[axis];
+}
+
+/* Channels [c0, c1) of the row of outputs (d, h, ...). */
+FC_INLINE void add_row(const tap_places *p, const fc_pool_gather *g, ptrdiff_t d, ptrdiff_t h, ptrdiff_t c0,
+                       ptrdiff_t c1) {
+    const fc_windows *windows = g->windows;
+    const ptrdiff_t od = d - g->first[0], oh = h - g->first[1];
+    const T *dy = (const T *)g->dy.data + c0 * g->dy.c + od * g->dy.axis[0] + oh * g->dy.axis[1];
+    const uint8_t *tap = (const uint8_t *)g->tap.data + c0 * g->tap.c + od * g->tap.axis[0] + oh * g->tap.axis[1];
+    ptrdiff_t origin[3] = {d * windows[0].stride - windows[0].before, h * windows[1].stride - windows[1].before, 0};
+    const int whole = window_inside(g, 0, origin[0]) && window_inside(g, 1, origin[1]);
+    T *dx = (T *)g->dx.data + c0 * g->dx.c + (origin[0] - g->lo[0]) * g->dx.axis[0]
+        + (origin[1] - g->lo[1]) * g->dx.axis[1] - g->lo[2] * g->dx.axis[2];
+    for (ptrdiff_t w = g->first[2]; w < g->last[2]; w++) {
+        const ptrdiff_t ow = w - g->first[2];
+        origin[2] = w * windows[2].stride - windows[2].before;
+        T *to = dx + origin[2] * g->dx.axis[2];
+        if (whole && window_inside(g, 2, origin[2])) {
+            add_run(p, to, g->dx.c, dy + ow * g->dy.axis[2], g->dy.c, tap + ow * g->tap.axis[2], g->tap.c, c1 - c0);
+            continue;
+        }
+        for (ptrdiff_t c = 0; c < c1 - c0; c++)
+            add_inside(p, g, origin, to + c * g->dx.c, dy[ow * g->dy.axis[2] + c * g->dy.c],
+                       tap[ow * g->tap.axis[2] + c * g->tap.c]);
+    }
+}
+
+/* dx = zeros, and dy added by the taps, in the order of the outputs. Channels-first, a few planes at a time: neighbouring
+ * outputs often have the same winner, and additions to one place wait for each other. */
+static void add_outputs(const fc_pool_gather *g) {
+    const ptrdiff_t together = g->channels_last ? g->channels : PLANES_TOGETHER;
+    const ptrdiff_t pixels = g->hi[2] - g->lo[2];
+    tap_places places;
+    set_tap_places(&places, g);
+    for (ptrdiff_t c = 0; c < (g->channels_last ? 1 : g->channels); c++)
+        for (ptrdiff_t d = 0; d < g->hi[0] - g->lo[0]; d++)
+            for (ptrdiff_t h = 0; h < g->hi[1] - g->lo[1]; h++) {
+                T *row = (T *)g->dx.data + c * g->dx.c + d * g->dx.axis[0] + h * g->dx.axis[1];
+                if (!g->channels_last) zero(row, pixels);
+                else
+                    for (ptrdiff_t w = 0; w < pixels; w++) zero(row + w * g->dx.axis[2], g->channels);
+            }
+    for (ptrdiff_t c = 0; c < g->channels; c += together)
+        for (ptrdiff_t d = g->first[0]; d < g->last[0]; d++)
+            for (ptrdiff_t h = g->first[1]; h < g->last[1]; h++)
+                add_row(&places, g, d, h, c, fc_min(c + together, g->channels));
+}
