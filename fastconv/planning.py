@@ -241,11 +241,16 @@ def group_run(groups, red, cols, lanes):
     return max(1, min(groups, -(-lanes // min(red, cols)), 2 * lanes // cols))
 
 
-def _even_boxes(axes, box, planar):
-    """(box, boxes an axis): of the outermost axis that is split so many that threads get as many each."""
+def _even_boxes(axes, box, lanes):
+    """(box, boxes an axis): of the outermost axis that is split so many that threads get as many each.
+
+    Boxes of vectors of `lanes` pixels begin at whole ones; 0: lanes are no pixels.
+    """
     boxes = [axis.boxes(size) for axis, size in zip(axes, box)]
+    if lanes and boxes[2] > 1:
+        box = [*box[:2], -(-(-(-axes[2].dst // lanes)) // boxes[2]) * lanes]
     i = next((i for i in range(3) if boxes[i] > 1), None)
-    if i is not None and not (planar and i == 2):
+    if i is not None and not (lanes and i == 2):
         cells = -(-axes[i].dst // axes[i].out_step)
         several = 4 if cells >= 4 * boxes[i] > 8 else 2
         boxes[i] = min(cells, -(-boxes[i] // several) * several)
@@ -347,7 +352,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
             k_groups = min(2 * k_groups, col_blocks)
         else:
             break
-    box, boxes = _even_boxes(axes, box, planar)
+    box, boxes = _even_boxes(axes, box, lanes if planar else 0)
     split = axes[2].in_step if planar else 1
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(

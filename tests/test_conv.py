@@ -159,6 +159,16 @@ def test_pixels_as_lanes_give_the_same_bits(isa, threads, pixels, x_shape, w_sha
     np.testing.assert_array_equal(gradient(dy, w, x_shape, algorithm="direct", **arguments), expected_dx)
 
 
+@pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.parametrize("order", ORDERS)
+def test_pixels_as_lanes_in_rows_that_are_cut(isa, pixels, order, stride):
+    """The boxes, of whole vectors of pixels, are no larger than the strips planned for them."""
+    pixels(True)
+    x, w = small_integers((1, 1, 1247 * stride + 12), np.float32, order=order), small_integers((130, 1, 16), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(x[0, 0], 16)[::stride]
+    np.testing.assert_array_equal(fc.conv1d(x, w, stride=stride, algorithm="direct")[0], w[:, 0] @ windows.T)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("groups", [1, 3])
 def test_pixels_as_lanes_and_weights_that_are_not_finite(isa, pixels, order, groups):
