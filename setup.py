@@ -42,7 +42,8 @@ MODULE_LINK_FLAGS = ["-Wl,--gc-sections", "-Wl,--wrap=GOMP_parallel"] if LINUX e
 # "address,undefined" or "thread": a build for tools/test-sanitizers, which ends at the first finding.
 SANITIZERS = os.environ.get("FASTCONV_SANITIZE")
 if SANITIZERS:
-    RELEASE_FLAGS = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
+    RELEASE_FLAGS = [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1",
+                     "-O1"]  # -O2 takes minutes a table
     MODULE_LINK_FLAGS = [*MODULE_LINK_FLAGS, f"-fsanitize={SANITIZERS}"]
 else:
     # No C++ exception passes, and the wheel is a tenth smaller.
