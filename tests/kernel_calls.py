@@ -1,4 +1,9 @@
-"""One small call of every parallel kernel, for tests that look at how it runs rather than at what comes out."""
+"""One small call of every parallel kernel, for tests that look at how it runs rather than at what comes out.
+
+As a program, ``kernel_calls.py THREADS``, it makes each call once on every instruction set, for sanitizers to watch.
+"""
+import itertools
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -6,6 +11,7 @@ from kernel_helpers import ORDERS, in_order, normal
 
 import fastconv as fc
 from fastconv import reference
+from fastconv._kernels import _runtime
 
 ALGORITHMS = ("direct", "folded", "winograd2", "winograd4")
 
@@ -186,3 +192,18 @@ def others(dtype=np.float32):
         for group in (_poolings, _elementwise, _networks):
             for name, call in group(order, dtype):
                 yield f"{name}-{order}", call
+
+
+def main(threads):
+    _runtime.set_serial_threshold(0)
+    _runtime.SCRATCH_KEPT = 0
+    fc.set_result_cache(0)
+    for isa in _runtime.isa_available():
+        _runtime._use_isa(isa)
+        for name, call in itertools.chain(convolutions(), others()):
+            assert not any(np.isnan(r).any() for r in call.run(call.targets(np.nan), threads)), name
+        print(isa, flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

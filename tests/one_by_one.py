@@ -86,6 +86,23 @@ def check_workspace(name, call):
         assert used <= -(-allowed // page) * page, f"{name}: {used} bytes of scratch, not {allowed}"
 
 
+def check_that_overlaps_are_seen():
+    """Three threads write two bytes each, of four together."""
+    memory = np.zeros(4, np.uint8)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def body(_):
+        t = shim.omp_get_thread_num()
+        memory[t:t + 2] = 1 + t
+
+    shim.watch(memory.ctypes.data, memory.nbytes)
+    shim.begin(ALONE, 0)
+    shim.GOMP_parallel(body, None, 3, 0)
+    shim.end()
+    shim.unwatch()
+    assert shim.shared() == 2 and shim.entered(0) == 3 and memory.tolist() == [1, 2, 3, 3]
+
+
 def check(name, call):
     expected = bits(call.run(fresh(call), 1))
     check_threads(name, call, expected)
@@ -100,6 +117,7 @@ def main(isa, kind):
     _runtime._use_isa(isa)
     _runtime.set_serial_threshold(0)
     fc.set_result_cache(0)
+    check_that_overlaps_are_seen()
     for name, call in getattr(kernel_calls, kind)():
         check(name, call)
 

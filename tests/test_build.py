@@ -13,8 +13,8 @@ SETUP = Path(__file__).resolve().parent.parent / "setup.py"
 @pytest.fixture
 def build(monkeypatch):
     """setup.py as a module; setuptools and Cython, which it only hands things to, are stand-ins."""
-    names = {"setuptools": ("Extension", "setup"), "setuptools.command": (), "setuptools.command.build_ext": ("build_ext",),
-             "Cython": (), "Cython.Build": ()}
+    names = {"setuptools": ("Extension", "setup"), "setuptools.command": (), "Cython": (), "Cython.Build": (),
+             "setuptools.command.build_ext": ("build_ext",)}
     for name, attributes in names.items():
         module = types.ModuleType(name)
         for attribute in attributes:
