@@ -61,7 +61,8 @@ import resource, numpy as np, fastconv as fc
 from fastconv._kernels import _runtime
 x, w, small = np.ones((1, 64, 64, 64), "f"), np.ones((4096, 64, 3, 3), "f"), np.ones((64, 64, 3, 3), "f")
 dy = np.ones((1, 4096, 64, 64), "f")
-out, dw = np.empty((1, 64, 64, 64), "f"), np.empty((4096, 64, 3, 3), "f")
+out, dw = np.empty((1, 64, 64, 64), "f"), np.empty((128, 128, 3, 3), "f")
+many = np.ones((8, 128, 56, 56), "f")
 def works():
     return (fc.conv2d(x, small, padding=1, out=out, num_threads=2, algorithm="direct")[0, 0, 5, 5] == 576
             and fc.max_pool2d(x, 2, num_threads=2).all())
@@ -87,15 +88,15 @@ calls = {
     "packed weights": lambda: fc.pack_weight(w),
     "scratch for packed weights": lambda: fc.conv2d_backward_input(dy, w, x.shape, padding=1, out=out, num_threads=2,
                                                                    algorithm="direct"),
-    "scratch for partial sums": lambda: fc.conv2d_backward_weight(dy, x, w.shape, padding=1, out=dw, num_threads=2,
-                                                                  algorithm="direct"),
+    "scratch for partial sums": lambda: fc.conv2d_backward_weight(many, many, dw.shape, padding=1, out=dw,
+                                                                  num_threads=2, algorithm="direct"),
     "pooling": lambda: fc.max_pool2d(dy, 1),
     "gradient of pooling": lambda: fc.avg_pool2d_backward(dy, dy.shape, 1),
     "copy": lambda: fc.relu(dy[:, :, ::2]),
     "activation": lambda: fc.softmax(dy),
 }
 for name, call in calls.items():
-    limit(6 << 20)
+    limit(4 << 20)
     assert fails(call), name
     assert works(), name
     limit(0)
@@ -110,12 +111,14 @@ def test_scratch_takes_the_place_of_what_is_kept():
     run(LIMIT + """
 fc.set_result_cache(1 << 30)
 assert works()
-limit(160 << 20)
+limit(80 << 20)
 y = fc.max_pool2d(dy, 1)   # 64 MiB, kept
 del y
-assert _runtime.results_kept() >= 64 << 20
-held = np.empty(70 << 18, "f")
-fc.conv2d_backward_weight(dy, x, w.shape, padding=1, out=dw, num_threads=2, algorithm="direct")
+kept = _runtime.results_kept()
+assert kept >= 64 << 20
+held = np.empty(13 << 18, "f")
+fc.conv2d_backward_input(dy, w, x.shape, padding=1, out=out, num_threads=2, algorithm="direct")
+assert _runtime.results_kept() < kept
 assert works()
 """, **HEAP)
 
