@@ -7,6 +7,8 @@ b. Work items are disjoint boxes of outputs. Every output is computed from x alo
 c. Max and min select: subnormals pass, so the kernels run without flushing them; only the floating-point
    flags are restored. Sums flush them.
 d. Integers, and float windows so long that a lane can't count their places, take the portable tile here.
+e. Channels-first windows that suit no vectors of a row's outputs are turned (see _turn.pxd): the box of x is copied
+   into scratch as channels-last, pooled there, and the results are copied back.
 """
 cimport cython
 cimport numpy as cnp
@@ -14,11 +16,12 @@ from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastconv._kernels._runtime cimport (
-    FC_INDEX_NONE, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_POOL_SUM, fc_current, fc_kernels,
-    fc_master, fc_pool, fc_pool_divide, fc_pool_op, fc_settle, fc_this_thread, fc_window, fc_window_at, fc_windows,
-    shares_of,
+    FC_INDEX_NONE, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_POOL_SUM, Scratch, fc_current,
+    fc_image, fc_kernels, fc_master, fc_pool, fc_pool_divide, fc_pool_op, fc_settle, fc_this_thread, fc_window,
+    fc_window_at, fc_windows, give_scratch, shares_of, take_scratch,
 )
-from fastconv._kernels._tensor cimport Box, Boxes, Tensor, box_at, boxes_of, element, image_of, tensor_of
+from fastconv._kernels._tensor cimport Box, Boxes, Tensor, box_at, boxes_of, element, image_of, line, tensor_of
+from fastconv._kernels._turn cimport are_turned, copy_box, inputs_of, set_layout, set_turned_boxes
 from fastconv._kernels._windows cimport read_divisor, read_windows, span_of, taps_of
 
 cnp.import_array()
@@ -35,10 +38,11 @@ cdef struct Pooling:
     const fc_kernels *kernels
     fc_pool tile           # what all tiles have in common
     fc_pool_divide divide
-    bint average, portable
+    bint average, portable, turned
     char kind              # of x: 'i', 'u' or 'f'
     Tensor x, y, index
     Boxes boxes
+    ptrdiff_t x_bytes, y_bytes, index_bytes  # of a turned box
 
 
 def set_lane_places(ptrdiff_t places):
@@ -66,19 +70,45 @@ def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint chan
     if call.average:
         read_divisor(&call.divide, call.tile.windows, channels_last, average)
     call.portable = call.kind != b"f" or (index is not None and span_of(call.tile.windows) > lane_places)
-    call.boxes = boxes_of(call.y.shape, channels_last, GRAIN // taps_of(call.tile.windows), GRAIN)
+    call.turned = (not call.portable and not channels_last
+                   and are_turned(call.tile.windows, call.y.shape, call.y.shape[4], call.kernels.lanes)
+                   and set_turned_boxes(&call.boxes, call.tile.windows, call.y.shape))
+    if call.turned:
+        call.tile.channels_last = call.divide.channels_last = True
+    else:
+        call.boxes = boxes_of(call.y.shape, channels_last, GRAIN // taps_of(call.tile.windows), GRAIN)
+    set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y))
+    cdef ptrdiff_t share_bytes = call.x_bytes + call.y_bytes + call.index_bytes
+    cdef Scratch scratch = take_scratch(shares * share_bytes) if call.turned else None
+    cdef char *private = scratch.data if call.turned else NULL
     cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint boxes of y and index.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
             fc_settle(&master)
-            pool_share(&call, call.boxes.items * t // shares, call.boxes.items * (t + 1) // shares)
+            pool_share(&call, private + t * share_bytes, call.boxes.items * t // shares,
+                       call.boxes.items * (t + 1) // shares)
+    if call.turned:
+        give_scratch(scratch)
 
 
-cdef void pool_share(const Pooling *call, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+cdef void set_scratch_sizes(Pooling *call) noexcept nogil:
+    cdef ptrdiff_t inputs = call.boxes.size[0], outputs = inputs
+    cdef int i
+    call.x_bytes = call.y_bytes = call.index_bytes = 0
+    if not call.turned:
+        return
+    for i in range(3):
+        inputs *= inputs_of(&call.tile.windows[i], call.boxes.size[i + 1])
+        outputs *= call.boxes.size[i + 1]
+    call.x_bytes, call.y_bytes = line(inputs * call.x.itemsize), line(outputs * call.y.itemsize)
+    if call.tile.indexing != FC_INDEX_NONE:
+        call.index_bytes = line(outputs * call.index.itemsize)
+
+
+cdef void pool_share(const Pooling *call, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
     cdef fc_pool tile = call.tile
-    cdef fc_pool_divide divide = call.divide
     cdef uint64_t state = call.kernels.enter()
     cdef ptrdiff_t item
     cdef int i
@@ -94,14 +124,77 @@ cdef void pool_share(const Pooling *call, ptrdiff_t item0, ptrdiff_t item1) noex
         tile.y = image_of(&call.y, element(&call.y, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
         if tile.indexing != FC_INDEX_NONE:
             tile.index = image_of(&call.index, element(&call.index, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
-        if call.portable:
-            portable_pool(&tile, call.kind, call.x.itemsize)
+        if call.turned:
+            pool_turned(call, &tile, private)
         else:
-            call.kernels.pool(&tile)
-        if call.average:
-            divide.channels, divide.lo, divide.hi, divide.y = tile.channels, tile.lo, tile.hi, tile.y
-            call.kernels.pool_divide(&divide)
+            pool_box(call, &tile)
     call.kernels.leave(state)
+
+
+cdef void pool_box(const Pooling *call, const fc_pool *tile) noexcept nogil:
+    cdef fc_pool_divide divide = call.divide
+    if call.portable:
+        portable_pool(tile, call.kind, call.x.itemsize)
+    else:
+        call.kernels.pool(tile)
+    if call.average:
+        divide.channels, divide.lo, divide.hi, divide.y = tile.channels, tile.lo, tile.hi, tile.y
+        call.kernels.pool_divide(&divide)
+
+
+cdef void pool_turned(const Pooling *call, const fc_pool *tile, char *private) noexcept nogil:
+    """The same by way of copies in the other order."""
+    cdef fc_pool turned = tile[0]
+    cdef fc_image x = tile.x
+    cdef ptrdiff_t lo[3]
+    cdef ptrdiff_t hi[3]
+    cdef ptrdiff_t count[3]
+    cdef ptrdiff_t origin = 0, from_ = 0
+    cdef int i
+    for i in range(3):
+        set_inputs(&tile.windows[i], tile.lo[i], tile.hi[i], &lo[i], &hi[i])
+        count[i] = hi[i] - lo[i]
+        from_ += lo[i] * x.axis[i]
+    x.data = <char *>x.data + from_ * call.x.itemsize
+    set_layout(&turned.x, private, True, tile.channels, lo, hi)
+    copy_box(call.kernels, &x, &turned.x, tile.channels, count)
+    for i in range(3):
+        origin += lo[i] * turned.x.axis[i]
+    turned.x.data = <char *>turned.x.data - origin * call.x.itemsize  # where position (0, 0, 0) would be
+    set_layout(&turned.y, private + call.x_bytes, True, tile.channels, turned.lo, turned.hi)
+    set_layout(&turned.index, private + call.x_bytes + call.y_bytes, True, tile.channels, turned.lo, turned.hi)
+    pool_box(call, &turned)
+    for i in range(3):
+        count[i] = tile.hi[i] - tile.lo[i]
+    copy_box(call.kernels, &turned.y, &tile.y, tile.channels, count)
+    if tile.indexing == FC_INDEX_PLANE:
+        copy_box(fc_current(True), &turned.index, &tile.index, tile.channels, count)  # 64 bits are moved as they are
+    elif tile.indexing == FC_INDEX_WINDOW:
+        copy_bytes(&turned.index, &tile.index, tile.channels, count)
+
+
+cdef void set_inputs(const fc_windows *w, ptrdiff_t o0, ptrdiff_t o1, ptrdiff_t *lo, ptrdiff_t *hi) noexcept nogil:
+    """The positions [lo, hi) that outputs [o0, o1) reach over."""
+    cdef fc_window last = fc_window_at(w, o1 - 1)
+    if w.size == 0:
+        lo[0], hi[0] = fc_window_at(w, o0).start, last.start + last.count
+    else:
+        lo[0] = max(0, o0 * w.stride - w.before)
+        hi[0] = min(w.in_, (o1 - 1) * w.stride - w.before + (w.size - 1) * w.dilation + 1)
+
+
+cdef void copy_bytes(const fc_image *src, const fc_image *dst, ptrdiff_t channels,
+                     const ptrdiff_t *count) noexcept nogil:
+    cdef const uint8_t *a
+    cdef uint8_t *b
+    cdef ptrdiff_t c, d, h, w
+    for c in range(channels):
+        for d in range(count[0]):
+            for h in range(count[1]):
+                a = <const uint8_t *>src.data + c * src.c + d * src.axis[0] + h * src.axis[1]
+                b = <uint8_t *>dst.data + c * dst.c + d * dst.axis[0] + h * dst.axis[1]
+                for w in range(count[2]):
+                    b[w * dst.axis[2]] = a[w * src.axis[2]]
 
 
 # ---------------------------------------------------------------- the portable tile

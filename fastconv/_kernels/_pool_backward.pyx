@@ -8,7 +8,9 @@ b. Neither lets two items write the same place, and every position adds in the o
    same bits for any number of threads, by either driver.
 c. Where max and min come without indices, the forward kernel finds them again, box by box, in scratch.
 d. A caller's indices are checked where they are read. The drivers return the first bad one, or None.
-e. Comparisons and copies see subnormals; the additions flush them (the state is set around each tile).
+e. Channels-first images whose rows suit no vectors are turned (see _turn.pxd): dy and taps are copied as
+   channels-last, and the box of dx that is made of them is copied back.
+f. Comparisons and copies see subnormals; the additions flush them (the state is set around each tile).
 """
 cimport cython
 cimport numpy as cnp
@@ -17,13 +19,14 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
 from fastconv._kernels._runtime cimport (
-    FC_GATHER_COLUMNS, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, FC_ZEROS, Scratch, fc_current,
-    fc_image, fc_kernels, fc_master, fc_pool, fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range,
-    fc_reach, fc_scatter, fc_settle, fc_strip, fc_this_thread, fc_windows, give_scratch, shares_of, take_scratch,
+    FC_GATHER_COLUMNS, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, Scratch, fc_current, fc_image,
+    fc_kernels, fc_master, fc_pool, fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range, fc_reach,
+    fc_scatter, fc_settle, fc_this_thread, fc_windows, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport (
     Box, Boxes, Tensor, box_at, boxes_of, ceil_div, element, image_of, line, tensor_of,
 )
+from fastconv._kernels._turn cimport TURNED_CHANNELS, are_turned, copy_box, set_layout
 from fastconv._kernels._windows cimport length_of, read_divisor, read_windows
 
 cnp.import_array()
@@ -57,9 +60,10 @@ cdef struct Gather:
     fc_pool_divide divide
     bint select, recompute, average
     bint staged            # dy is copied: to divide it, or because its strides aren't those of its taps
+    bint turned
     Tensor dx, dy, x, index
     Boxes boxes
-    ptrdiff_t dy_bytes, tap_bytes
+    ptrdiff_t dx_bytes, dy_bytes, tap_bytes
 
 
 def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average, op, cnp.ndarray x, cnp.ndarray index,
@@ -79,9 +83,15 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     memset(&call, 0, sizeof(call))
     call.dx, call.dy = tensor_of(dx), tensor_of(dy)
     call.kernels = fc_current(call.dx.itemsize == 8)
-    call.tile.channels_last = channels_last
     read_windows(call.tile.windows, windows)
     call.select, call.recompute, call.average = op is not None, index is None, average is not None
+    call.turned = (not channels_last and not (call.select and call.recompute)
+                   and are_turned(w, call.dx.shape, call.dx.shape[4], call.kernels.lanes))
+    call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
+    if call.turned:
+        channels_last = True
+        call.boxes = turned_boxes(call.dx.shape)
+    call.tile.channels_last = channels_last
     if call.average:
         read_divisor(&call.divide, w, channels_last, average)
     if call.select and call.recompute:
@@ -93,12 +103,11 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
         call.index = tensor_of(index)
         call.stage.channels_last, call.stage.places = channels_last, call.index.itemsize > 1
         read_windows(call.stage.windows, windows)
-    call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
-    call.staged = (call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
+    call.staged = (call.turned or call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
                    or call.boxes.count[3] > 1 or (call.boxes.count[2] > 1 and call.dx.shape[2] > 1))
     set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(dx) + cnp.PyArray_NBYTES(dy))
-    share_bytes, head = call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
+    share_bytes, head = call.dx_bytes + call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
     scratch = take_scratch(head + shares * share_bytes)
     bad = <const void **>scratch.data
     cdef fc_master master = fc_this_thread()
@@ -113,17 +122,34 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     return found
 
 
+cdef Boxes turned_boxes(const ptrdiff_t *shape) noexcept nogil:
+    """Boxes of a few channels, as many of them as there are vectors in a channels-last pixel's loop."""
+    cdef ptrdiff_t planes[5]
+    cdef ptrdiff_t channels = min(shape[1], <ptrdiff_t>TURNED_CHANNELS)
+    cdef Boxes b
+    cdef int i
+    for i in range(5):
+        planes[i] = shape[i]
+    planes[1] = 1
+    b = boxes_of(planes, False, GRAIN // channels, FC_GATHER_COLUMNS)
+    b.extent[0], b.size[0], b.count[0] = shape[1], channels, ceil_div(shape[1], channels)
+    b.items *= b.count[0]
+    return b
+
+
 cdef void set_scratch_sizes(Gather *call) noexcept nogil:
-    """Bytes for dy and taps of the outputs that reach a box, at most."""
+    """Bytes for a turned box of dx, and for dy and taps of the outputs that reach a box, at most."""
     cdef const fc_windows *w
-    cdef ptrdiff_t outputs = call.boxes.size[0]
+    cdef ptrdiff_t outputs = call.boxes.size[0], positions = outputs
     cdef int i
     for i in range(3):
         w = &call.tile.windows[i]
+        positions *= call.boxes.size[i + 1]
         if w.size:
             outputs *= min(w.out, (call.boxes.size[i + 1] + length_of(w)) // w.stride + 1)
         else:
             outputs *= min(w.out, call.boxes.size[i + 1] * w.out // w.in_ + 2)
+    call.dx_bytes = line(positions * call.dx.itemsize) if call.turned else 0
     call.dy_bytes = line(outputs * call.dx.itemsize) if call.staged else 0
     call.tap_bytes = line(outputs + 2 * AROUND) if call.select else 0
 
@@ -144,23 +170,28 @@ cdef const void *gather_share(const Gather *call, char *private, ptrdiff_t item0
 cdef const void *gather_item(const Gather *call, char *private, Box box) noexcept nogil:
     cdef const fc_kernels *kernels = call.kernels
     cdef fc_pool_gather tile = call.tile
+    cdef fc_image dx = image_of(&call.dx, element(&call.dx, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
     cdef fc_range reach
     cdef const void *bad = NULL
     cdef uint64_t state
+    cdef ptrdiff_t count[3]
     cdef int i
     tile.channels = box.hi[0] - box.lo[0]
-    tile.dx = image_of(&call.dx, element(&call.dx, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
     for i in range(3):
         tile.lo[i], tile.hi[i] = box.lo[i + 1], box.hi[i + 1]
+        count[i] = tile.hi[i] - tile.lo[i]
         reach = reach_of(&tile.windows[i], tile.lo[i], tile.hi[i])
         tile.first[i], tile.last[i] = reach.lo, reach.hi
+    tile.dx = dx
+    if call.turned:
+        set_layout(&tile.dx, private, True, tile.channels, tile.lo, tile.hi)
     tile.dy = image_of(&call.dy, element(&call.dy, box.n, box.lo[0], tile.first[0], tile.first[1], tile.first[2]))
     if call.staged:
-        set_layout(&tile.dy, private, tile.channels_last, tile.channels, tile.first, tile.last)
+        set_layout(&tile.dy, private + call.dx_bytes, tile.channels_last, tile.channels, tile.first, tile.last)
         stage_dy(call, &tile, box.n, box.lo[0])
     if call.select:
-        set_layout(&tile.tap, private + call.dy_bytes + AROUND, tile.channels_last, tile.channels, tile.first,
-                   tile.last)
+        set_layout(&tile.tap, private + call.dx_bytes + call.dy_bytes + AROUND, tile.channels_last, tile.channels,
+                   tile.first, tile.last)
         bad = stage_taps(call, &tile, box.n, box.lo[0])
     if bad == NULL:
         state = kernels.enter()
@@ -168,6 +199,8 @@ cdef const void *gather_item(const Gather *call, char *private, Box box) noexcep
             divide_dy(call, &tile)
         kernels.pool_gather(&tile)
         kernels.leave(state)
+        if call.turned:
+            copy_box(kernels, &tile.dx, &dx, tile.channels, count)
     return bad
 
 
@@ -179,29 +212,14 @@ cdef fc_range reach_of(const fc_windows *w, ptrdiff_t lo, ptrdiff_t hi) noexcept
     return r
 
 
-cdef void set_layout(fc_image *image, char *data, bint channels_last, ptrdiff_t channels, const ptrdiff_t *lo,
-                     const ptrdiff_t *hi) noexcept nogil:
-    """Strides of a box without gaps."""
-    cdef ptrdiff_t step = channels if channels_last else 1
-    cdef int i
-    image.data = data
-    for i in range(2, -1, -1):
-        image.axis[i] = step
-        step *= hi[i] - lo[i]
-    image.c = 1 if channels_last else step
-
-
 cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, ptrdiff_t n, ptrdiff_t channel) noexcept nogil:
     """Copy the outputs in reach."""
-    cdef fc_strip s
+    cdef fc_image dy = image_of(&call.dy, element(&call.dy, n, channel, tile.first[0], tile.first[1], tile.first[2]))
+    cdef ptrdiff_t count[3]
     cdef int i
-    s.src, s.src_c = element(&call.dy, n, channel, 0, 0, 0), call.dy.c
-    s.mode, s.channels, s.split = FC_ZEROS, tile.channels, 1
-    s.dst, s.dst_c = tile.dy.data, tile.dy.c
     for i in range(3):
-        s.src_axis[i], s.dst_axis[i] = call.dy.axis[i], tile.dy.axis[i]
-        s.extent[i], s.lo[i], s.count[i] = call.dy.shape[i + 2], tile.first[i], tile.last[i] - tile.first[i]
-    call.kernels.load_strip(&s)
+        count[i] = tile.last[i] - tile.first[i]
+    copy_box(call.kernels, &dy, &tile.dy, tile.channels, count)
 
 
 cdef const void *stage_taps(const Gather *call, fc_pool_gather *tile, ptrdiff_t n,
