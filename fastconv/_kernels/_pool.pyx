@@ -21,7 +21,7 @@ from fastconv._kernels._runtime cimport (
     fc_window_at, fc_windows, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Box, Boxes, Tensor, box_at, boxes_of, element, image_of, line, tensor_of
-from fastconv._kernels._turn cimport are_turned, copy_box, inputs_of, set_layout, set_turned_boxes
+from fastconv._kernels._turn cimport are_turned, copy_box, copy_indices, inputs_of, set_layout, set_turned_boxes
 from fastconv._kernels._windows cimport read_divisor, read_windows, span_of, taps_of
 
 cnp.import_array()
@@ -167,10 +167,8 @@ cdef void pool_turned(const Pooling *call, const fc_pool *tile, char *private) n
     for i in range(3):
         count[i] = tile.hi[i] - tile.lo[i]
     copy_box(call.kernels, &turned.y, &tile.y, tile.channels, count)
-    if tile.indexing == FC_INDEX_PLANE:
-        copy_box(fc_current(True), &turned.index, &tile.index, tile.channels, count)  # 64 bits are moved as they are
-    elif tile.indexing == FC_INDEX_WINDOW:
-        copy_bytes(&turned.index, &tile.index, tile.channels, count)
+    if tile.indexing != FC_INDEX_NONE:
+        copy_indices(fc_current(True), &turned.index, &tile.index, call.index.itemsize, tile.channels, count)
 
 
 cdef void set_inputs(const fc_windows *w, ptrdiff_t o0, ptrdiff_t o1, ptrdiff_t *lo, ptrdiff_t *hi) noexcept nogil:
@@ -181,20 +179,6 @@ cdef void set_inputs(const fc_windows *w, ptrdiff_t o0, ptrdiff_t o1, ptrdiff_t 
     else:
         lo[0] = max(0, o0 * w.stride - w.before)
         hi[0] = min(w.in_, (o1 - 1) * w.stride - w.before + (w.size - 1) * w.dilation + 1)
-
-
-cdef void copy_bytes(const fc_image *src, const fc_image *dst, ptrdiff_t channels,
-                     const ptrdiff_t *count) noexcept nogil:
-    cdef const uint8_t *a
-    cdef uint8_t *b
-    cdef ptrdiff_t c, d, h, w
-    for c in range(channels):
-        for d in range(count[0]):
-            for h in range(count[1]):
-                a = <const uint8_t *>src.data + c * src.c + d * src.axis[0] + h * src.axis[1]
-                b = <uint8_t *>dst.data + c * dst.c + d * dst.axis[0] + h * dst.axis[1]
-                for w in range(count[2]):
-                    b[w * dst.axis[2]] = a[w * src.axis[2]]
 
 
 # ---------------------------------------------------------------- the portable tile

@@ -26,7 +26,7 @@ from fastconv._kernels._runtime cimport (
 from fastconv._kernels._tensor cimport (
     Box, Boxes, Tensor, box_at, boxes_of, ceil_div, element, image_of, line, tensor_of,
 )
-from fastconv._kernels._turn cimport TURNED_CHANNELS, are_turned, copy_box, set_layout
+from fastconv._kernels._turn cimport TURNED_CHANNELS, are_turned, copy_box, copy_indices, set_layout
 from fastconv._kernels._windows cimport length_of, read_divisor, read_windows
 
 cnp.import_array()
@@ -63,7 +63,7 @@ cdef struct Gather:
     bint turned
     Tensor dx, dy, x, index
     Boxes boxes
-    ptrdiff_t dx_bytes, dy_bytes, tap_bytes
+    ptrdiff_t dx_bytes, dy_bytes, tap_bytes, index_bytes
 
 
 def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average, op, cnp.ndarray x, cnp.ndarray index,
@@ -107,7 +107,8 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
                    or call.boxes.count[3] > 1 or (call.boxes.count[2] > 1 and call.dx.shape[2] > 1))
     set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(dx) + cnp.PyArray_NBYTES(dy))
-    share_bytes, head = call.dx_bytes + call.dy_bytes + call.tap_bytes, line(shares * sizeof(void *))
+    share_bytes = call.dx_bytes + call.dy_bytes + call.tap_bytes + call.index_bytes
+    head = line(shares * sizeof(void *))
     scratch = take_scratch(head + shares * share_bytes)
     bad = <const void **>scratch.data
     cdef fc_master master = fc_this_thread()
@@ -123,7 +124,7 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
 
 
 cdef Boxes turned_boxes(const ptrdiff_t *shape) noexcept nogil:
-    """Boxes of a few channels, as many of them as there are vectors in a channels-last pixel's loop."""
+    """Boxes of about GRAIN elements that hold several channels, whole if they are few."""
     cdef ptrdiff_t planes[5]
     cdef ptrdiff_t channels = min(shape[1], <ptrdiff_t>TURNED_CHANNELS)
     cdef Boxes b
@@ -152,6 +153,7 @@ cdef void set_scratch_sizes(Gather *call) noexcept nogil:
     call.dx_bytes = line(positions * call.dx.itemsize) if call.turned else 0
     call.dy_bytes = line(outputs * call.dx.itemsize) if call.staged else 0
     call.tap_bytes = line(outputs + 2 * AROUND) if call.select else 0
+    call.index_bytes = line(outputs * call.index.itemsize) if call.select and call.turned else 0
 
 
 cdef const void *gather_share(const Gather *call, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
@@ -192,7 +194,7 @@ cdef const void *gather_item(const Gather *call, char *private, Box box) noexcep
     if call.select:
         set_layout(&tile.tap, private + call.dx_bytes + call.dy_bytes + AROUND, tile.channels_last, tile.channels,
                    tile.first, tile.last)
-        bad = stage_taps(call, &tile, box.n, box.lo[0])
+        bad = stage_taps(call, &tile, box.n, box.lo[0], private + call.dx_bytes + call.dy_bytes + call.tap_bytes)
     if bad == NULL:
         state = kernels.enter()
         if call.average:
@@ -222,9 +224,12 @@ cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, ptrdiff_t n, 
     copy_box(call.kernels, &dy, &tile.dy, tile.channels, count)
 
 
-cdef const void *stage_taps(const Gather *call, fc_pool_gather *tile, ptrdiff_t n,
-                            ptrdiff_t channel) noexcept nogil:
+cdef const void *stage_taps(const Gather *call, fc_pool_gather *tile, ptrdiff_t n, ptrdiff_t channel,
+                            char *private) noexcept nogil:
     """Find the winners of the outputs in reach, or copy and check the caller's."""
+    cdef fc_image index
+    cdef ptrdiff_t count[3]
+    cdef int i
     cdef fc_pool find = call.find
     cdef fc_pool_stage stage = call.stage
     if call.recompute:
@@ -234,6 +239,12 @@ cdef const void *stage_taps(const Gather *call, fc_pool_gather *tile, ptrdiff_t 
         return NULL
     stage.channels, stage.lo, stage.hi, stage.dst = tile.channels, tile.first, tile.last, tile.tap
     stage.src = image_of(&call.index, element(&call.index, n, channel, tile.first[0], tile.first[1], tile.first[2]))
+    if call.turned:
+        index = stage.src
+        for i in range(3):
+            count[i] = tile.last[i] - tile.first[i]
+        set_layout(&stage.src, private, True, tile.channels, tile.first, tile.last)
+        copy_indices(fc_current(True), &index, &stage.src, call.index.itemsize, tile.channels, count)
     return call.kernels.pool_stage(&stage)
 
 

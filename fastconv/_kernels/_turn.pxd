@@ -1,5 +1,7 @@
 # Channels-first images that are pooled as channels-last ones, box by box in private memory: where rows of outputs are
 # too short for vectors, or their windows' taps too far apart, the channels fill them.
+from libc.stdint cimport uint8_t
+
 from fastconv._kernels._runtime cimport FC_ZEROS, fc_image, fc_kernels, fc_strip, fc_windows
 from fastconv._kernels._tensor cimport Boxes, ceil_div
 
@@ -79,6 +81,24 @@ cdef inline void copy_box(const fc_kernels *kernels, const fc_image *src, const 
         s.src_axis[i], s.dst_axis[i] = src.axis[i], dst.axis[i]
         s.lo[i], s.extent[i], s.count[i] = 0, extent[i], extent[i]
     kernels.load_strip(&s)
+
+
+cdef inline void copy_indices(const fc_kernels *doubles, const fc_image *src, const fc_image *dst, ptrdiff_t itemsize,
+                              ptrdiff_t channels, const ptrdiff_t *count) noexcept nogil:
+    """The same for int64 or uint8 elements; 64 bits are moved as if they were float64."""
+    cdef const uint8_t *a
+    cdef uint8_t *b
+    cdef ptrdiff_t c, d, h, w
+    if itemsize == 8:
+        copy_box(doubles, src, dst, channels, count)
+        return
+    for d in range(count[0]):
+        for h in range(count[1]):
+            for c in range(channels):
+                a = <const uint8_t *>src.data + c * src.c + d * src.axis[0] + h * src.axis[1]
+                b = <uint8_t *>dst.data + c * dst.c + d * dst.axis[0] + h * dst.axis[1]
+                for w in range(count[2]):
+                    b[w * dst.axis[2]] = a[w * src.axis[2]]
 
 
 cdef inline void set_layout(fc_image *image, char *data, bint channels_last, ptrdiff_t channels, const ptrdiff_t *lo,
