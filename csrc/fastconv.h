@@ -320,7 +320,11 @@ typedef struct fc_pool_divide {
     fc_image y;            /* of output lo */
 } fc_pool_divide;
 
-enum { FC_GATHER_COLUMNS = 1024 };
+enum {
+    FC_GATHER_COLUMNS = 1024,
+    FC_POOL_COMPARED = 16  /* taps: in larger windows, each output is added at its tap, which costs less than comparing
+                            * the numbers of all taps that reach a position */
+};
 
 /* dx = the sum of dy over the outputs whose window holds the position; with tap (the uint8 window
  * indices of those outputs), over the outputs whose winner is that position. Sums run
@@ -347,7 +351,7 @@ typedef struct fc_pool_stage {
 /* Values (c, d, h, w) that belong to positions index (c, d, h, w) of a plane: position i of channel c is
  * at plane + c * plane_c + i * plane_step. */
 typedef struct fc_scatter {
-    int channels_last;
+    int channels_last, clear; /* clear: the planes are zeroed first */
     ptrdiff_t channels, count[3];
     fc_image value, index; /* index: int64 */
     void *plane;

@@ -371,6 +371,17 @@ FC_INLINE vmask vmask_of_bits(unsigned bits) {
 
 FC_INLINE ivec vset1_int(lane_int x) { return x - (ivec){0}; }
 
+/* 0, 1, 2, ...: from memory, as gcc puts a vector together by way of it lane by lane. */
+static const int64_t lane_numbers[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+FC_INLINE ivec vlanes(void) {
+#ifdef FC_F64
+    return *(const ivec_unaligned *)lane_numbers;
+#else
+    static const lane_int numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return *(const ivec_unaligned *)numbers;
+#endif
+}
+
 /* Whether a lane of such a comparison is set. */
 FC_INLINE int vany_int(ivec m) {
 #if VBYTES == 64 && !defined(FC_F64)
@@ -449,9 +460,7 @@ FC_INLINE lvec vint64(ivec v, int half) { return (lvec){v[2 * half], v[2 * half 
 /* first + i * step + v[i] for the first n lanes i, all of them if n >= VL. */
 FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptrdiff_t n) {
     int64_t part[VBYTES / sizeof(T)], *to = n >= VL ? p : part;
-    lvec lane = {0};
-    for (int i = 0; i < INT64_LANES; i++) lane[i] = i;
-    lane = lane * step + first;
+    const lvec lane = *(const lvec_unaligned *)lane_numbers * step + first;
     *(lvec_unaligned *)to = vint64(v, 0) + lane;
     if (VL > INT64_LANES) *(lvec_unaligned *)(to + VL - INT64_LANES) = vint64(v, 1) + lane + INT64_LANES * step;
     for (ptrdiff_t i = 0; to == part && i < n; i++) p[i] = part[i];
@@ -460,8 +469,7 @@ FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptr
 /* p[i] - first - i * step as lanes, the nearest that a lane can hold. */
 FC_INLINE ivec vload_int64(const int64_t *p, int64_t first, int64_t step) {
 #if VBYTES == 64 && !defined(FC_F64)
-    lvec lane = {0, 1, 2, 3, 4, 5, 6, 7};
-    lane = lane * step + first;
+    const lvec lane = *(const lvec_unaligned *)lane_numbers * step + first;
     const __m256i low = _mm512_cvtsepi64_epi32((__m512i)(*(const lvec_unaligned *)p - lane));
     const __m256i high = _mm512_cvtsepi64_epi32((__m512i)(*(const lvec_unaligned *)(p + 8) - lane - 8 * step));
     return (ivec)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);

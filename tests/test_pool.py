@@ -81,6 +81,47 @@ def test_all_ways_to_a_gradient_have_the_same_bits(isa, threads, name):
                 np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_boxes_of_turned_images_join(isa, threads, order):
+    """Images of many boxes, cut along every axis, have the results of their parts."""
+    x = in_order(with_ties((1, 70, 3, 41, 29), np.float32), order)
+    window = {"kernel_size": (1, 4, 4), "stride": (1, 3, 3), "padding": (0, 1, 1)}
+    y, places = fc.max_pool3d(x, **window, return_indices="window")
+    dy = np.random.default_rng(1).standard_normal(y.shape, np.float32)
+    dx, mean_dx = fc.max_pool3d_backward(dy, x, **window, indices=places), fc.avg_pool3d_backward(dy, x.shape, **window)
+    mean, adapted = fc.avg_pool3d(x, **window), fc.adaptive_avg_pool3d(x, (2, 7, 5))
+    for c in range(0, 70, 7):
+        part, few = (slice(None), slice(c, c + 7)), np.ascontiguousarray(x[:, c:c + 7])  # too few channels to turn
+        same(y[part], fc.max_pool3d(few, **window))
+        same(dx[part], fc.max_pool3d_backward(dy[part], few, **window))
+        np.testing.assert_allclose(mean[part], fc.avg_pool3d(few, **window), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(mean_dx[part], fc.avg_pool3d_backward(dy[part], few.shape, **window), rtol=1e-6,
+                                   atol=1e-6)
+        np.testing.assert_allclose(adapted[part], fc.adaptive_avg_pool3d(few, (2, 7, 5)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_places_out_of_their_windows(isa, threads, order, kernel):
+    """int64 indices may point anywhere in the plane; one that does changes nothing for the others."""
+    x = in_order(with_ties((2, 18, 12, 21), np.float32), order)
+    y, places = fc.max_pool2d(x, kernel, 1, kernel // 2, return_indices=True)
+    dy = in_order(np.random.default_rng(2).integers(-8, 8, y.shape).astype(np.float32), order)
+    dx = fc.max_pool2d_backward(dy, x, kernel, 1, kernel // 2, indices=places)
+    moved = places.copy()
+    moved[1, 17, 0, 20] = 11 * 21       # the other end of the plane
+    moved[0, 3, 5, 0] = 5 * 21 - 1      # left of its window's first column: the end of the row before
+    got = fc.max_pool2d_backward(dy, x, kernel, 1, kernel // 2, indices=moved)
+    expected = dx.reshape(2, 18, -1).copy()
+    for n, c, h, w in ((1, 17, 0, 20), (0, 3, 5, 0)):
+        expected[n, c, places[n, c, h, w]] -= dy[n, c, h, w]
+        expected[n, c, moved[n, c, h, w]] += dy[n, c, h, w]
+    np.testing.assert_array_equal(got.reshape(2, 18, -1), expected)
+    moved[1, 2, 3, 4] = -1
+    with pytest.raises(ValueError, match="-1"):
+        fc.max_pool2d_backward(dy, x, kernel, 1, kernel // 2, indices=moved)
+
+
 @in_orders
 @in_dtypes
 @pytest.mark.parametrize("arguments", [(2,), (3, 2, 1), (3, 1, 1), (3, 3, 0, 2), (6, 5, 3), (13, 13, 6)])

@@ -289,7 +289,7 @@ static void pool_gather(const fc_pool_gather *g) {
     const fc_windows *w = g->windows;
     const int select = g->tap.data != NULL;
     const int few = w[2].size <= MOST_TAPS && w[0].size * w[1].size * w[2].size <= MOST_SOURCES;
-    if (select && w[0].size * w[1].size * w[2].size > MOST_COMPARED) add_outputs(g);
+    if (select && w[0].size * w[1].size * w[2].size > FC_POOL_COMPARED) add_outputs(g);
     else if (g->channels_last) (select ? gather_pixels_select : gather_pixels_all)(g);
     else if (few && w[2].size && w[2].stride == 1) (select ? gather_rows_1_select : gather_rows_1)(g);
     else if (few && w[2].size && w[2].stride == 2) (select ? gather_rows_2_select : gather_rows_2)(g);

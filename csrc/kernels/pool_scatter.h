@@ -1,9 +1,6 @@
 /* Pooling, backward: every output adds to, or stores at, the position that its index names. */
 
-enum {
-    MOST_COMPARED = 16,    /* of more taps, adding each output costs less than comparing at every tap */
-    PLANES_TOGETHER = 8
-};
+enum { PLANES_TOGETHER = 8 };
 
 /* ------------------------------------------------------------------ positions of a plane */
 
@@ -18,6 +15,11 @@ FC_INLINE value_at value_of(const fc_scatter *s, ptrdiff_t c, ptrdiff_t d, ptrdi
         (T *)s->value.data + c * s->value.c + d * s->value.axis[0] + h * s->value.axis[1] + w * s->value.axis[2],
         (const int64_t *)s->index.data + c * s->index.c + d * s->index.axis[0] + h * s->index.axis[1]
             + w * s->index.axis[2]};
+}
+
+static void clear_planes(const fc_scatter *s) {
+    for (ptrdiff_t i = 0; s->channels_last && i < s->positions; i++) zero((T *)s->plane + i * s->plane_step, s->channels);
+    for (ptrdiff_t c = 0; !s->channels_last && c < s->channels; c++) zero((T *)s->plane + c * s->plane_c, s->positions);
 }
 
 /* n values, those of neighbouring channels (`lane` elements apart in the plane) or of outputs along w (lane 0). */
@@ -36,6 +38,7 @@ FC_INLINE const void *scatter_run(const fc_scatter *s, T *plane, ptrdiff_t lane,
 FC_INLINE const void *scatter(const fc_scatter *s, const int add) {
     const int last = s->channels_last;
     const void *bad = NULL;
+    if (s->clear) clear_planes(s);
     for (ptrdiff_t c = 0; c < (last ? 1 : s->channels); c++)
         for (ptrdiff_t d = 0; d < s->count[0]; d++)
             for (ptrdiff_t h = 0; h < s->count[1]; h++)
@@ -90,8 +93,7 @@ static void set_tap_places(tap_places *p, const fc_pool_gather *g) {
             }
 }
 
-/* n outputs whose windows lie in the box, or hang over it in places that none of their winners takes: of neighbouring
- * channels, or along w. The steps are from one to the next, in dx that of the windows. */
+/* One output of n channels whose winners lie in the box. */
 FC_INLINE void add_run(const tap_places *p, T *dx, ptrdiff_t dx_step, const T *dy, ptrdiff_t dy_step,
                        const uint8_t *tap, ptrdiff_t tap_step, ptrdiff_t n) {
     for (ptrdiff_t k = 0; k < n; k++) dx[k * dx_step + p->offset[tap[k * tap_step]]] += dy[k * dy_step];
@@ -108,8 +110,10 @@ FC_INLINE void add_inside(const tap_places *p, const fc_pool_gather *g, const pt
     if (inside) dx[p->offset[tap]] += dy;
 }
 
+/* Whether real taps of the window at `origin` can't lie outside of the box, which may end with the image. */
 FC_INLINE int window_inside(const fc_pool_gather *g, int axis, ptrdiff_t origin) {
-    return origin >= g->lo[axis] && origin + fc_span(&g->windows[axis]) <= g->hi[axis];
+    const fc_windows *w = &g->windows[axis];
+    return (origin >= g->lo[axis] || g->lo[axis] == 0) && (origin + fc_span(w) <= g->hi[axis] || g->hi[axis] == w->in);
 }
 
 /* Channels [c0, c1) of the row of outputs (d, h, ...). */

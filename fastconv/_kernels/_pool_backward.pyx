@@ -19,20 +19,21 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
 
 from fastconv._kernels._runtime cimport (
-    FC_GATHER_COLUMNS, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_MAX, FC_POOL_MIN, Scratch, fc_current, fc_image,
-    fc_kernels, fc_master, fc_pool, fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range, fc_reach,
-    fc_scatter, fc_settle, fc_this_thread, fc_windows, give_scratch, shares_of, take_scratch,
+    FC_GATHER_COLUMNS, FC_INDEX_PLANE, FC_INDEX_WINDOW, FC_POOL_COMPARED, FC_POOL_MAX, FC_POOL_MIN, Scratch, fc_current,
+    fc_image, fc_kernels, fc_master, fc_pool, fc_pool_divide, fc_pool_gather, fc_pool_op, fc_pool_stage, fc_range,
+    fc_reach, fc_scatter, fc_settle, fc_this_thread, fc_windows, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport (
     Box, Boxes, Tensor, box_at, boxes_of, ceil_div, element, image_of, line, tensor_of,
 )
 from fastconv._kernels._turn cimport TURNED_CHANNELS, are_turned, copy_box, copy_indices, set_layout
-from fastconv._kernels._windows cimport length_of, read_divisor, read_windows
+from fastconv._kernels._windows cimport length_of, read_divisor, read_windows, taps_of
 
 cnp.import_array()
 
 cdef enum:
     GRAIN = 32768          # positions of dx in a work item: half of a second-level cache, few outputs twice
+    ADDED = 1 << 18        # of dx in a work item that adds each output: most windows lie in one box alone
     CHUNK = 4096           # outputs whose places are found at a time
     CHANNELS = 32          # of channels-last planes in a work item: whole cache lines
     SEEN = 1 << 20         # bytes of scratch that remember stored positions
@@ -87,10 +88,13 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     call.select, call.recompute, call.average = op is not None, index is None, average is not None
     call.turned = (not channels_last and not (call.select and call.recompute)
                    and are_turned(w, call.dx.shape, call.dx.shape[4], call.kernels.lanes))
-    call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
     if call.turned:
         channels_last = True
-        call.boxes = turned_boxes(call.dx.shape)
+        call.boxes = boxes_of_channels(call.dx.shape, TURNED_CHANNELS, GRAIN)
+    elif channels_last and call.select and taps_of(w) > FC_POOL_COMPARED:
+        call.boxes = boxes_of_channels(call.dx.shape, CHANNELS, ADDED)
+    else:
+        call.boxes = boxes_of(call.dx.shape, channels_last, GRAIN, FC_GATHER_COLUMNS)
     call.tile.channels_last = channels_last
     if call.average:
         read_divisor(&call.divide, w, channels_last, average)
@@ -123,16 +127,15 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     return found
 
 
-cdef Boxes turned_boxes(const ptrdiff_t *shape) noexcept nogil:
-    """Boxes of about GRAIN elements that hold several channels, whole if they are few."""
+cdef Boxes boxes_of_channels(const ptrdiff_t *shape, ptrdiff_t channels, ptrdiff_t elements) noexcept nogil:
+    """Boxes of some channels and of about so many elements, filled along w, h, d."""
     cdef ptrdiff_t planes[5]
-    cdef ptrdiff_t channels = min(shape[1], <ptrdiff_t>TURNED_CHANNELS)
     cdef Boxes b
     cdef int i
     for i in range(5):
         planes[i] = shape[i]
-    planes[1] = 1
-    b = boxes_of(planes, False, GRAIN // channels, FC_GATHER_COLUMNS)
+    planes[1], channels = 1, min(shape[1], channels)
+    b = boxes_of(planes, False, elements // channels, FC_GATHER_COLUMNS)
     b.extent[0], b.size[0], b.count[0] = shape[1], channels, ceil_div(shape[1], channels)
     b.items *= b.count[0]
     return b
@@ -312,11 +315,12 @@ def unscatter_set(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray dx, bint channe
 
 cdef void set_planes(Scatter *call, cnp.ndarray plane, cnp.ndarray value, bint channels_last):
     """Work items: groups of channels, whose planes hold about GRAIN positions."""
+    cdef ptrdiff_t room
     cdef int i
     call.plane, call.value = tensor_of(plane), tensor_of(value)
     call.kernels = fc_current(call.plane.itemsize == 8)
     call.recompute, call.share_bytes = False, 0
-    call.tile.channels_last, call.tile.plane_c = channels_last, call.plane.c
+    call.tile.channels_last, call.tile.clear, call.tile.plane_c = channels_last, True, call.plane.c
     call.tile.positions = call.plane.shape[2] * call.plane.shape[3] * call.plane.shape[4]
     call.tile.plane_step = 1
     for i in range(3):
@@ -325,7 +329,8 @@ cdef void set_planes(Scatter *call, cnp.ndarray plane, cnp.ndarray value, bint c
             call.tile.plane_step = call.plane.axis[i]  # of the innermost axis that has any
     call.boxes = boxes_of(call.plane.shape, False, GRAIN, call.tile.positions)
     if channels_last:
-        call.boxes.size[0] = min(call.plane.shape[1], CHANNELS)
+        room = GRAIN // call.tile.positions // CHANNELS * CHANNELS
+        call.boxes.size[0] = min(call.plane.shape[1], max(CHANNELS, room))
     for i in range(1, 4):
         call.boxes.size[i], call.boxes.count[i] = call.plane.shape[i + 1], 1
     call.boxes.count[0] = ceil_div(call.plane.shape[1], call.boxes.size[0])
@@ -370,7 +375,6 @@ cdef const void *scatter_share(const Scatter *call, char *private, ptrdiff_t ite
         if call.store == NULL:
             bad = read_back(call, &tile, <uint8_t *>private)
         else:
-            clear_planes(&tile, call.plane.itemsize)
             bad = scatter_found(call, &tile, &box, private) if call.recompute else store(call, &tile)
         if bad != NULL:
             break
@@ -383,16 +387,6 @@ cdef const void *store(const Scatter *call, const fc_scatter *tile) noexcept nog
     cdef const void *bad = call.store(tile)
     call.kernels.leave(state)
     return bad
-
-
-cdef void clear_planes(const fc_scatter *tile, ptrdiff_t itemsize) noexcept nogil:
-    cdef ptrdiff_t i
-    if tile.channels_last:
-        for i in range(tile.positions):
-            memset(<char *>tile.plane + i * tile.plane_step * itemsize, 0, tile.channels * itemsize)
-    else:
-        for i in range(tile.channels):
-            memset(<char *>tile.plane + i * tile.plane_c * itemsize, 0, tile.positions * itemsize)
 
 
 cdef const void *read_back(const Scatter *call, const fc_scatter *tile, uint8_t *seen) noexcept nogil:
@@ -429,4 +423,5 @@ cdef const void *scatter_found(const Scatter *call, const fc_scatter *planes, co
         bad = store(call, &tile)
         if bad != NULL:
             break
+        tile.clear = False
     return bad

@@ -312,6 +312,7 @@ cdef extern from "fastconv.h":
 
     enum:
         FC_GATHER_COLUMNS
+        FC_POOL_COMPARED
 
     ctypedef struct fc_pool_gather:
         bint channels_last
@@ -335,7 +336,7 @@ cdef extern from "fastconv.h":
         fc_image dst
 
     ctypedef struct fc_scatter:
-        bint channels_last
+        bint channels_last, clear
         ptrdiff_t channels
         ptrdiff_t count[3]
         fc_image value
