@@ -242,13 +242,15 @@ typedef struct fc_softmax {
  *   channel_sums:  sums[2 j], sums[2 j + 1] = mean and sum of (x - mean)^2; where dy is given, sums of dy
  *                  and of dy (x - mean)
  *   channel_scale: y = scale (x - mean) + shift; where dy is given, scale dy + slope (x - mean) + shift,
- *                  or scale dy where x is not given */
+ *                  or scale dy where x is not given
+ * With relu, y is cut off at 0, and dy counts as 0 where the forward result, scale (x - mean) + offset, was. Where x
+ * and dy are given, so are scale and offset (anything, without relu). */
 typedef struct fc_channels {
     const void *x, *dy;
     void *y;
     ptrdiff_t rows, len, row;
-    int by_column;
-    const void *mean, *scale, *slope, *shift;
+    int by_column, relu;
+    const void *mean, *scale, *slope, *shift, *offset;
     double *sums;
 } fc_channels;
 
@@ -275,6 +277,18 @@ typedef struct fc_filter {
     int bytes;
     double offset;
 } fc_filter;
+
+/* One step of an optimizer: from the gradient g' = g + decay w and, where given, running means that it updates.
+ *   sgd:  mean = beta1 mean + g'; w -= rate mean, or with nesterov rate (g' + beta1 mean), or without mean rate g'
+ *   adam: mean = beta1 mean + (1 - beta1) g'; square = beta2 square + (1 - beta2) g'^2;
+ *         w = shrink w - rate mean / (sqrt(square) root + eps) */
+typedef struct fc_step {
+    void *w;
+    const void *g;
+    void *mean, *square;
+    double rate, decay, shrink, beta1, beta2, eps, root;
+    int nesterov;
+} fc_step;
 
 /* ---------------------------------------------------------------- pooling
  * Windows, the taps of one output, are the product of one window an axis (window.h). A box is
@@ -413,6 +427,10 @@ typedef struct fc_kernels {
     /* to[i * channels + j] = channel j of pixel lo + i of a row, i < count, which may lie outside of the image. */
     void (*load_image_row)(const fc_photo *, ptrdiff_t row, ptrdiff_t lo, ptrdiff_t count, void *to);
     void (*filter_row)(const fc_filter *);
+
+    void (*add)(const void *a, const void *b, int relu, void *y, ptrdiff_t n); /* y may be an operand */
+    void (*sgd)(const fc_step *, ptrdiff_t at, ptrdiff_t n);                   /* elements [at, at + n) */
+    void (*adam)(const fc_step *, ptrdiff_t at, ptrdiff_t n);
 
     void (*pool)(const fc_pool *);
     void (*pool_divide)(const fc_pool_divide *);

@@ -76,6 +76,7 @@ FC_INLINE __mmask16 first_lanes(ptrdiff_t n) { return (__mmask16)((1u << n) - 1u
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
 /* Signed-less x86 rule: if either operand is NaN, or both are zero, the second operand is returned. */
+FC_INLINE vec vsqrt(vec a) { return _mm512_sqrt_ps(a); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_ps(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_ps(a, b); }
 FC_INLINE dvec widen_part(vec_part a) { return _mm512_cvtps_pd(a); }
@@ -88,6 +89,7 @@ FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
 FC_INLINE __mmask8 first_lanes(ptrdiff_t n) { return (__mmask8)((1u << n) - 1u); }
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm512_maskz_loadu_pd(first_lanes(n), p); }
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_pd(p, first_lanes(n), v); }
+FC_INLINE vec vsqrt(vec a) { return _mm512_sqrt_pd(a); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_pd(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_pd(a, b); }
 FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return vfma(a, b, c); }
@@ -108,6 +110,7 @@ FC_INLINE __m256i first_lanes(ptrdiff_t n) {
 FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm256_maskload_pd(p, first_lanes(n)); }
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm256_maskstore_pd(p, first_lanes(n), v); }
+FC_INLINE vec vsqrt(vec a) { return _mm256_sqrt_pd(a); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm256_max_pd(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm256_min_pd(a, b); }
 FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return vfma(a, b, c); }
@@ -115,6 +118,7 @@ FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return vfma(a, b, c); }
 FC_INLINE vec vfma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return _mm256_maskload_ps(p, first_lanes(n)); }
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm256_maskstore_ps(p, first_lanes(n), v); }
+FC_INLINE vec vsqrt(vec a) { return _mm256_sqrt_ps(a); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm256_max_ps(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm256_min_ps(a, b); }
 FC_INLINE dvec widen_part(vec_part a) { return _mm256_cvtps_pd(a); }
@@ -135,6 +139,14 @@ FC_INLINE vec vfma(vec a, vec b, vec c) {
 #else
 FC_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
 #endif
+FC_INLINE vec vsqrt(vec a) {
+#ifdef FC_F64
+    for (ptrdiff_t i = 0; i < VL; i++) a[i] = __builtin_sqrt(a[i]);
+#else
+    for (ptrdiff_t i = 0; i < VL; i++) a[i] = __builtin_sqrtf(a[i]);
+#endif
+    return a;
+}
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) {
     vec v = {0};
     for (ptrdiff_t i = 0; i < n; i++) v[i] = p[i];

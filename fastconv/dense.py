@@ -5,6 +5,8 @@ import numpy as np
 
 from . import checks, convolve
 from ._kernels import _elementwise, _norm
+from ._kernels._runtime import Calls
+from .activation import relu_backward
 from .packed import PackedWeight
 from .runtime import keeps_floating_point
 
@@ -247,7 +249,8 @@ def _dropout_scale(p):
 # ---------------------------------------------------------------- batch normalisation
 
 @keeps_floating_point
-def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=0.1, eps=1e-5, num_threads=None):
+def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=0.1, eps=1e-5, activation=None,
+               num_threads=None):
     """``gamma * (x - mean) / sqrt(var + eps) + beta`` per channel (Ioffe and Szegedy 2015).
 
     Parameters
@@ -262,13 +265,16 @@ def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=
         Whether mean and variance (divided by the count) are those of the batch, or the running ones.
     momentum : float in [0, 1]
     eps : float
+    activation : {None, "relu"}
+        Applied to the result in the same pass.
     num_threads : int, optional
 
     Returns
     -------
     y : array of x's shape, in its memory order
     saved : tuple
-        What :func:`batch_norm_backward` needs: (mean, ``1 / sqrt(var + eps)``, training).
+        What :func:`batch_norm_backward` needs: (mean, ``1 / sqrt(var + eps)``, training), and with an activation
+        also the scale and shift of the normalised values.
 
     Raises
     ------
@@ -286,6 +292,7 @@ def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=
     x = checks.with_channels(fn, "x", x)
     gamma, beta = (checks.per_channel(fn, name, value, x) for name, value in (("gamma", gamma), ("beta", beta)))
     momentum, eps = checks.number(fn, "momentum", momentum, 0, 1), checks.number(fn, "eps", eps, 0)
+    relu = checks.choice(fn, "activation", activation, {None: False, "relu": True})
     source, order = checks.in_an_order(x)
     last = order == checks.CHANNELS_LAST
     if training:
@@ -303,8 +310,9 @@ def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=
         shift = beta - (mean - centre) * scale  # what rounding the mean has left out
         scale, shift, saved_std = (a.astype(x.dtype) for a in (scale, shift, inv_std))
     y = checks.empty(x.shape, x.dtype, order)
-    _norm.normalise(source, y, centre, scale, shift, last, num_threads)
-    return y, (centre, saved_std, bool(training))
+    _norm.normalise(source, y, centre, scale, shift, relu, last, num_threads)
+    saved = centre, saved_std, bool(training)
+    return y, (*saved, scale, shift) if relu else saved
 
 
 def _batch_statistics(fn, x, channels_last, running_mean, running_var, momentum, num_threads):
@@ -328,7 +336,8 @@ def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
     dy : array of x's shape and dtype
     x, gamma : as given to the forward pass
     saved : tuple
-        As returned by it. After inference the statistics count as constants.
+        As returned by it. After inference the statistics count as constants. With an activation, dy is with respect
+        to its result.
     num_threads : int, optional
 
     Returns
@@ -345,19 +354,47 @@ def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
     x = checks.with_channels(fn, "x", x)
     dy, x = checks.gradient_pair(fn, dy, "x", x)
     gamma = checks.per_channel(fn, "gamma", gamma, x)
-    if not isinstance(saved, tuple) or len(saved) != 3:
+    if not isinstance(saved, tuple) or len(saved) not in (3, 5):
         raise ValueError(f"{fn}: saved: got {saved!r}; expected the tuple that batch_norm returns")
-    *statistics, training = saved
-    mean, inv_std = (checks.per_channel(fn, f"saved[{i}]", a, x) for i, a in enumerate(statistics))
+    mean, inv_std, training, *affine = saved
+    mean, inv_std = (checks.per_channel(fn, f"saved[{i}]", saved[i], x) for i in (0, 1))
     x, order = checks.in_an_order(x)
     dy, last = checks.to_order(dy, order), order == checks.CHANNELS_LAST
-    sum_dy, sum_product = _norm.gradient_sums(dy, x, mean, last, num_threads)
-    with np.errstate(all="ignore"):
-        inv_std = inv_std.astype(np.float64)
-        dgamma, dbeta, scale = sum_product * inv_std, sum_dy, gamma * inv_std
-        count = max(x.size // x.shape[1], 1)
-        slope, shift = -scale * inv_std * dgamma / count, -scale * dbeta / count
-        dgamma, dbeta, scale, slope, shift = (a.astype(x.dtype) for a in (dgamma, dbeta, scale, slope, shift))
+    inv_std = inv_std.astype(np.float64)
+    if affine:
+        scale, offset = (checks.per_channel(fn, f"saved[{i}]", saved[i], x) for i in (3, 4))
+    else:
+        with np.errstate(all="ignore"):
+            scale, offset = (gamma * inv_std).astype(x.dtype), None
     dx = checks.empty(x.shape, x.dtype, order)
-    _norm.normalise_backward(dy, x if training else None, dx, mean, scale, slope, shift, last, num_threads)
+    if affine and not training:
+        _norm.normalise(x, dx, mean, scale, offset, True, last, num_threads)
+        dy, offset = relu_backward(dy, dx, num_threads=num_threads), None
+    sum_dy, sum_product = _norm.gradient_sums(dy, x, mean, scale, offset, last, num_threads)
+    with np.errstate(all="ignore"):
+        dgamma, dbeta = sum_product * inv_std, sum_dy
+        count = max(x.size // x.shape[1], 1)
+        slope, shift = (-gamma * inv_std * moment / count for moment in (inv_std * dgamma, dbeta))
+        dgamma, dbeta, slope, shift = (a.astype(x.dtype) for a in (dgamma, dbeta, slope, shift))
+    _norm.normalise_backward(dy, x if training else None, dx, mean, scale, slope, shift, offset, last, num_threads)
     return dx, dgamma, dbeta
+
+
+# ---------------------------------------------------------------- sums
+
+def _prepare_sum(x, y):
+    checks.same_dtype("add", "x", x, "y", y)
+    checks.shape_of("add", "y", y, x.shape)
+    return checks.elementwise("add", None, checks.operand("add", "y", y), checks.operand("add", "x", x))
+
+
+_sums = Calls(_prepare_sum)
+
+
+def add(x, y, *, relu=False, num_threads=None):
+    """``x + y`` of arrays of one shape and dtype, in the memory order of x; with `relu`, 0 where that isn't above 0."""
+    x, y = checks.array("add", "x", x), checks.array("add", "y", y)
+    call = _sums((x, y), ())
+    total = call.result("add", None, ("y", "x"), (y, x))
+    _norm.add(call.laid_out(x, total), call.laid_out(y, total), relu, total, num_threads)
+    return total

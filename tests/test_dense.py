@@ -5,7 +5,7 @@ from kernel_helpers import DTYPES, ORDERS, Guarded, assert_close, in_order, norm
 from reference_helpers import check_gradient, inner
 
 import fastconv as fc
-from fastconv import reference
+from fastconv import dense, reference
 
 dtypes = pytest.mark.parametrize("dtype", DTYPES)
 orders = pytest.mark.parametrize("order", ORDERS)
@@ -241,6 +241,47 @@ def test_batch_norm_against_the_reference(isa, threads, dtype, order, shape, tra
     assert gradients[0].strides == y.strides
 
 
+@dtypes
+@orders
+@norm_case
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_with_relu(isa, dtype, order, shape, training):
+    """The bits of the two functions one after the other; backward too, where the scale is the same number."""
+    x, dy, gamma, beta, *running = norm_operands(shape, dtype, order if len(shape) > 2 else "channels_first")
+    first = tuple(a.copy() for a in running)
+    plain, saved = fc.batch_norm(x, gamma, beta, *first, training=training)
+    y, kept = fc.batch_norm(x, gamma, beta, *running, training=training, activation="relu")
+    expected = fc.relu(plain)
+    assert y.tobytes("K") == expected.tobytes("K")
+    assert shape[1] < 3 or 0 < np.count_nonzero(y) < y.size
+    got = fc.batch_norm_backward(dy, x, gamma, kept)
+    for one, other in zip(got, fc.batch_norm_backward(fc.relu_backward(dy, expected), x, gamma, saved)):
+        assert_close(one, other, 1)
+    wide = [a.astype(np.float64) for a in (x, gamma, beta, *running)]
+    assert_close(y, reference.batch_norm(*wide, training=training, activation="relu")[0], 16)
+    wide_saved = tuple(a.astype(np.float64) if isinstance(a, np.ndarray) else a for a in kept)
+    for one, other in zip(got, reference.batch_norm_backward(dy.astype(np.float64), wide[0], wide[1], wide_saved)):
+        assert_close(one, other, x.size)
+
+
+@dtypes
+@orders
+@pytest.mark.parametrize("relu", [False, True])
+def test_add(isa, threads, dtype, order, relu):
+    for shape in ((2, 3, 50, 61), (3, 130), (7,)):
+        x, y = normal(shape, dtype), normal(shape, dtype, 1)
+        x.flat[0] = np.nan
+        x = in_order(x, order) if len(shape) > 2 else x
+        expected = x + y
+        total = dense.add(x, y, relu=relu)
+        assert total.strides == x.strides
+        np.testing.assert_array_equal(total, np.where(expected <= 0, 0, expected) if relu else expected)
+    with pytest.raises(ValueError, match="add: y: got shape"):
+        dense.add(x, x[:3])
+    with pytest.raises(TypeError, match="one dtype"):
+        dense.add(x, x.astype(np.float32 if dtype == np.float64 else np.float64))
+
+
 @orders
 def test_batch_norm_is_accurate_far_from_zero(isa, order):
     x = in_order((normal((8, 6, 30, 30), np.float64) + 10_000 * np.arange(1, 7).reshape(1, 6, 1, 1)).astype(np.float32),
@@ -261,7 +302,8 @@ def test_batch_norm_bits_do_not_depend_on_threads(isa, threads, order):
         results = []
         for num_threads in (None, 1):
             running = mean.copy(), var.copy()
-            y, saved = fc.batch_norm(x, gamma, beta, *running, training=True, num_threads=num_threads)
+            y, saved = fc.batch_norm(x, gamma, beta, *running, training=True, activation="relu",
+                                     num_threads=num_threads)
             gradients = fc.batch_norm_backward(dy, x, gamma, saved, num_threads=num_threads)
             results.append(b"".join(a.tobytes() for a in (y, *saved[:2], *running, *gradients)))
         assert results[0] == results[1]

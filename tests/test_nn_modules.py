@@ -134,6 +134,24 @@ def test_updating_copies_what_is_read_only():
     assert not array.any()
 
 
+def test_gradient_is_zero_after_zero_grad_and_then_sums():
+    layer = nn.Linear(3, 2, rng=0)
+    x, dy = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32)
+    assert layer.weight.grad is None
+    for _ in range(2):
+        layer.forward(x)[1](dy)
+        np.testing.assert_array_equal(layer.weight.grad, np.full((2, 3), 4))
+        layer.forward(x)[1](dy)
+        np.testing.assert_array_equal(layer.weight.grad, np.full((2, 3), 8))
+        layer.zero_grad()
+    layer.bias.grad[...] = 1  # one gradient there, the other not
+    layer.forward(x)[1](dy)
+    np.testing.assert_array_equal(layer.bias.grad, [5, 5])
+    np.testing.assert_array_equal(layer.weight.grad, np.full((2, 3), 4))
+    layer.zero_grad()
+    assert not layer.weight.grad.any()
+
+
 def test_backward_after_a_change_of_weights_is_refused():
     layer = nn.Conv1d(1, 1, 1, rng=0)
     y, backward = layer.forward(np.ones((1, 1, 3), np.float32))
@@ -288,6 +306,78 @@ def test_fused_relu_has_the_same_bits(layer):
     unfused, unfused_backward = nn.Sequential(nn.Sequential(layer), nn.ReLU()).forward(x)
     assert unfused.tobytes() == plain.tobytes()
     np.testing.assert_array_equal(dx, unfused_backward(np.ones_like(y)))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.Hardswish])
+@pytest.mark.parametrize("layer", [
+    lambda: nn.Conv2d(4, 5, 3, padding=1, rng=0), lambda: nn.BatchNorm2d(4), lambda: nn.Linear(6, 7, rng=0),
+    lambda: nn.Residual(nn.Conv2d(4, 4, 1, rng=0)), lambda: nn.ConvTranspose2d(4, 3, 2, stride=2, rng=0)])
+def test_fused_activation_has_the_same_bits(activation, layer):
+    """In inference and in training, where those are left alone whose output doesn't tell their gradient."""
+    x = 4 * np.random.default_rng(0).normal(size=(2, 4, 5, 6)).astype(np.float32)
+    fused, plain = (nn.Sequential(*modules) for modules in
+                    ((layer(), activation()), (nn.Sequential(layer()), activation())))
+    assert fused(x).tobytes() == plain(x).tobytes()
+    (y, backward), (expected, plain_backward) = fused.forward(x), plain.forward(x)
+    assert y.tobytes() == expected.tobytes()
+    dy = np.random.default_rng(1).normal(size=y.shape).astype(np.float32)
+    np.testing.assert_allclose(backward(dy), plain_backward(dy), rtol=1e-6, atol=1e-6)
+    for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+        np.testing.assert_allclose(one.grad, other.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.MaxPool2d(3, 1, padding=1), nn.MinPool2d(2),
+                                  nn.MaxPool2d((17, 17), 1, padding=8)])
+@pytest.mark.parametrize("bias", [0.0, -5.0])
+def test_gradient_of_relu_behind_a_pooling(pool, bias):
+    """The same bits as in front of it, also where whole windows are cut off, and for NaN."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 18, 20)).astype(np.float32)
+    layers = [nn.Conv2d(3, 4, 3, padding=1, rng=0) for _ in range(2)]
+    for layer in layers:
+        layer.bias.assign([bias, 0, 0, np.nan])
+    fused, plain = nn.Sequential(layers[0], nn.ReLU(), pool), nn.Sequential(nn.Sequential(layers[1]), nn.ReLU(), pool)
+    (y, backward), (expected, plain_backward) = fused.forward(x), plain.forward(x)
+    assert y.tobytes() == expected.tobytes()
+    dy = np.random.default_rng(1).normal(size=y.shape).astype(np.float32)
+    assert backward(dy).tobytes() == plain_backward(dy).tobytes()
+    for one, other in zip(*(layer.parameters() for layer in layers), strict=True):
+        assert one.grad.tobytes() == other.grad.tobytes()
+
+
+def random_statistics(model, seed=0):
+    """The model, with statistics, scales and shifts as after a training."""
+    rng = np.random.default_rng(seed)
+    state = model.state_dict()
+    for name, value in state.items():
+        if name.endswith(("running_mean", "bias")):
+            value[...] = rng.normal(size=value.shape)
+        elif name.endswith("running_var") or value.ndim == 1:
+            value[...] = rng.uniform(0.5, 2, value.shape)
+    model.load_state_dict(state)
+    return model
+
+
+def test_fold_batch_norm():
+    """Convolutions of every kind take it up, at any depth; a batch norm elsewhere stays; the model is left alone."""
+    model = random_statistics(nn.Sequential(
+        nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1, rng=0), nn.BatchNorm2d(8), nn.ReLU6(),
+        nn.Residual(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False, rng=1), nn.BatchNorm2d(8))),
+        nn.ReLU(),
+        nn.Residual(nn.Conv2d(8, 6, 1, rng=5),
+                    nn.Sequential(nn.Conv2d(8, 6, 1, rng=2), nn.BatchNorm2d(6, affine=False))),
+        nn.Concat(nn.Sequential(nn.ConvTranspose2d(6, 4, 2, groups=2, bias=False, rng=3), nn.BatchNorm2d(4)),
+                  nn.ConvTranspose2d(6, 4, 2, rng=4)),
+        nn.BatchNorm2d(8)))
+    x = np.random.default_rng(0).normal(size=(2, 3, 7, 6)).astype(np.float32)
+    before, expected = model.state_dict(), model(x)
+    folded = nn.fold_batch_norm(model)
+    np.testing.assert_allclose(folded(x), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    kinds = [type(module).__name__ for _, module in folded.named_modules()]
+    assert kinds.count("BatchNorm2d") == 2
+    states_equal(before, model.state_dict())
+    for parameter in folded.parameters():
+        parameter.assign(np.zeros(parameter.shape))
+    assert model(x).tobytes() == expected.tobytes()
 
 
 def test_subclass_of_relu_is_not_fused_away():

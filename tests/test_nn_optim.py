@@ -15,6 +15,54 @@ def parameter_with(gradient, value=(1.0, -2.0)):
     return parameter
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_steps_against_numpy(isa, threads, dtype):
+    """Parameters of all sizes in one step, against the formulas in float64."""
+    rng = np.random.default_rng(0)
+    shapes = [(1,), (17,), (3, 5, 7), (40_000,), (16 * 1024,), (0,)]
+    values, gradients = ([rng.normal(size=shape) for shape in shapes] for _ in range(2))
+    for make in (lambda p: nn.SGD(p, 0.1, 0.9, 0.01), lambda p: nn.SGD(p, 0.1, 0.9, 0.01, nesterov=True),
+                 lambda p: nn.SGD(p, 0.1), lambda p: nn.Adam(p, 0.1, weight_decay=0.01),
+                 lambda p: nn.AdamW(p, 0.1, weight_decay=0.01)):
+        parameters = [nn.Parameter(value.astype(dtype)) for value in values]
+        optimizer = make(parameters)
+        for _ in range(3):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.astype(dtype)
+            optimizer.step()
+        for parameter, value, gradient in zip(parameters, values, gradients, strict=True):
+            expected = after_steps(optimizer, value, gradient, 3)
+            np.testing.assert_allclose(parameter.value, expected, rtol=50 * np.finfo(dtype).eps, atol=1e-6)
+
+
+def after_steps(optimizer, w, g, count):
+    """The parameter after some steps with one gradient, as the papers have it."""
+    mean, square = np.zeros_like(w), np.zeros_like(w)
+    adam, decoupled = isinstance(optimizer, nn.Adam), isinstance(optimizer, nn.AdamW)
+    for step in range(1, count + 1):
+        decayed = g + (0 if decoupled else optimizer.weight_decay) * w
+        if adam:
+            mean = optimizer.beta1 * mean + (1 - optimizer.beta1) * decayed
+            square = optimizer.beta2 * square + (1 - optimizer.beta2) * decayed**2
+            corrected = mean / (1 - optimizer.beta1**step), square / (1 - optimizer.beta2**step)
+            change = corrected[0] / (np.sqrt(corrected[1]) + optimizer.eps)
+            w = w * (1 - optimizer.lr * optimizer.weight_decay if decoupled else 1)
+        else:
+            mean = optimizer.momentum * mean + decayed
+            change = decayed + optimizer.momentum * mean if optimizer.nesterov else mean
+        w = w - optimizer.lr * change
+    return w
+
+
+def test_step_of_a_parameter_with_gaps():
+    """A value is kept as it was given, whatever its strides."""
+    whole = np.arange(12.0).reshape(3, 4)
+    parameter = nn.Parameter(whole[:, ::2])
+    parameter.grad = np.ones((2, 3), np.float32).T
+    nn.SGD([parameter], 1.0).step()
+    np.testing.assert_array_equal(whole, [[-1, 1, 1, 3], [3, 5, 5, 7], [7, 9, 9, 11]])
+
+
 def test_sgd():
     parameter = parameter_with([2.0, 4.0])
     nn.SGD([parameter], lr=0.5, weight_decay=0.1).step()

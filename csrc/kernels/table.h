@@ -11,6 +11,7 @@
 #include "planar.h"
 #include "products.h"
 #include "softmax.h"
+#include "steps.h"
 #include "strip.h"
 #include "pack.h"
 #include "lanes.h"
@@ -96,6 +97,9 @@ const fc_kernels FC_TABLE = {
     .channel_scale = channel_scale,
     .load_image_row = load_image_row,
     .filter_row = filter_row,
+    .add = add,
+    .sgd = sgd,
+    .adam = adam,
     .pool = pool,
     .pool_divide = pool_divide,
     .pool_gather = pool_gather,

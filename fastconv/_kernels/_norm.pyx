@@ -1,4 +1,4 @@
-"""Drivers of batch normalisation: sums per channel, and scale and shift per channel.
+"""Drivers of batch normalisation (sums per channel, scale and shift per channel), of sums of tensors and of optimizers.
 
 a. Arrays are channels-first or channels-last without gaps; all arrays of a call have one order.
 b. Work items are boxes of about CHUNK elements, fixed by the shape. Channels-first: one channel of some
@@ -6,6 +6,9 @@ b. Work items are boxes of about CHUNK elements, fixed by the shape. Channels-fi
 c. Each box stores the sums of its channels in slots of its own; the slots of a channel are joined in the
    order of the boxes, so the bits don't depend on the threads. The slots take at most 1/4096 of x and
    16 bytes a channel (channels-first), MOST_PARTS * 16 bytes a channel (channels-last).
+d. A relu behind the normalisation takes no pass of its own. Its gradient is told by the sign of the forward
+   result, which is computed anew from x: the same operations on the same numbers have the same bits.
+e. Sums and steps of optimizers work on runs of elements; a step takes all parameters in one parallel region.
 """
 cimport numpy as cnp
 from cython.parallel cimport prange
@@ -13,8 +16,8 @@ from libc.stdint cimport uint64_t
 import numpy as np
 
 from fastconv._kernels._runtime cimport (
-    Scratch, fc_channels, fc_current, fc_kernels, fc_master, fc_settle, fc_this_thread, give_scratch, shares_of,
-    take_scratch,
+    Scratch, fc_channels, fc_current, fc_kernels, fc_master, fc_settle, fc_step, fc_this_thread, give_scratch,
+    shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport ceil_div
 
@@ -97,12 +100,13 @@ cdef void boxes_share(const fc_kernels *kernels, const ChannelBoxes *b, const fc
         c.x = <const char *>whole.x + at * size if whole.x != NULL else NULL
         c.dy = <const char *>whole.dy + at * size if whole.dy != NULL else NULL
         c.mean = <const char *>whole.mean + channel * size if whole.mean != NULL else NULL
+        c.scale = <const char *>whole.scale + channel * size if whole.scale != NULL else NULL
+        c.offset = <const char *>whole.offset + channel * size if whole.offset != NULL else NULL
         if whole.sums != NULL:
             c.sums = whole.sums + 2 * (part * b.channels + channel)
             kernels.channel_sums(&c)
         else:
             c.y = <char *>whole.y + at * size
-            c.scale = <const char *>whole.scale + channel * size
             c.slope = <const char *>whole.slope + channel * size if whole.slope != NULL else NULL
             c.shift = <const char *>whole.shift + channel * size if whole.shift != NULL else NULL
             kernels.channel_scale(&c)
@@ -169,8 +173,9 @@ cdef tuple sums_of(cnp.ndarray x, fc_channels *whole, bint channels_last, num_th
 
 cdef fc_channels no_channels() noexcept:
     cdef fc_channels c
-    c.x, c.dy, c.y, c.mean, c.scale, c.slope, c.shift, c.sums = NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-    c.rows = c.len = c.row = c.by_column = 0
+    c.x, c.dy, c.y, c.mean, c.scale, c.slope, c.shift = NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    c.offset, c.sums = NULL, NULL
+    c.rows = c.len = c.row = c.by_column = c.relu = 0
     return c
 
 
@@ -181,30 +186,131 @@ def moments(cnp.ndarray x, bint channels_last, num_threads):
     return sums_of(x, &whole, channels_last, num_threads)
 
 
-def gradient_sums(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, bint channels_last, num_threads):
-    """(sum of dy, sum of dy * (x - mean)) of each channel, in float64; mean has x's dtype."""
+def gradient_sums(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray offset,
+                  bint channels_last, num_threads):
+    """(sum of dy, sum of dy * (x - mean)) of each channel, in float64; mean has x's dtype.
+
+    Where an offset is given, dy counts as 0 where relu cut off the result, scale * (x - mean) + offset.
+    """
     cdef fc_channels whole = no_channels()
     whole.x, whole.dy, whole.mean = cnp.PyArray_DATA(x), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(mean)
+    whole.scale, whole.relu = cnp.PyArray_DATA(scale), offset is not None
+    whole.offset = <const void *>cnp.PyArray_DATA(offset) if whole.relu else whole.scale
     return sums_of(x, &whole, channels_last, num_threads)
 
 
-def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift, bint channels_last,
-              num_threads):
-    """y = scale * (x - mean) + shift per channel."""
+def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift, bint relu,
+              bint channels_last, num_threads):
+    """y = scale * (x - mean) + shift per channel, cut off at 0 by relu."""
     cdef ChannelBoxes b = channel_boxes(x, channels_last)
     cdef fc_channels whole = no_channels()
-    whole.x, whole.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+    whole.x, whole.y, whole.relu = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), relu
     whole.mean, whole.scale, whole.shift = cnp.PyArray_DATA(mean), cnp.PyArray_DATA(scale), cnp.PyArray_DATA(shift)
     run_boxes(fc_current(cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64), &b, &whole, num_threads)
 
 
 def normalise_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray mean, cnp.ndarray scale,
-                       cnp.ndarray slope, cnp.ndarray shift, bint channels_last, num_threads):
-    """dx = scale * dy + slope * (x - mean) + shift per channel; scale * dy alone where x is None."""
+                       cnp.ndarray slope, cnp.ndarray shift, cnp.ndarray offset, bint channels_last, num_threads):
+    """dx = scale * dy + slope * (x - mean) + shift per channel; scale * dy alone where x is None.
+
+    The offset as in gradient_sums.
+    """
     cdef ChannelBoxes b = channel_boxes(dy, channels_last)
     cdef fc_channels whole = no_channels()
     whole.dy, whole.y, whole.scale = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), cnp.PyArray_DATA(scale)
     if x is not None:
-        whole.x, whole.mean = cnp.PyArray_DATA(x), cnp.PyArray_DATA(mean)
+        whole.x, whole.mean, whole.relu = cnp.PyArray_DATA(x), cnp.PyArray_DATA(mean), offset is not None
         whole.slope, whole.shift = cnp.PyArray_DATA(slope), cnp.PyArray_DATA(shift)
+        whole.offset = <const void *>cnp.PyArray_DATA(offset) if whole.relu else whole.scale
     run_boxes(fc_current(cnp.PyArray_TYPE(dy) == cnp.NPY_FLOAT64), &b, &whole, num_threads)
+
+
+# ---------------------------------------------------------------- sums of tensors
+
+cdef void sum_share(const fc_kernels *kernels, const char *a, const char *b, bint relu, char *y, ptrdiff_t size,
+                    ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+    cdef uint64_t state = kernels.enter()
+    cdef ptrdiff_t item, at
+    for item in range(item0, item1):
+        at = item * CHUNK * kernels.itemsize
+        kernels.add(a + at, b + at, relu, y + at, min(CHUNK, size - item * CHUNK))
+    kernels.leave(state)
+
+
+def add(cnp.ndarray a, cnp.ndarray b, bint relu, cnp.ndarray y, num_threads):
+    """y = a + b, cut off at 0 by relu; arrays without gaps in one memory order."""
+    cdef const fc_kernels *kernels = fc_current(cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64)
+    cdef const char *a_data = <const char *>cnp.PyArray_DATA(a)
+    cdef const char *b_data = <const char *>cnp.PyArray_DATA(b)
+    cdef char *y_data = <char *>cnp.PyArray_DATA(y)
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(a), items = ceil_div(size, CHUNK)
+    cdef Py_ssize_t shares = shares_of(num_threads, items, 3.0 * size * kernels.itemsize), t
+    cdef fc_master master = fc_this_thread()
+    with nogil:
+        # Items are disjoint runs of the result.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
+            sum_share(kernels, a_data, b_data, relu, y_data, size, items * t // shares, items * (t + 1) // shares)
+
+
+# ---------------------------------------------------------------- optimizers
+
+cdef struct Update:
+    fc_step step
+    const fc_kernels *kernels
+    ptrdiff_t size      # of the parameter
+    ptrdiff_t item      # the first of its work items
+
+
+cdef void update_share(const Update *updates, ptrdiff_t count, bint adam, ptrdiff_t item0,
+                       ptrdiff_t item1) noexcept nogil:
+    cdef uint64_t state = updates[0].kernels.enter()
+    cdef const Update *u = updates
+    cdef ptrdiff_t item, at
+    for item in range(item0, item1):
+        while u - updates + 1 < count and item >= u[1].item:
+            u += 1
+        at = (item - u.item) * CHUNK
+        if adam:
+            u.kernels.adam(&u.step, at, min(CHUNK, u.size - at))
+        else:
+            u.kernels.sgd(&u.step, at, min(CHUNK, u.size - at))
+    updates[0].kernels.leave(state)
+
+
+cdef void *data_or_null(cnp.ndarray a) noexcept:
+    return NULL if a is None else cnp.PyArray_DATA(a)
+
+
+def update(list parameters, bint adam, double decay, double beta1, double beta2, double eps, bint nesterov):
+    """A step of Adam, or of SGD, as csrc/fastconv.h describes them, on (w, g, mean, square, rate, shrink, root) each.
+
+    Arrays are C-contiguous, those of a parameter of one dtype and size; mean and square may be None for SGD.
+    """
+    cdef ptrdiff_t count = len(parameters), items = 0, i
+    cdef double moved = 0
+    cdef cnp.ndarray w
+    if count == 0:
+        return
+    cdef Scratch scratch = take_scratch(count * sizeof(Update))
+    cdef Update *updates = <Update *>scratch.data
+    cdef Update *u
+    for i in range(count):
+        u = &updates[i]
+        w, g, mean, square, u.step.rate, u.step.shrink, u.step.root = parameters[i]
+        u.step.w, u.step.g = cnp.PyArray_DATA(w), data_or_null(g)
+        u.step.mean, u.step.square = data_or_null(mean), data_or_null(square)
+        u.step.decay, u.step.eps, u.step.nesterov = decay, eps, nesterov
+        u.step.beta1, u.step.beta2 = beta1, beta2
+        u.kernels = fc_current(cnp.PyArray_TYPE(w) == cnp.NPY_FLOAT64)
+        u.size, u.item = cnp.PyArray_SIZE(w), items
+        items += ceil_div(u.size, CHUNK)
+        moved += 5.0 * u.size * u.kernels.itemsize
+    cdef Py_ssize_t shares = shares_of(None, items, moved), t
+    cdef fc_master master = fc_this_thread()
+    with nogil:
+        # Items are disjoint runs of elements of the parameters.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
+            update_share(updates, count, adam, items * t // shares, items * (t + 1) // shares)
+    give_scratch(scratch)

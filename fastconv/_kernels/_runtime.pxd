@@ -235,11 +235,27 @@ cdef extern from "fastconv.h":
         ptrdiff_t len
         ptrdiff_t row
         int by_column
+        int relu
         const void *mean
         const void *scale
         const void *slope
         const void *shift
+        const void *offset
         double *sums
+
+    ctypedef struct fc_step:
+        void *w
+        const void *g
+        void *mean
+        void *square
+        double rate
+        double decay
+        double shrink
+        double beta1
+        double beta2
+        double eps
+        double root
+        int nesterov
 
     # pooling
     enum:
@@ -391,6 +407,9 @@ cdef extern from "fastconv.h":
         void (*channel_scale)(const fc_channels *) noexcept nogil
         void (*load_image_row)(const fc_photo *, ptrdiff_t, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
         void (*filter_row)(const fc_filter *) noexcept nogil
+        void (*add)(const void *, const void *, int, void *, ptrdiff_t) noexcept nogil
+        void (*sgd)(const fc_step *, ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*adam)(const fc_step *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*pool)(const fc_pool *) noexcept nogil
         void (*pool_divide)(const fc_pool_divide *) noexcept nogil
         void (*pool_gather)(const fc_pool_gather *) noexcept nogil

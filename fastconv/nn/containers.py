@@ -7,11 +7,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from .layers import ReLU
+from .. import activation as activations
+from .. import dense
+from .layers import Hardswish, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .module import Backward, Module
-from .weighted import WeightedLayer
+from .norm import BatchNorm
+from .pool import SelectPool
+from .weighted import ACTIVATION_GRADIENTS, WeightedLayer
 
 __all__ = ["Concat", "Residual", "Sequential"]
+
+ACTIVATION_NAMES = {ReLU: "relu", ReLU6: "relu6", Sigmoid: "sigmoid", Tanh: "tanh", SiLU: "silu",
+                    Hardswish: "hardswish"}
 
 
 class _Group(Module):
@@ -60,19 +67,30 @@ class Sequential(_Group):
 
     Notes
     -----
-    A `ReLU` right behind a convolution or linear layer is fused into it: the same bits, one pass over memory less.
+    An activation right behind a convolution or linear layer, and a `ReLU` behind batch normalisation or `Residual`, are
+    fused into it: the same bits, one pass over memory less. In training only those are whose output tells their
+    gradient. Where a max or min pooling follows a fused `ReLU`, its gradient is taken behind the pooling, where there
+    are fewer elements: what is selected has passed the `ReLU`, or is zero, in both places.
     A backward pass without `need_input` stops at the first module that has something to train.
     """
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        for module, activation in self._steps():
+        for module, activation in self._steps(False):
             x = module(x) if activation is None else module.infer(x, activation)
         return x
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
         modules, backwards = [], []
-        for module, activation in self._steps():
-            x, module_backward = module.forward(x) if activation is None else module.forward(x, activation)
+        rectified = False
+        for (module, activation), (after, _) in pairwise((*self._steps(True), (None, None))):
+            behind = activation == "relu" and isinstance(module, WeightedLayer) and isinstance(after, SelectPool)
+            if rectified:
+                x, module_backward = module.forward(x, rectified=True)
+            elif behind:
+                x, module_backward = module.forward(x, activation, own_gradient=False)
+            else:
+                x, module_backward = module.forward(x) if activation is None else module.forward(x, activation)
+            rectified = behind
             modules.append(module)
             backwards.append(module_backward)
 
@@ -84,15 +102,16 @@ class Sequential(_Group):
 
         return x, backward
 
-    def _steps(self) -> Iterator[tuple[Module, str | None]]:
+    def _steps(self, training: bool) -> Iterator[tuple[Module, str | None]]:
         """``(module, activation to fuse into it)``, in order."""
         fused = False
         for module, after in pairwise((*self._modules, None)):
             if fused:
                 fused = False
                 continue
-            fused = isinstance(module, WeightedLayer) and type(after) is ReLU
-            yield module, "relu" if fused else None
+            activation = ACTIVATION_NAMES.get(type(after))
+            fused = activation is not None and _fuses(module, activation, training)
+            yield module, activation if fused else None
 
 
 class Residual(Module):
@@ -110,24 +129,32 @@ class Residual(Module):
         self.shortcut = None if shortcut is None else _check_module("Residual", shortcut)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        return self._sum(self.body(x), x if self.shortcut is None else self.shortcut(x))
+        return self.infer(x)
 
-    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
+    def infer(self, x: np.ndarray, activation: str | None = None) -> np.ndarray:
+        """Inference, with an activation (relu) in the same pass as the sum."""
+        return self._sum(self.body(x), x if self.shortcut is None else self.shortcut(x), activation)
+
+    def forward(self, x: np.ndarray, activation: str | None = None) -> tuple[np.ndarray, Backward]:
         y, body_backward = self.body.forward(x)
         skipped, shortcut_backward = (x, _identity_backward) if self.shortcut is None else self.shortcut.forward(x)
+        total = self._sum(y, skipped, activation)
+        output = total if activation is not None else None
 
         def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
+            if output is not None:
+                dy = activations.relu_backward(dy, output)
             dx = body_backward(dy, need_input=need_input)
             dskipped = shortcut_backward(dy, need_input=need_input)
-            return dx + dskipped if need_input else None
+            return dense.add(dx, dskipped) if need_input else None
 
-        return self._sum(y, skipped), backward
+        return total, backward
 
     @staticmethod
-    def _sum(y: np.ndarray, skipped: np.ndarray) -> np.ndarray:
+    def _sum(y: np.ndarray, skipped: np.ndarray, activation: str | None) -> np.ndarray:
         if y.shape != skipped.shape:
             raise ValueError(f"Residual: the body gives {y.shape}, the shortcut {skipped.shape}; expected the same")
-        return y + skipped
+        return dense.add(y, skipped, relu=activation is not None)
 
 
 class Concat(_Group):
@@ -165,6 +192,13 @@ class Concat(_Group):
             raise ValueError(f"Concat: the modules give {[part.shape for part in parts]}, expected shapes that differ "
                              "in axis 1 alone")
         return np.concatenate(parts, axis=1)
+
+
+def _fuses(module: Module, activation: str, training: bool) -> bool:
+    """Whether the module can apply the activation to its result."""
+    if isinstance(module, WeightedLayer):
+        return not training or activation in ACTIVATION_GRADIENTS
+    return activation == "relu" and isinstance(module, (BatchNorm, Residual))
 
 
 def _check_module(container: str, module) -> Module:

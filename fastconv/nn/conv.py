@@ -13,7 +13,7 @@ from .weighted import WeightedLayer
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 
-class _Conv(WeightedLayer):
+class Conv(WeightedLayer):
     """Cross-correlation of ``(N, in_channels, *spatial)`` with ``weight`` and ``bias``.
 
     Parameters
@@ -65,29 +65,33 @@ class _Conv(WeightedLayer):
     def _gradients(self, dy, x, weight, **how):
         return self._function_backward(dy, x, weight, *self._geometry(), padding_mode=self.padding_mode, **how)
 
+    def per_output(self, values: np.ndarray) -> np.ndarray:
+        """`values`, one for each output channel, in a shape that meets their weights in a product."""
+        return values.reshape(-1, *(1,) * (self.ndim + 1))
 
-class Conv1d(_Conv):
-    __doc__ = _Conv.__doc__
+
+class Conv1d(Conv):
+    __doc__ = Conv.__doc__
     ndim = 1
     _function = staticmethod(conv.conv1d)
     _function_backward = staticmethod(conv.conv1d_backward)
 
 
-class Conv2d(_Conv):
-    __doc__ = _Conv.__doc__
+class Conv2d(Conv):
+    __doc__ = Conv.__doc__
     ndim = 2
     _function = staticmethod(conv.conv2d)
     _function_backward = staticmethod(conv.conv2d_backward)
 
 
-class Conv3d(_Conv):
-    __doc__ = _Conv.__doc__
+class Conv3d(Conv):
+    __doc__ = Conv.__doc__
     ndim = 3
     _function = staticmethod(conv.conv3d)
     _function_backward = staticmethod(conv.conv3d_backward)
 
 
-class _ConvTranspose(WeightedLayer):
+class ConvTranspose(WeightedLayer):
     """Transposed convolution of ``(N, in_channels, *spatial)``: the gradient of a convolution, used as a layer.
 
     Parameters
@@ -139,23 +143,28 @@ class _ConvTranspose(WeightedLayer):
     def _gradients(self, dy, x, weight, **how):
         return self._function_backward(dy, x, weight, *self._geometry(), **how)
 
+    def per_output(self, values: np.ndarray) -> np.ndarray:
+        """`values`, one for each output channel, in a shape that meets their weights in a product."""
+        of_groups = np.repeat(values.reshape(self.groups, -1), self.in_channels // self.groups, axis=0)
+        return of_groups.reshape(*of_groups.shape, *(1,) * self.ndim)
 
-class ConvTranspose1d(_ConvTranspose):
-    __doc__ = _ConvTranspose.__doc__
+
+class ConvTranspose1d(ConvTranspose):
+    __doc__ = ConvTranspose.__doc__
     ndim = 1
     _function = staticmethod(conv.conv_transpose1d)
     _function_backward = staticmethod(conv.conv_transpose1d_backward)
 
 
-class ConvTranspose2d(_ConvTranspose):
-    __doc__ = _ConvTranspose.__doc__
+class ConvTranspose2d(ConvTranspose):
+    __doc__ = ConvTranspose.__doc__
     ndim = 2
     _function = staticmethod(conv.conv_transpose2d)
     _function_backward = staticmethod(conv.conv_transpose2d_backward)
 
 
-class ConvTranspose3d(_ConvTranspose):
-    __doc__ = _ConvTranspose.__doc__
+class ConvTranspose3d(ConvTranspose):
+    __doc__ = ConvTranspose.__doc__
     ndim = 3
     _function = staticmethod(conv.conv_transpose3d)
     _function_backward = staticmethod(conv.conv_transpose3d_backward)

@@ -12,7 +12,7 @@ from .parameter import Parameter
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
 
-class _BatchNorm(Module):
+class BatchNorm(Module):
     """Normalise each channel: by its batch in training, by the running statistics in inference.
 
     Parameters
@@ -57,11 +57,16 @@ class _BatchNorm(Module):
         self.num_batches_tracked = init.full((), 0, np.int64)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self.infer(x)
+
+    def infer(self, x: np.ndarray, activation: str | None = None) -> np.ndarray:
+        """Inference, with an activation (relu) in the same pass."""
         self._check(x)
         gamma, beta = self._scale_and_shift()
-        return dense.batch_norm(x, gamma, beta, self.running_mean, self.running_var, training=False, eps=self.eps)[0]
+        return dense.batch_norm(x, gamma, beta, self.running_mean, self.running_var, training=False, eps=self.eps,
+                                activation=activation)[0]
 
-    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
+    def forward(self, x: np.ndarray, activation: str | None = None) -> tuple[np.ndarray, Backward]:
         self._check(x)
         for name in self.buffer_names:  # an array that was mapped read-only by a worker process is copied here
             setattr(self, name, np.require(getattr(self, name), requirements="W"))
@@ -69,7 +74,7 @@ class _BatchNorm(Module):
         momentum = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         gamma, beta = self._scale_and_shift()
         y, saved = dense.batch_norm(x, gamma, beta, self.running_mean, self.running_var, training=True,
-                                    momentum=momentum, eps=self.eps)
+                                    momentum=momentum, eps=self.eps, activation=activation)
 
         def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
             if not need_input and not any(p.trainable for p in self.parameters()):
@@ -77,11 +82,19 @@ class _BatchNorm(Module):
             dx, dgamma, dbeta = dense.batch_norm_backward(dy, x, gamma, saved)
             for parameter, gradient in ((self.weight, dgamma), (self.bias, dbeta)):
                 if parameter is not None and parameter.trainable:
-                    buffer = parameter.grad_buffer()
-                    buffer += gradient
+                    if parameter.grad_is_zero:
+                        parameter.overwritten_grad()[...] = gradient
+                    else:
+                        parameter.grad += gradient
             return dx if need_input else None
 
         return y, backward
+
+    def inference_scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """What inference multiplies each channel by and then adds, in float64."""
+        gamma, beta = self._scale_and_shift()
+        scale = gamma / np.sqrt(self.running_var.astype(np.float64) + self.eps)
+        return scale, beta - self.running_mean * scale
 
     def _scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
         if self.affine:
@@ -94,16 +107,16 @@ class _BatchNorm(Module):
             raise ValueError(f"{type(self).__name__}: x has {x.ndim} axes, expected {expected}")
 
 
-class BatchNorm1d(_BatchNorm):
-    __doc__ = _BatchNorm.__doc__
+class BatchNorm1d(BatchNorm):
+    __doc__ = BatchNorm.__doc__
     _ndims = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
-    __doc__ = _BatchNorm.__doc__
+class BatchNorm2d(BatchNorm):
+    __doc__ = BatchNorm.__doc__
     _ndims = (4,)
 
 
-class BatchNorm3d(_BatchNorm):
-    __doc__ = _BatchNorm.__doc__
+class BatchNorm3d(BatchNorm):
+    __doc__ = BatchNorm.__doc__
     _ndims = (5,)

@@ -1,4 +1,4 @@
-"""Optimizers: SGD, Adam and AdamW, as in-place updates with one scratch array."""
+"""Optimizers: SGD, Adam and AdamW, each as one compiled pass over all parameters, in place."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from .._kernels import _norm
 from . import arguments
 from .module import Module
 from .parameter import Parameter
@@ -40,7 +41,6 @@ class Optimizer:
         self.lr = arguments.number(lr, "lr", 0.0)
         self._steps = [0] * len(self.parameters)
         self._state: list[dict[str, np.ndarray]] = [{} for _ in self.parameters]
-        self._scratch: dict[np.dtype, np.ndarray] = {}
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
@@ -49,25 +49,37 @@ class Optimizer:
 
     def step(self) -> None:
         """Change every trainable parameter by its gradient."""
+        updates, written = [], []
         for index, parameter in enumerate(self.parameters):
-            if not parameter.trainable or parameter.grad is None:
+            gradient = parameter.grad if parameter.trainable else None
+            if gradient is None:
                 continue
             self._steps[index] += 1
             if not self._state[index]:
                 self._state[index] = {name: np.zeros(parameter.shape, parameter.dtype) for name in self.state_names}
-            with parameter.updating() as w:
-                self._update(w, parameter.grad, self._steps[index], self._scratch_for(w), **self._state[index])
+            array = parameter.begin_update()
+            w = np.require(array, requirements="CA")
+            g = np.require(gradient, parameter.dtype, "CA")
+            updates.append((w, g, *self._means(self._state[index]), *self._rates(self._steps[index])))
+            written.append((parameter, array, w))
+        self._update(updates)
+        for parameter, array, w in written:
+            if w is not array:
+                array[...] = w
+            parameter.end_update(array)
 
-    def _update(self, w: np.ndarray, g: np.ndarray, step: int, scratch: np.ndarray, **state: np.ndarray) -> None:
-        """Update `w` and `state` in place; `step` counts from 1, `scratch` has the shape of `w` and no content."""
+    def _means(self, state: dict[str, np.ndarray]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The running means of the gradient and of its square that the optimizer keeps."""
+        arrays = (*state.values(), None, None)
+        return arrays[0], arrays[1]
+
+    def _rates(self, step: int) -> tuple[float, float, float]:
+        """(rate, shrink, root) of a parameter's step, counted from 1, as csrc/fastconv.h describes them."""
+        return self.lr, 1.0, 1.0
+
+    def _update(self, updates: list[tuple]) -> None:
+        """Update parameters and means in place: (w, g, mean, square, rate, shrink, root) of each."""
         raise NotImplementedError
-
-    def _scratch_for(self, w: np.ndarray) -> np.ndarray:
-        flat = self._scratch.get(w.dtype)
-        if flat is None or flat.size < w.size:
-            size = max(parameter.size for parameter in self.parameters if parameter.dtype == w.dtype)
-            flat = self._scratch[w.dtype] = np.empty(size, w.dtype)
-        return flat[:w.size].reshape(w.shape)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of the hyperparameters by name and of each parameter's state as ``"<index>.<name>"``.
@@ -105,7 +117,8 @@ class Optimizer:
         for index, parameter in enumerate(self.parameters):
             self._steps[index] = int(state.get(f"{index}.step", 0))
             names = self.state_names if self._steps[index] else ()
-            self._state[index] = {name: np.array(state[f"{index}.{name}"], parameter.dtype) for name in names}
+            self._state[index] = {name: np.array(state[f"{index}.{name}"], parameter.dtype, order="C")
+                                  for name in names}
 
 
 class SGD(Optimizer):
@@ -134,18 +147,8 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs a momentum above 0")
         self.state_names = ("momentum_buffer",) if self.momentum else ()
 
-    def _update(self, w, g, step, scratch, momentum_buffer=None):
-        g = _decayed(w, g, self.weight_decay, scratch)
-        if momentum_buffer is None:
-            w -= np.multiply(g, self.lr, out=scratch)
-            return
-        momentum_buffer *= self.momentum
-        momentum_buffer += g
-        if self.nesterov:
-            w -= np.multiply(g, self.lr, out=scratch)
-            w -= np.multiply(momentum_buffer, self.lr * self.momentum, out=scratch)
-        else:
-            w -= np.multiply(momentum_buffer, self.lr, out=scratch)
+    def _update(self, updates):
+        _norm.update(updates, False, self.weight_decay, self.momentum, 0.0, 0.0, self.nesterov)
 
 
 class Adam(Optimizer):
@@ -173,24 +176,13 @@ class Adam(Optimizer):
         self.eps = arguments.number(eps, "eps", 0.0)
         self.weight_decay = arguments.number(weight_decay, "weight_decay", 0.0)
 
-    def _update(self, w, g, step, scratch, exp_avg, exp_avg_sq):
+    def _rates(self, step):
+        shrink = 1.0 - self.lr * self.weight_decay if self._decoupled else 1.0
+        return self.lr / (1.0 - self.beta1**step), shrink, 1.0 / math.sqrt(1.0 - self.beta2**step)
+
+    def _update(self, updates):
         decay = 0.0 if self._decoupled else self.weight_decay
-        if self._decoupled and self.weight_decay:
-            w *= 1.0 - self.lr * self.weight_decay
-
-        exp_avg *= self.beta1
-        exp_avg += np.multiply(_decayed(w, g, decay, scratch), 1.0 - self.beta1, out=scratch)
-        exp_avg_sq *= self.beta2
-        np.square(_decayed(w, g, decay, scratch), out=scratch)
-        scratch *= 1.0 - self.beta2
-        exp_avg_sq += scratch
-
-        denominator = np.sqrt(exp_avg_sq, out=scratch)
-        denominator /= math.sqrt(1.0 - self.beta2**step)
-        denominator += self.eps
-        change = np.divide(exp_avg, denominator, out=scratch)
-        change *= self.lr / (1.0 - self.beta1**step)
-        w -= change
+        _norm.update(updates, True, decay, self.beta1, self.beta2, self.eps, False)
 
 
 class AdamW(Adam):
@@ -209,12 +201,3 @@ class AdamW(Adam):
 
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
         super().__init__(parameters, lr, betas, eps, weight_decay)
-
-
-def _decayed(w: np.ndarray, g: np.ndarray, weight_decay: float, scratch: np.ndarray) -> np.ndarray:
-    """``g + weight_decay * w``: `g` itself without decay, else in `scratch`."""
-    if not weight_decay:
-        return g
-    np.multiply(w, weight_decay, out=scratch)
-    scratch += g
-    return scratch

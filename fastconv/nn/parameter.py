@@ -26,7 +26,7 @@ class Parameter:
     Attributes
     ----------
     grad : ndarray or None
-        The gradient that backward passes add into; ``None`` until the first of them.
+        The gradient that backward passes add into; ``None`` until the first of them. May be set.
     trainable : bool
         May be changed at any time.
 
@@ -39,10 +39,10 @@ class Parameter:
     A copy or a pickle holds the value and the `trainable` flag, not the gradient.
     """
 
-    __slots__ = ("_array", "_readonly", "_version", "grad", "trainable")
+    __slots__ = ("_array", "_grad", "_grad_is_zero", "_readonly", "_version", "trainable")
 
     def __init__(self, value: np.ndarray, trainable: bool = True):
-        self.grad: np.ndarray | None = None
+        self.grad = None
         self.trainable = trainable
         self._set(value)
 
@@ -76,6 +76,18 @@ class Parameter:
     def size(self) -> int:
         return self._readonly.size
 
+    @property
+    def grad(self) -> np.ndarray | None:
+        if self._grad_is_zero:
+            self._grad.fill(0)
+            self._grad_is_zero = False
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: np.ndarray | None) -> None:
+        self._grad: np.ndarray | None = gradient
+        self._grad_is_zero = False  # whatever its memory holds: it is filled when somebody reads it, or overwritten
+
     def assign(self, value) -> None:
         """Replace the value by a copy of `value`.
 
@@ -104,22 +116,41 @@ class Parameter:
 
         An array that can't be written (a worker process may have mapped it read-only) is copied first.
         """
-        array = self._array if self._array.flags.writeable else self._array.copy()
+        array = self.begin_update()
         try:
             yield array
         finally:
-            self._set(array)
+            self.end_update(array)
+
+    def begin_update(self) -> np.ndarray:
+        """The array that `updating` hands out; `end_update` has to follow."""
+        return self._array if self._array.flags.writeable else self._array.copy()
+
+    def end_update(self, array: np.ndarray) -> None:
+        """Publish what `begin_update` gave, after the change."""
+        self._set(array)
+
+    @property
+    def grad_is_zero(self) -> bool:
+        """Whether no backward pass has added to the gradient since `zero_grad`, or ever."""
+        return self._grad is None or self._grad_is_zero
 
     def grad_buffer(self) -> np.ndarray:
         """`grad`, made of zeros where there is none yet: what a backward pass adds into."""
-        if self.grad is None:
+        if self._grad is None:
             self.grad = np.zeros(self.shape, self.dtype)
         return self.grad
 
+    def overwritten_grad(self) -> np.ndarray:
+        """The array of `grad` for a caller that overwrites all of it, whatever it holds."""
+        if self._grad is None:
+            self._grad = np.empty(self.shape, self.dtype)
+        self._grad_is_zero = False
+        return self._grad
+
     def zero_grad(self) -> None:
-        """Set the gradient to zero; its memory is kept for the next backward pass."""
-        if self.grad is not None:
-            self.grad.fill(0)
+        """Set the gradient to zero; its memory is kept for the next backward pass, which overwrites it."""
+        self._grad_is_zero = self._grad is not None
 
     def __getstate__(self) -> tuple[np.ndarray, bool]:
         return self._array, self.trainable

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .. import pool
+from ..activation import relu_backward
 from . import arguments
 from .module import Backward, Module
 
@@ -36,7 +37,7 @@ class _WindowPool(Module):
         return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
 
 
-class _SelectPool(_WindowPool):
+class SelectPool(_WindowPool):
     """The {largest} element of each window of ``(N, C, *spatial)``; of equals the first takes the whole gradient.
 
     Parameters
@@ -57,56 +58,63 @@ class _SelectPool(_WindowPool):
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self._function(x, *self._window())
 
-    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
+    def forward(self, x: np.ndarray, rectified: bool = False) -> tuple[np.ndarray, Backward]:
+        """Training; `rectified` if x comes from a ReLU whose gradient is left to this layer."""
         indices = None
         if math.prod(self.kernel_size) <= WINDOW_INDEX_TAPS:
             y, indices = self._function(x, *self._window(), return_indices="window")
         else:
             y = self._function(x, *self._window())
 
+        output = y if rectified else None
+
         def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
-            return self._function_backward(dy, x, *self._window(), indices=indices) if need_input else None
+            if not need_input:
+                return None
+            if output is not None:
+                dy = relu_backward(dy, output)
+            return self._function_backward(dy, x, *self._window(), indices=indices)
 
         return y, backward
 
 
-class MaxPool1d(_SelectPool):
-    __doc__ = _SelectPool.__doc__.format(largest="largest")
+class MaxPool1d(SelectPool):
+    __doc__ = SelectPool.__doc__.format(largest="largest")
     ndim = 1
     _function = staticmethod(pool.max_pool1d)
     _function_backward = staticmethod(pool.max_pool1d_backward)
 
 
-class MaxPool2d(_SelectPool):
-    __doc__ = _SelectPool.__doc__.format(largest="largest")
+class MaxPool2d(SelectPool):
+    __doc__ = SelectPool.__doc__.format(largest="largest")
     ndim = 2
     _function = staticmethod(pool.max_pool2d)
     _function_backward = staticmethod(pool.max_pool2d_backward)
 
 
-class MaxPool3d(_SelectPool):
-    __doc__ = _SelectPool.__doc__.format(largest="largest")
+class MaxPool3d(SelectPool):
+    __doc__ = SelectPool.__doc__.format(largest="largest")
     ndim = 3
     _function = staticmethod(pool.max_pool3d)
     _function_backward = staticmethod(pool.max_pool3d_backward)
 
 
-class MinPool1d(_SelectPool):
-    __doc__ = _SelectPool.__doc__.format(largest="smallest")
+class MinPool1d(SelectPool):
+    __doc__ = SelectPool.__doc__.format(largest="smallest")
     ndim = 1
     _function = staticmethod(pool.min_pool1d)
     _function_backward = staticmethod(pool.min_pool1d_backward)
 
 
-class MinPool2d(_SelectPool):
-    __doc__ = _SelectPool.__doc__.format(largest="smallest")
+class MinPool2d(SelectPool):
+    __doc__ = SelectPool.__doc__.format(largest="smallest")
     ndim = 2
     _function = staticmethod(pool.min_pool2d)
     _function_backward = staticmethod(pool.min_pool2d_backward)
 
 
-class MinPool3d(_SelectPool):
-    __doc__ = _SelectPool.__doc__.format(largest="smallest")
+class MinPool3d(SelectPool):
+    __doc__ = SelectPool.__doc__.format(largest="smallest")
     ndim = 3
     _function = staticmethod(pool.min_pool3d)
     _function_backward = staticmethod(pool.min_pool3d_backward)

@@ -1,4 +1,4 @@
-"""What convolution and linear layers share: a weight, a bias, a ReLU that may be fused behind them."""
+"""What convolution and linear layers share: a weight, a bias, an activation that may be fused behind them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from . import arguments, init
 from .module import Backward, Module
 from .parameter import PackCache, Parameter
 
+ACTIVATION_GRADIENTS = {
+    "relu": activations.relu_backward, "relu6": activations.relu6_backward,
+    "sigmoid": activations.sigmoid_backward, "tanh": activations.tanh_backward,
+}
+"""Of the activations whose output alone tells their gradient: between 0 and 6, relu6's is its input."""
+
 
 class WeightedLayer(Module):
-    """A linear map with `weight`, an optional `bias` and room for a fused ReLU behind it.
+    """A linear map with `weight`, an optional `bias` and room for a fused activation behind it.
 
-    The container `Sequential` hands a following ReLU to `infer` and `forward` as ``activation="relu"``: the same
-    bits as a layer of its own, one pass over memory less, and in training the pre-activation isn't kept.
+    The container `Sequential` hands a following activation to `infer` and `forward` by its name: the same bits as a
+    layer of its own, one pass over memory less, and in training the pre-activation isn't kept.
     Subclasses provide `_apply`, `_gradients` and, where the weight can be packed for inference, `_pack`.
     """
 
@@ -49,24 +55,26 @@ class WeightedLayer(Module):
         """Inference, with an activation fused into the store of the result."""
         return self._apply(x, self._packed.get(self.weight, self._pack), activation)
 
-    def forward(self, x: np.ndarray, activation: str | None = None) -> tuple[np.ndarray, Backward]:
+    def forward(self, x: np.ndarray, activation: str | None = None,
+                own_gradient: bool = True) -> tuple[np.ndarray, Backward]:
+        """Training; without `own_gradient`, the activation's gradient is taken by the next layer already."""
         version, weight = self.weight.version, self.weight.value
         y = self._apply(x, weight, activation)
-        rectified = y if activation == "relu" else None
+        output = y if activation is not None and own_gradient else None
 
         def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
             if self.weight.version != version:
                 raise RuntimeError(f"{self!r}: the weight has changed between forward and its backward")
-            need_weight = self.weight.trainable
-            need_bias = self.bias is not None and self.bias.trainable
-            if not (need_input or need_weight or need_bias):
+            trained = [p if p is not None and p.trainable else None for p in (self.weight, self.bias)]
+            if not (need_input or any(trained)):
                 return None
-            if rectified is not None:
-                dy = activations.relu_backward(dy, rectified)
-            out = (None, self.weight.grad_buffer() if need_weight else None,
-                   self.bias.grad_buffer() if need_bias else None)
-            need = (need_input, need_weight, need_bias)
-            return self._gradients(dy, x, weight, need=need, out=out, accumulate=True)[0]
+            if output is not None:
+                dy = ACTIVATION_GRADIENTS[activation](dy, output)
+            accumulate = not all(p is None or p.grad_is_zero for p in trained)
+            buffer = Parameter.grad_buffer if accumulate else Parameter.overwritten_grad
+            out = (None, *(None if p is None else buffer(p) for p in trained))
+            need = (need_input, *(p is not None for p in trained))
+            return self._gradients(dy, x, weight, need=need, out=out, accumulate=accumulate)[0]
 
         return y, backward
 

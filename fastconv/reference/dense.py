@@ -67,13 +67,15 @@ def _per_channel(a, ndim):
     return np.asarray(a, dtype=np.float64).reshape(1, -1, *[1] * (ndim - 2))
 
 
-def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=0.1, eps=1e-5, num_threads=None):
+def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=0.1, eps=1e-5, activation=None,
+               num_threads=None):
     """``gamma * (x - mean) / sqrt(var + eps) + beta`` per channel of (n, c, *spatial). Returns ``(y, saved)``.
 
     In training, mean and variance (divided by the count) are those of the batch, and ``momentum`` moves the running
     arrays in place towards the mean and the unbiased variance (divided by the count - 1). Else they are the running
     arrays.
-    ``saved`` is ``(mean, 1 / sqrt(var + eps), training)``, the arrays of shape (c,) and the dtype of ``x``.
+    ``saved`` is ``(mean, 1 / sqrt(var + eps), training)``, the arrays of shape (c,) and the dtype of ``x``; with an
+    activation also the scale and the shift of ``x - mean``.
     """
     x = np.asarray(x)
     x64 = x.astype(np.float64)
@@ -89,15 +91,21 @@ def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=
         mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
     inv_std = 1.0 / np.sqrt(var + eps)
     y = (x64 - _per_channel(mean, x.ndim)) * _per_channel(inv_std * gamma, x.ndim) + _per_channel(beta, x.ndim)
-    return result(y, x.dtype), (result(mean, x.dtype), result(inv_std, x.dtype), bool(training))
+    saved = (result(mean, x.dtype), result(inv_std, x.dtype), bool(training))
+    if activation is not None:
+        saved = (*saved, result(inv_std * gamma, x.dtype), result(beta, x.dtype))
+    return result(activate(activation, y), x.dtype), saved
 
 
 def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
     """``(dx, dgamma, dbeta)``; after inference (``saved[2]`` False) the statistics count as constants."""
     dy, x = np.asarray(dy), np.asarray(x)
-    mean, inv_std, training = saved
+    mean, inv_std, training, *relu = saved
     axes = (0, *range(2, x.ndim))
     dy64 = dy.astype(np.float64)
+    if relu:
+        scale, shift = (_per_channel(a.astype(np.float64), x.ndim) for a in relu)
+        dy64 = np.where((x.astype(np.float64) - _per_channel(mean, x.ndim)) * scale + shift <= 0, 0.0, dy64)
     normalised = (x.astype(np.float64) - _per_channel(mean, x.ndim)) * _per_channel(inv_std, x.ndim)
     dgamma, dbeta = (dy64 * normalised).sum(axis=axes), dy64.sum(axis=axes)
     dx = dy64
