@@ -157,6 +157,24 @@ class Backward(NamedTuple):
     by_input: str     # algorithm of dx
     by_weight: str    # algorithm of dw and db
     unbatched: bool
+    plans: tuple = ()    # of dx, and of dw and db, where the kernels take operands and results as they are
+    order: str = ""      # of dx then
+
+    def run(self, fn, dy, x, w, need, out, accumulate, num_threads):
+        """All gradients by `plans`; `out` is None where there is no need."""
+        check_places(fn, dy, x, w, out)
+        dx, dw, db = out
+        new = np.zeros if accumulate else checks.new
+        if need[0]:
+            dx = checks.empty(x.shape, x.dtype, self.order) if dx is None else dx
+            self.plans[0].run(dy, w, None, False, None, dx, 0, num_threads)
+        if need[1] and dw is None:
+            dw = new(w.shape, x.dtype)
+        if need[2] and db is None:
+            db = new((self.g.k,), x.dtype)
+        if need[1] or need[2]:
+            self.plans[1].run(x, dy, dw, db, accumulate, num_threads)
+        return dx, dw, db
 
 
 def _prepare_backward_input(dy, w, fn, rank, shape, stride, padding, dilation, groups, padding_mode, algorithm,
@@ -192,7 +210,7 @@ def _with_batch(a, call):
 
 def _dx(fn, name, op, call, dy, w, shape, inputs, out, num_threads):
     """dx in the memory order of dy; `op` is "forward" for the gradient of a transposed convolution."""
-    g, algorithm, _, unbatched = call
+    g, algorithm, unbatched = call.g, call.by_input, call.unbatched
     source, order = checks.in_an_order(dy)
     dx = _target(fn, name, out, shape, dy.dtype, order, inputs, unbatched)
     if g.n and op == "forward":
@@ -283,15 +301,31 @@ def _gradient_and_input(fn, rank, dy, x):
     return dy, x, unbatched
 
 
-def check_outputs(fn, need, out, shapes, dtype, inputs):
-    """Check `need` and the caller's result arrays of a whole backward; returns both as plain tuples."""
+RESULTS = "dx", "dw", "db"
+
+
+def check_result_layouts(fn, need, out, shapes, dtype):
+    """Check the caller's result arrays of a whole backward, but for where they lie."""
+    for i, (name, shape) in enumerate(zip(RESULTS, shapes)):
+        if need[i] and out[i] is not None:
+            checks.output_layout(fn, f"out[{i}] ({name})", out[i], shape, dtype)
+
+
+def wanted_results(fn, need, out):
+    """`need` as plain flags, by which calls are kept, and `out` without what is not needed."""
     if len(need) != 3 or len(out) != 3:
         raise ValueError(f"{fn}: need and out: expected three entries each, for dx, dw and db")
-    for i, (name, shape) in enumerate(zip(("dx", "dw", "db"), shapes)):
-        if need[i] and out[i] is not None:
-            others = {other: out[j] for j, other in enumerate(("dx", "dw", "db")) if j != i and need[j]}
-            checks.output(fn, f"out[{i}] ({name})", out[i], shape, dtype, inputs | others)
-    return tuple(bool(n) for n in need), tuple(out)
+    need = tuple(int(bool(wanted)) for wanted in need)
+    return need, tuple(o if wanted else None for wanted, o in zip(need, out))
+
+
+def check_places(fn, dy, x, w, out):
+    """Result arrays may overlap neither operands nor each other."""
+    for i, result in enumerate(out):
+        if result is not None:
+            name = f"out[{i}] ({RESULTS[i]})"
+            checks.separate(fn, name, result, {"dy": dy, "x": x, "w": w})
+            checks.separate(fn, name, result, dict(zip(RESULTS[:i], out)))
 
 
 def _select_both(fn, by_input, g, algorithm, default, need, dy, source):
@@ -310,17 +344,29 @@ def _select_both(fn, by_input, g, algorithm, default, need, dy, source):
         for op, order in wants)
 
 
-def _flags(need):
-    """Wishes as arguments that calls are kept by."""
-    return tuple(int(bool(wanted)) for wanted in need)
+def _backward_plans(g, by_input, by_weight, dy, x, w, out):
+    """The plans of dx, and of dw and db, if the kernels take all arrays as they are; else none."""
+    padded = any(g.before + g.after)
+    sources = [checks.is_contiguous(a) or checks.is_channels_last(a) and a.flags.aligned for a in (dy, x)]
+    results = (out[0] is None or checks.kernel_view(out[0]), *map(checks.is_contiguous, out[1:]))
+    if not g.n or g.crops or g.mode and padded or not all((*sources, checks.is_contiguous(w), *results)):
+        return ()
+    return (plan_of("backward_input", g._replace(mode=0), by_input, dy, checks.memory_order(dy)),
+            plan_of("backward_weight", g, by_weight, x, checks.memory_order(x)))
 
 
-def _prepare_backward(dy, x, w, fn, rank, stride, padding, dilation, groups, padding_mode, need, algorithm, default):
+def _prepare_backward(dy, x, w, dx, dw, db, fn, rank, stride, padding, dilation, groups, padding_mode, need, algorithm,
+                      default):
+    shapes = x.shape, w.shape
     dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
     _check_weight(fn, rank, w, ("x", x))
     g = checks.conv_geometry(fn, rank, x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
-    return Backward(g, *_select_both(fn, "backward_input", g, algorithm, default, need, dy, x), unbatched)
+    by_input, by_weight = _select_both(fn, "backward_input", g, algorithm, default, need, dy, x)
+    out = dx, dw, db
+    check_result_layouts(fn, need, out, (*shapes, (g.k,)), x.dtype)
+    plans = () if unbatched else _backward_plans(g, by_input, by_weight, dy, x, w, out)
+    return Backward(g, by_input, by_weight, unbatched, plans, checks.memory_order(dy))
 
 
 _backward_calls = Calls(_prepare_backward)
@@ -329,15 +375,18 @@ _backward_calls = Calls(_prepare_backward)
 def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
              num_threads):
     dy, x, w = checks.array(fn, "dy", dy), checks.array(fn, "x", x), checks.array(fn, "w", w)
-    call = _backward_calls((dy, x, w), (fn, rank, stride, padding, dilation, groups, padding_mode, _flags(need),
-                                        algorithm, runtime.default_algorithm()))
+    need, out = wanted_results(fn, need, out)
+    call = _backward_calls((dy, x, w, *out), (fn, rank, stride, padding, dilation, groups, padding_mode, need,
+                                              algorithm, runtime.default_algorithm()))
+    accumulate = bool(accumulate) and (out[1] is not None or out[2] is not None)
+    if call.plans:
+        return call.run(fn, dy, x, w, need, out, accumulate, num_threads)
+    check_places(fn, dy, x, w, out)
     shapes = x.shape, w.shape, (call.g.k,)
     dy, x, w = _with_batch(dy, call), _with_batch(x, call), checks.contiguous(w)
-    inputs = {"dy": dy, "x": x, "w": w}
-    need, out = check_outputs(fn, need, out, shapes, x.dtype, inputs)
     dx = None
     if need[0]:
-        dx = _dx(fn, "out[0] (dx)", "backward_input", call, dy, w, x.shape, inputs, out[0], num_threads)
+        dx = _dx(fn, "out[0] (dx)", "backward_input", call, dy, w, x.shape, {}, out[0], num_threads)
     return dx, *_weight_gradients(call.g, call.by_weight, dy, x, shapes[1:], need[1:], out[1:], accumulate,
                                   num_threads)
 
@@ -358,16 +407,16 @@ _transposed_backward_calls = Calls(_prepare_transposed_backward)
 def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, groups, dilation, need, algorithm, out,
                         accumulate, num_threads):
     dy, x, w = checks.array(fn, "dy", dy), checks.array(fn, "x", x), checks.array(fn, "w", w)
-    call = _transposed_backward_calls((dy, x, w), (fn, rank, stride, padding, output_padding, groups, dilation,
-                                                   _flags(need), algorithm, runtime.default_algorithm()))
+    need, out = wanted_results(fn, need, out)
+    call = _transposed_backward_calls((dy, x, w), (fn, rank, stride, padding, output_padding, groups, dilation, need,
+                                                   algorithm, runtime.default_algorithm()))
     g = call.g
-    shapes = x.shape, w.shape, (g.c,)
+    check_result_layouts(fn, need, out, (x.shape, w.shape, (g.c,)), x.dtype)
+    check_places(fn, dy, x, w, out)
     dy, x, w = _with_batch(dy, call), _with_batch(x, call), checks.contiguous(w)
-    inputs = {"dy": dy, "x": x, "w": w}
-    need, out = check_outputs(fn, need, out, shapes, x.dtype, inputs)
     dx = None
     if need[0]:
-        dx = _dx(fn, "out[0] (dx)", "forward", call, dy, w, x.shape, inputs, out[0], num_threads)
+        dx = _dx(fn, "out[0] (dx)", "forward", call, dy, w, x.shape, {}, out[0], num_threads)
     dw, _ = _weight_gradients(g, call.by_weight, x, dy, (w.shape, None), (need[1], False), (out[1], None), accumulate,
                               num_threads)
     return dx, dw, _bias_gradient(g, dy, need[2], out[2], accumulate, num_threads)

@@ -122,25 +122,35 @@ def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None)
         As in :func:`linear`.
     """
     fn = "linear_backward"
-    x = _features(fn, "x", x)
-    dy = checks.operand(fn, "dy", dy)
-    checks.same_dtype(fn, "x", x, "dy", dy)
-    weight = _linear_weight(fn, x, checks.operand(fn, "w", w))
-    k, c, _ = weight.shape
-    checks.shape_of(fn, "dy", dy, (*x.shape[:-1], k))
-    shapes = x.shape, (k, c), (k,)
-    need, out = convolve.check_outputs(fn, need, out, shapes, x.dtype, {"dy": dy, "x": x, "w": weight})
+    x, dy, w = checks.array(fn, "x", x), checks.array(fn, "dy", dy), checks.array(fn, "w", w)
+    need, out = convolve.wanted_results(fn, need, out)
+    shapes = _linear_gradients((dy, x, w, *out), (fn, need))
+    convolve.check_places(fn, dy, x, w, out)
     if not x.size:
         return _gradients_without_rows(need, out, shapes, x.dtype, accumulate)
     dw_out = None if out[1] is None else out[1][:, :, None]
     dx, dw, db = convolve.backward(
-        fn, 1, _as_pixels(dy), _as_pixels(x), weight, 1, 0, 1, 1, "zeros", need, "auto",
+        fn, 1, _as_pixels(dy), _as_pixels(x), w[:, :, None], 1, 0, 1, 1, "zeros", need, "auto",
         (_rows_out(out[0]), dw_out, out[2]), accumulate, num_threads)
     if need[0]:
         dx = _delivered_rows(dx, x.shape, out[0])
     if need[1]:
         dw = dw[:, :, 0] if out[1] is None else out[1]
     return dx, dw, db
+
+
+def _prepare_linear_gradients(dy, x, w, dx, dw, db, fn, need):
+    """Check everything but the elements; returns the shapes of dx, dw and db."""
+    x, dy = _features(fn, "x", x), checks.operand(fn, "dy", dy)
+    checks.same_dtype(fn, "x", x, "dy", dy)
+    k, c, _ = _linear_weight(fn, x, checks.operand(fn, "w", w)).shape
+    checks.shape_of(fn, "dy", dy, (*x.shape[:-1], k))
+    shapes = x.shape, (k, c), (k,)
+    convolve.check_result_layouts(fn, need, (dx, dw, db), shapes, x.dtype)
+    return shapes
+
+
+_linear_gradients = Calls(_prepare_linear_gradients)
 
 
 def _gradients_without_rows(need, out, shapes, dtype, accumulate):

@@ -3,6 +3,8 @@
 Sums are taken in float64. Logits go through the stable :func:`fastconv.log_softmax` or ``log1p(exp(-|x|))``, so that
 no finite logit overflows.
 """
+from typing import NamedTuple
+
 import numpy as np
 
 from . import activation, checks
@@ -14,14 +16,64 @@ __all__ = [
 ]
 
 
-def _entropy_operands(fn, logits, target, label_smoothing):
+class Entropy(NamedTuple):
+    """The checked operands of a cross entropy."""
+
+    logits: np.ndarray
+    target: np.ndarray      # class indices with an axis for the class, or probabilities
+    counts: np.ndarray      # where indices count; None: everywhere, or probabilities
+    by_index: bool
+    smoothing: float
+
+    @property
+    def total(self):
+        """How many positions the mean runs over."""
+        return self.logits.size // self.logits.shape[1] if self.counts is None else int(self.counts.sum())
+
+    @property
+    def probabilities(self):
+        share = self.smoothing / self.logits.shape[1]
+        return (1 - self.smoothing) * self.target + share if self.smoothing else self.target
+
+    def loss(self):
+        log_p = activation.log_softmax(self.logits)
+        if self.by_index:
+            where = True if self.counts is None else self.counts[:, None]
+            hit = np.take_along_axis(log_p, self.target, 1)
+            loss = -(1 - self.smoothing) * np.sum(hit, where=where, dtype=np.float64)
+            if self.smoothing:
+                loss -= self.smoothing / self.logits.shape[1] * np.sum(log_p, where=where, dtype=np.float64)
+        else:
+            p = self.probabilities
+            loss = -np.sum(np.multiply(p, log_p, out=log_p, where=p != 0), where=p != 0, dtype=np.float64)
+        return float(loss / self.total) if self.total else float("nan")
+
+    def gradient(self):
+        gradient = activation.softmax(self.logits)
+        if self.by_index:
+            hit = np.take_along_axis(gradient, self.target, 1)
+            np.put_along_axis(gradient, self.target, hit - (1 - self.smoothing), 1)
+            if self.smoothing:
+                gradient -= self.smoothing / self.logits.shape[1]
+            if self.counts is not None:
+                np.copyto(gradient, 0, where=~self.counts[:, None])
+        else:
+            p = self.probabilities
+            gradient *= p.sum(axis=1, keepdims=True)
+            gradient -= p
+        gradient /= max(self.total, 1)
+        return gradient
+
+
+def entropy(fn, logits, target, ignore_index, label_smoothing):
+    """The Entropy of a user's arguments."""
     logits = checks.with_channels(fn, "logits", logits)
     target, by_index = checks.class_target(fn, logits, target)
-    return logits, target, by_index, checks.number(fn, "label_smoothing", label_smoothing, 0, 1)
-
-
-def _smoothed(probabilities, smoothing, classes):
-    return (1 - smoothing) * probabilities + smoothing / classes if smoothing else probabilities
+    smoothing, counts = checks.number(fn, "label_smoothing", label_smoothing, 0, 1), None
+    if by_index:
+        target, counts = checks.class_indices(fn, target, logits.shape[1], ignore_index)
+        target = target[:, None]
+    return Entropy(logits, target, counts, by_index, smoothing)
 
 
 @keeps_floating_point
@@ -50,22 +102,7 @@ def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):
     ValueError
         Shapes don't fit, or a class index is out of range; the message names it.
     """
-    fn = "cross_entropy"
-    logits, target, by_index, smoothing = _entropy_operands(fn, logits, target, label_smoothing)
-    classes = logits.shape[1]
-    log_p = activation.log_softmax(logits)
-    if by_index:
-        index, counts = checks.class_indices(fn, target, classes, ignore_index)
-        total = counts.sum()
-        hit = np.take_along_axis(log_p, index[:, None], 1)[:, 0]
-        loss = -(1 - smoothing) * np.sum(hit, where=counts, dtype=np.float64)
-        if smoothing:
-            loss -= smoothing / classes * np.sum(log_p, where=counts[:, None], dtype=np.float64)
-    else:
-        total = logits.size // classes
-        p = _smoothed(target, smoothing, classes)
-        loss = -np.sum(np.multiply(p, log_p, out=log_p, where=p != 0), where=p != 0, dtype=np.float64)
-    return float(loss / total) if total else float("nan")
+    return entropy("cross_entropy", logits, target, ignore_index, label_smoothing).loss()
 
 
 @keeps_floating_point
@@ -74,26 +111,7 @@ def cross_entropy_backward(logits, target, *, ignore_index=None, label_smoothing
 
     ``(softmax(logits) * sum(p) - p) / count``, and 0 at ignored positions. Parameters and errors as there.
     """
-    fn = "cross_entropy_backward"
-    logits, target, by_index, smoothing = _entropy_operands(fn, logits, target, label_smoothing)
-    classes = logits.shape[1]
-    gradient = activation.softmax(logits)
-    if by_index:
-        index, counts = checks.class_indices(fn, target, classes, ignore_index)
-        total = counts.sum()
-        hit = np.take_along_axis(gradient, index[:, None], 1)
-        np.put_along_axis(gradient, index[:, None], hit - (1 - smoothing), 1)
-        if smoothing:
-            gradient -= smoothing / classes
-        if total < counts.size:
-            np.copyto(gradient, 0, where=~counts[:, None])
-    else:
-        total = logits.size // classes
-        p = _smoothed(target, smoothing, classes)
-        gradient *= p.sum(axis=1, keepdims=True)
-        gradient -= p
-    gradient /= max(total, 1)
-    return gradient
+    return entropy("cross_entropy_backward", logits, target, ignore_index, label_smoothing).gradient()
 
 
 def _pair(fn, name, first, target):

@@ -457,6 +457,36 @@ cdef class Calls:
         self.kept.clear()
 
 
+# ---------------------------------------------------------------- places of operands
+
+cdef int span(cnp.ndarray a, char **first, char **last) except -1:
+    """The first and the last byte of an array's elements; 0 if it has none."""
+    cdef ptrdiff_t reach
+    cdef int i
+    first[0] = cnp.PyArray_BYTES(a)
+    last[0] = first[0] + cnp.PyArray_ITEMSIZE(a) - 1
+    for i in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, i) == 0:
+            return 0
+        reach = (cnp.PyArray_DIM(a, i) - 1) * cnp.PyArray_STRIDE(a, i)
+        if reach < 0:
+            first[0] += reach
+        else:
+            last[0] += reach
+    return 1
+
+
+cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) except -1:
+    """Whether everything between an array's first and last byte lies before or behind the other's."""
+    cdef char *a_first
+    cdef char *a_last
+    cdef char *b_first
+    cdef char *b_last
+    if not span(a, &a_first, &a_last) or not span(b, &b_first, &b_last):
+        return True
+    return a_last < b_first or b_last < a_first
+
+
 fc_openmp_start()
 fc_results_start()
 _use_isa(os.environ.get("FASTCONV_ISA") or isa_available()[0])

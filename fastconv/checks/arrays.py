@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .._kernels._runtime import are_plain
+from .._kernels._runtime import are_apart, are_plain
 from .._kernels._runtime import empty as new
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -98,7 +98,7 @@ def empty(shape, dtype, order):
 
 def overlaps(a, b):
     """Whether two arrays share an element."""
-    if not np.may_share_memory(a, b):
+    if are_apart(a, b):
         return False
     try:
         return np.shares_memory(a, b, max_work=100_000)

@@ -172,11 +172,12 @@ def class_target(fn, logits, target):
 
 
 def class_indices(fn, target, classes, ignore_index):
-    """(indices, where they count) of a target; an ignored index becomes 0."""
+    """(indices, where they count, or None for everywhere) of a target; an ignored index becomes 0."""
+    counts = None
     if ignore_index is not None:
-        ignore_index = integer(fn, "ignore_index", ignore_index, -(1 << 63))
-    counts = np.ones(target.shape, bool) if ignore_index is None else target != ignore_index
-    wrong = counts & ((target < 0) | (target >= classes))
-    if wrong.any():
+        counts = target != integer(fn, "ignore_index", ignore_index, -(1 << 63))
+        target = np.where(counts, target, 0)
+    if target.size and not (target.min() >= 0 and target.max() < classes):
+        wrong = (target < 0) | (target >= classes)
         raise ValueError(f"{fn}: target: got class index {target[wrong][0]}; expected 0 to {classes - 1}")
-    return np.where(counts, target, 0).astype(np.intp), counts
+    return target.astype(np.intp, copy=False), counts

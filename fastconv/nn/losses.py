@@ -61,9 +61,8 @@ class CrossEntropyLoss(Loss):
         return losses.cross_entropy(pred, target, **self._options())
 
     def forward(self, pred, target):
-        options = self._options()
-        return losses.cross_entropy(pred, target, **options), \
-            lambda: losses.cross_entropy_backward(pred, target, **options)
+        checked = losses.entropy("cross_entropy", pred, target, **self._options())
+        return checked.loss(), checked.gradient
 
     def count(self, target):
         target = np.asarray(target)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from .. import checks
 from .._kernels import _norm
 from . import arguments
 from .module import Module
@@ -58,8 +59,7 @@ class Optimizer:
             if not self._state[index]:
                 self._state[index] = {name: np.zeros(parameter.shape, parameter.dtype) for name in self.state_names}
             array = parameter.begin_update()
-            w = np.require(array, requirements="CA")
-            g = np.require(gradient, parameter.dtype, "CA")
+            w, g = checks.contiguous(array), checks.contiguous(np.asarray(gradient, array.dtype))
             updates.append((w, g, *self._means(self._state[index]), *self._rates(self._steps[index])))
             written.append((parameter, array, w))
         self._update(updates)
