@@ -3,6 +3,7 @@
 - `shapes`: the layers, as data; `problems`: a layer with op, dtype and memory order, and its arrays
 - `contenders`: this package and the NumPy baseline; `peers`, `onnx_peers`: optional rivals
 - `naive`: the NumPy baseline; `loops`: plain Python
+- `networks`: whole networks, `network_peers`: ours and the rivals', `network_suite`: verified and timed
 - `verify`: is a result right, by sampled float64 dot products
 - `timing`: interleaved rounds, medians, intervals; `caches`: empty caches
 - `machine`: FMA peak, copy bandwidth, latency between two cores, measured by the run

@@ -19,6 +19,8 @@ from .contenders import (
     FastconvPacked,
     VectorisedNumPy,
 )
+from .network_suite import NetworkRow, run_networks
+from .networks import NETWORKS
 from .peers import PEERS
 from .problems import DTYPES, OPS, ORDERS
 from .report import Report
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         old = documents.read(options.compare) if options.compare else None
         if options.filters:
             return _filters(options)
+        if options.networks is not None and (options.html or options.png or old or options.from_run):
+            raise Refusal("--networks goes with --threads, --against, --quick and --json alone")
         if options.from_run:
             run, code = documents.read(options.from_run), 0
         else:
@@ -86,8 +90,9 @@ class Refusal(Exception):
 
 def _measure(options: argparse.Namespace) -> tuple[Report, int]:
     """The report of a run, and its exit code."""
-    keys = row_keys(options.rows, options.ops, options.dtype, options.order)
-    if not keys:
+    networks = options.networks or ()
+    keys = [] if networks else row_keys(options.rows, options.ops, options.dtype, options.order)
+    if options.networks == () or not (keys or networks):
         raise Refusal("no row matches; see --list")
     ours = Fastconv(options.algorithm)
     rivals = (VectorisedNumPy(), *(PEERS[name]() for name in options.against))
@@ -105,8 +110,12 @@ def _measure(options: argparse.Namespace) -> tuple[Report, int]:
         limits = machine.measure(count, options.dtype)
         neighbours = machine.Neighbours()
         flush = CacheFlush(count) if options.cold else None
-        rows, interrupted = _collect(run(keys, ours, contenders, schedule, flush), len(keys))
-    if not rows:
+        if networks:
+            found, count = run_networks(networks, rivals, schedule), len(networks)
+        else:
+            found, count = run(keys, ours, contenders, schedule, flush), len(keys)
+        rows, interrupted = _collect(found, count)
+    if not rows and not networks:
         raise Refusal(f"algorithm {options.algorithm!r} can serve none of the rows")
     report = Report(
         machine=limits,
@@ -115,7 +124,8 @@ def _measure(options: argparse.Namespace) -> tuple[Report, int]:
         versions={contender.name: contender.version() for contender in (ours, *rivals)},
         settings={"schedule": asdict(schedule), "quick": options.quick, "algorithm": options.algorithm},
         rivals=rivals,
-        rows=tuple(rows),
+        rows=() if networks else tuple(rows),
+        networks=tuple(rows) if networks else (),
     )
     if report.disturbance is not None and report.disturbance > BUSY * limits.cores:
         taken = f"{report.disturbance:.2f} of {limits.cores} CPUs"
@@ -123,9 +133,9 @@ def _measure(options: argparse.Namespace) -> tuple[Report, int]:
     return report, 130 if interrupted else int(any(row.wrong for row in rows))
 
 
-def _collect(found: Iterable[Row], count: int) -> tuple[list[Row], bool]:
+def _collect(found: Iterable[Row | NetworkRow], count: int) -> tuple[list, bool]:
     """The rows, and whether the user cut them short: what is done by then is still reported."""
-    rows: list[Row] = []
+    rows: list[Row | NetworkRow] = []
     with Progress(count, "bench") as progress:
         try:
             for row in found:
@@ -178,6 +188,10 @@ exit codes:
     )
     parser.add_argument("--threads", type=_threads, help="default: what the package would use")
     parser.add_argument("--against", type=_list_of(tuple(PEERS)), default=(), help=f"of {','.join(PEERS)}")
+    parser.add_argument(
+        "--networks", action="store_true",
+        help="whole networks in place of the rows: a LeNet-5 epoch and step, a ResNet-18 step, MobileNet-v2 inference",
+    )
     parser.add_argument("--cold", action="store_true", help="time every row with empty caches, too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE; - is stdout")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page for the browser to FILE")

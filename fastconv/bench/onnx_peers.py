@@ -26,9 +26,9 @@ class ModelRunner(Contender):
     def prepare(self, problem: Problem) -> Callable[[], Any] | None:
         if (problem.kind, problem.dtype, problem.order) != (("conv", "forward"), "float32", "channels_first"):
             return None
-        return self._compile(conv_model(self.onnx, problem), problem.operands["x"], problem.new_result())
+        return self.compile(conv_model(self.onnx, problem), problem.operands["x"], problem.new_result())
 
-    def _compile(self, model: bytes, x: np.ndarray, y: np.ndarray) -> Callable[[], np.ndarray]:
+    def compile(self, model: bytes, x: np.ndarray, y: np.ndarray) -> Callable[[], np.ndarray]:
         """Return the call that computes `y` from `x` and returns it."""
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class OnnxRuntime(ModelRunner):
     def version(self) -> str:
         return self.onnxruntime.__version__
 
-    def _compile(self, model: bytes, x: np.ndarray, y: np.ndarray) -> Callable[[], np.ndarray]:
+    def compile(self, model: bytes, x: np.ndarray, y: np.ndarray) -> Callable[[], np.ndarray]:
         session = self.onnxruntime.InferenceSession(model, self.options, providers=["CPUExecutionProvider"])
         binding = session.io_binding()
         binding.bind_input("x", "cpu", 0, np.float32, x.shape, x.ctypes.data)
@@ -97,7 +97,7 @@ class OpenVino(ModelRunner):
     def version(self) -> str:
         return self.openvino.__version__.partition("-")[0]
 
-    def _compile(self, model: bytes, x: np.ndarray, y: np.ndarray) -> Callable[[], np.ndarray]:
+    def compile(self, model: bytes, x: np.ndarray, y: np.ndarray) -> Callable[[], np.ndarray]:
         request = self.core.compile_model(self.core.read_model(model), "CPU", self.config).create_infer_request()
         request.set_input_tensor(self.openvino.Tensor(x, shared_memory=True))
         request.set_output_tensor(self.openvino.Tensor(y, shared_memory=True))

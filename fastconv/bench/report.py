@@ -11,6 +11,7 @@ import numpy as np
 from ..console import table
 from .contenders import Contender, FastconvGivenOut, FastconvPacked, VectorisedNumPy
 from .machine import Machine
+from .network_suite import OURS, NetworkRow
 from .suite import Row
 from .targets import SHORT, TERMS, class_of, comparisons, double_shares, geomean, summaries
 from .timing import Interval, median_interval
@@ -46,6 +47,7 @@ class Report:
     settings: dict[str, Any]
     rivals: tuple[Contender, ...]
     rows: tuple[Row, ...]
+    networks: tuple[NetworkRow, ...] = ()
 
     def text(self) -> str:
         """Header, one table per dtype, memory order and kind of row, summary and legend."""
@@ -57,7 +59,12 @@ class Report:
                 if chosen:
                     bound = "memory-bound rows" if memory_bound else "convolutions"
                     parts.append(f"{bound}, {dtype}, {order.replace('_', '-')}\n{table(self._lines(chosen))}")
-        wrong = [f"WRONG, not timed: {name}: {why}" for row in self.rows for name, why in row.wrong.items()]
+        if self.networks:
+            parts.append(f"whole networks, each contender in its best memory order\n{table(self._network_lines())}")
+        found = (*self.rows, *self.networks)
+        wrong = [f"WRONG, not timed: {name}: {why}" for row in found for name, why in row.wrong.items()]
+        if not self.rows:
+            return "\n\n".join([*parts, *wrong])
         return "\n\n".join([*parts, *wrong, *self._class_texts(), self._summary_text(), LEGEND])
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,6 +76,7 @@ class Report:
             "versions": self.versions,
             "settings": self.settings,
             "rows": [self._row_dict(row) for row in self.rows],
+            "networks": [row.as_dict([rival.name for rival in self.rivals]) for row in self.networks],
             "summary": self.summary(),
         }
 
@@ -130,6 +138,22 @@ class Report:
                 lines.append([cell(row) for _, cell in columns])
             else:
                 lines.append([row.name, "WRONG", *[""] * (len(columns) - 2)])
+        return lines
+
+    def _network_lines(self) -> list[list[str]]:
+        peers = [rival.name for rival in self.rivals if any(row.best(rival.name) for row in self.networks)]
+        lines = [["network", "ms", "order", *(f"{peer} ms" for peer in peers), *(f"x {peer}" for peer in peers),
+                  "target", "error"]]
+        for row in self.networks:
+            best, ratios = row.best(OURS), [row.times_faster(peer) for peer in peers]
+            lines.append([
+                row.case.title,
+                *([_milliseconds(row, OURS), best.partition(", ")[2]] if best else ["WRONG", ""]),
+                *(_milliseconds(row, peer) for peer in peers),
+                *(_interval_text(ratio) if ratio else "-" for ratio in ratios),
+                f"{row.case.target:.3g}",
+                f"{max(row.errors.values(), default=0):.0e}",
+            ])
         return lines
 
     def _columns(self, memory_bound: bool) -> list[tuple[str, Callable[[Row], str]]]:
@@ -228,6 +252,11 @@ class Report:
 
 def _intervals(seconds: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     return {name: median_interval(samples)._asdict() for name, samples in seconds.items()}
+
+
+def _milliseconds(row: NetworkRow, contender: str) -> str:
+    best = row.best(contender)
+    return f"{np.median(row.seconds[best]) * 1e3:.2f}" if best else "-"
 
 
 def _title(rival: Contender) -> str:
