@@ -72,7 +72,7 @@ def test_a_wrong_contender_is_reported_and_not_timed(monkeypatch):
 
 def test_the_networks_are_those_of_the_papers():
     """By their numbers of parameters, as published (ResNet-18 with ten classes and without its 7x7 convolution)."""
-    counts = {case.name: sum(p.size for p in case.build(np.random.default_rng(0)).parameters()) for case in NETWORKS}
+    counts = {case.network: sum(p.size for p in case.build(np.random.default_rng(0)).parameters()) for case in NETWORKS}
     assert counts == {"LeNet-5": 61_706, "ResNet-18": 11_173_962, "MobileNet-v2": 3_504_872}
 
 
@@ -98,9 +98,9 @@ def test_model_runners_only_infer():
 
 def test_command_runs_networks(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torch")
-    monkeypatch.setattr(command, "NETWORKS", CASES[1:])
+    monkeypatch.setattr(command, "NETWORKS", CASES)
     path = tmp_path / "run.json"
-    assert command.main(["--networks", "--quick", "--threads", "1", "--against", "torch", "--json", str(path)]) == 0
+    assert command.main(["--networks", "step|infer", "--quick", "--threads", "1", "--against", "torch", "--json", str(path)]) == 0
     text = capsys.readouterr().out
     assert "whole networks" in text
     found = json.loads(path.read_text())["networks"]
@@ -110,3 +110,8 @@ def test_command_runs_networks(tmp_path, monkeypatch, capsys):
                                        for order in ("channels_first", "channels_last")}
         assert row["times_faster_than"]["torch"]["median"] > 0
         assert row["name"] in text
+
+
+def test_command_refuses_networks_that_are_not_there(capsys):
+    assert command.main(["--networks", "nothing"]) == 2
+    assert "no row matches" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from .. import get_num_threads, threads
 from ..console import Progress, table
@@ -171,7 +172,7 @@ exit codes:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--rows", metavar="REGEX", type=_cases, default=SUITE, help="rows with this in their name, e.g. 'resnet.*3x3'"
+        "--rows", metavar="REGEX", type=_cases_of(SUITE), default=SUITE, help="rows with this in their name, e.g. 'resnet.*3x3'"
     )
     parser.add_argument("--ops", type=_list_of(OPS), default=OPS, help=f"of {','.join(OPS)} (default: all)")
     parser.add_argument(
@@ -189,8 +190,9 @@ exit codes:
     parser.add_argument("--threads", type=_threads, help="default: what the package would use")
     parser.add_argument("--against", type=_list_of(tuple(PEERS)), default=(), help=f"of {','.join(PEERS)}")
     parser.add_argument(
-        "--networks", action="store_true",
-        help="whole networks in place of the rows: a LeNet-5 epoch and step, a ResNet-18 step, MobileNet-v2 inference",
+        "--networks", metavar="REGEX", type=_cases_of(NETWORKS), nargs="?", const="",
+        help="in place of the rows, whole networks: LeNet-5 epoch and training step, ResNet-18 training step, "
+        "MobileNet-v2 inference, or those with this in their name",
     )
     parser.add_argument("--cold", action="store_true", help="time every row with empty caches, too")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE; - is stdout")
@@ -221,11 +223,14 @@ def _list_of(names: Sequence[str]):
     return parse
 
 
-def _cases(pattern: str) -> tuple[Case, ...]:
-    try:
-        return select(pattern)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{pattern!r} is not a regular expression: {error}") from None
+def _cases_of(cases: Iterable[Any]):
+    def parse(pattern: str) -> tuple[Any, ...]:
+        try:
+            return select(pattern, cases)
+        except re.error as error:
+            raise argparse.ArgumentTypeError(f"{pattern!r} is not a regular expression: {error}") from None
+
+    return parse
 
 
 def _threads(text: str) -> int:

@@ -36,7 +36,7 @@ class NetworkRow:
 
     @property
     def name(self) -> str:
-        return self.case.title
+        return self.case.name
 
     def best(self, contender: str) -> str | None:
         """A contender in the memory order that serves it best, None where it took no part."""
@@ -52,6 +52,7 @@ class NetworkRow:
         ratios = {name: self.times_faster(name) for name in rivals}
         return {
             "name": self.case.name,
+            "network": self.case.network,
             "op": self.case.op,
             "batch": self.case.batch,
             "samples": self.case.samples,

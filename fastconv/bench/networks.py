@@ -39,7 +39,7 @@ class NetworkCase:
         Times faster than the best peer that this row should be.
     """
 
-    name: str
+    network: str
     source: str
     op: str
     build: Callable[[np.random.Generator], Module]
@@ -51,8 +51,8 @@ class NetworkCase:
     adam: bool = False  # else SGD with momentum
 
     @property
-    def title(self) -> str:
-        return f"{self.name} {self.op} b{self.batch}"
+    def name(self) -> str:
+        return f"{self.network} {self.op} b{self.batch}"
 
     def model(self) -> Module:
         """The same weights on each call; in inference with statistics as if it had been trained."""

@@ -147,7 +147,7 @@ class Report:
         for row in self.networks:
             best, ratios = row.best(OURS), [row.times_faster(peer) for peer in peers]
             lines.append([
-                row.case.title,
+                row.name,
                 *([_milliseconds(row, OURS), best.partition(", ")[2]] if best else ["WRONG", ""]),
                 *(_milliseconds(row, peer) for peer in peers),
                 *(_interval_text(ratio) if ratio else "-" for ratio in ratios),

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -369,10 +369,10 @@ SUITE: tuple[Case, ...] = (
 )
 
 
-def select(pattern: str = "") -> tuple[Case, ...]:
-    """The cases that have a word beginning with the regular expression, case ignored, in suite order.
+def select(pattern: str = "", cases: Iterable[Any] = SUITE) -> tuple[Any, ...]:
+    """Those of the cases whose name has a word beginning with the regular expression, case ignored, in their order.
 
     At the beginning of a word, so that `lenet` isn't found in MobileNet.
     """
     wanted = re.compile(rf"\b(?:{pattern})", re.IGNORECASE)
-    return tuple(case for case in SUITE if wanted.search(case.name))
+    return tuple(case for case in cases if wanted.search(case.name))
