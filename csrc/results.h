@@ -15,8 +15,8 @@
 enum {
     FC_PAGE = 4096,
     FC_HUGE_PAGE = 2 * 1024 * 1024,
-    FC_LARGE_RESULT = 1024 * 1024,   /* smaller ones stay in the heap of malloc, which reuses its pages */
-    FC_MOST_KEPT = 64                /* blocks */
+    FC_LARGE_RESULT = 128 * 1024,    /* from here on malloc asks the system, or trims its heap after a step's results */
+    FC_MOST_KEPT = 128               /* blocks */
 };
 
 typedef struct fc_block {

@@ -100,7 +100,8 @@ def test_command_runs_networks(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torch")
     monkeypatch.setattr(command, "NETWORKS", CASES)
     path = tmp_path / "run.json"
-    assert command.main(["--networks", "step|infer", "--quick", "--threads", "1", "--against", "torch", "--json", str(path)]) == 0
+    options = ["--quick", "--threads", "1", "--against", "torch", "--json", str(path)]
+    assert command.main(["--networks", "step|infer", *options]) == 0
     text = capsys.readouterr().out
     assert "whole networks" in text
     found = json.loads(path.read_text())["networks"]

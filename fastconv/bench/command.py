@@ -172,7 +172,8 @@ exit codes:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--rows", metavar="REGEX", type=_cases_of(SUITE), default=SUITE, help="rows with this in their name, e.g. 'resnet.*3x3'"
+        "--rows", metavar="REGEX", type=_cases_of(SUITE), default=SUITE,
+        help="rows with this in their name, e.g. 'resnet.*3x3'",
     )
     parser.add_argument("--ops", type=_list_of(OPS), default=OPS, help=f"of {','.join(OPS)} (default: all)")
     parser.add_argument(
