@@ -44,13 +44,16 @@ def _gradients_and_result(fn, dy, saved, out):
 
 
 def _forward(name, x, out, num_threads, slope=0.0):
+    checks.some_threads(name, num_threads)
     x, y = _operand_and_result(name, x, out)
     _elementwise.activate(checks.ACTIVATIONS[name], slope, x, y, num_threads)
     return checks.delivered(y, out)
 
 
 def _backward(name, dy, saved, out, num_threads, slope=0.0):
-    dy, saved, dx = _gradients_and_result(f"{name}_backward", dy, saved, out)
+    fn = f"{name}_backward"
+    checks.some_threads(fn, num_threads)
+    dy, saved, dx = _gradients_and_result(fn, dy, saved, out)
     _elementwise.activate_backward(checks.ACTIVATIONS[name], slope, dy, saved, dx, num_threads)
     return checks.delivered(dx, out)
 
@@ -180,13 +183,13 @@ def hardswish_backward(dy, saved, *, out=None, num_threads=None):
 
 # ---------------------------------------------------------------- softmax
 
-def _extents(fn, y, axis):
+def _extents(fn, name, y, axis):
     """(outer, length, inner): elements of y outside, along and inside of an axis, as they lie in memory."""
     if y.ndim == 0:
-        raise ValueError(f"{fn}: x: got an array without axes; expected at least one")
-    axis = checks.axis_of(fn, y, axis)
+        raise ValueError(f"{fn}: {name}: got an array without axes; expected at least one")
+    axis = checks.axis_of(fn, name, y, axis)
     if y.shape[axis] == 0:
-        raise ValueError(f"{fn}: x: got shape {y.shape}; expected no zero extent along axis {axis}")
+        raise ValueError(f"{fn}: {name}: got shape {y.shape}; expected no zero extent along axis {axis}")
     axes = checks.axes_in_memory(y)
     outer = inner = 1
     for other in axes[:axes.index(axis)]:
@@ -197,14 +200,16 @@ def _extents(fn, y, axis):
 
 
 def _softmax(fn, x, axis, out, num_threads, logarithm):
+    checks.some_threads(fn, num_threads)
     x, y = _operand_and_result(fn, x, out)
-    _elementwise.softmax(x, y, *_extents(fn, y, axis), logarithm, num_threads)
+    _elementwise.softmax(x, y, *_extents(fn, "x", y, axis), logarithm, num_threads)
     return checks.delivered(y, out)
 
 
 def _softmax_backward(fn, dy, saved, axis, out, num_threads, logarithm):
+    checks.some_threads(fn, num_threads)
     dy, saved, dx = _gradients_and_result(fn, dy, saved, out)
-    _elementwise.softmax_backward(dy, saved, dx, *_extents(fn, dx, axis), logarithm, num_threads)
+    _elementwise.softmax_backward(dy, saved, dx, *_extents(fn, "dy", dx, axis), logarithm, num_threads)
     return checks.delivered(dx, out)
 
 

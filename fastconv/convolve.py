@@ -7,7 +7,7 @@ from . import checks, runtime
 from ._kernels import _correlation
 from ._kernels._runtime import Calls
 from .packed import PackedWeight, check_packed
-from .plans import algorithms_for, folds_gradient, padded_input, plan_of, select
+from .plans import ALGORITHMS, algorithms_for, folds_gradient, padded_input, plan_of, select
 
 # ---------------------------------------------------------------- operands and results
 
@@ -20,6 +20,12 @@ def _arrays(fn, x, w, b):
     """The operands as arrays; packed weights and no bias stay what they are."""
     return (checks.array(fn, "x", x), w if isinstance(w, PackedWeight) else checks.array(fn, "w", w),
             None if b is None else checks.array(fn, "b", b))
+
+
+def _plain_weight(fn, w):
+    if isinstance(w, PackedWeight):
+        raise ValueError(f"{fn}: w: got packed weights; expected an array, only forward convolution takes packed ones")
+    return checks.array(fn, "w", w)
 
 
 def _check_weight(fn, rank, w, like):
@@ -118,6 +124,7 @@ _forward_calls = Calls(_prepare_forward)
 
 def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, activation, algorithm, out,
             num_threads):
+    checks.some_threads(fn, num_threads)
     x, w, b = _arrays(fn, x, w, b)
     call = _forward_calls((x, w, b, out), (fn, rank, stride, padding, dilation, groups, padding_mode, activation,
                                            algorithm, runtime.default_algorithm()))
@@ -140,9 +147,8 @@ _transposed_calls = Calls(_prepare_transposed)
 
 def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilation, activation, algorithm, out,
                num_threads):
-    if isinstance(w, PackedWeight):
-        raise ValueError(f"{fn}: w: got packed weights, which serve conv{rank}d only")
-    x, w, b = _arrays(fn, x, w, b)
+    checks.some_threads(fn, num_threads)
+    x, w, b = _arrays(fn, x, _plain_weight(fn, w), b)
     call = _transposed_calls((x, w, b, out), (fn, rank, stride, padding, output_padding, groups, dilation,
                                               activation, algorithm, runtime.default_algorithm()))
     return call.run(fn, x, w, b, out, num_threads)
@@ -184,7 +190,8 @@ def _prepare_backward_input(dy, w, fn, rank, shape, stride, padding, dilation, g
     if len(shape) != rank + (1 if unbatched else 2):
         raise ValueError(f"{fn}: input_shape: got {shape}; expected {rank + (1 if unbatched else 2)} extents, like dy")
     shape = (1, *shape) if unbatched else shape
-    g = checks.conv_geometry(fn, rank, shape, w.shape, stride, padding, dilation, groups, padding_mode)
+    g = checks.conv_geometry(fn, rank, shape, w.shape, stride, padding, dilation, groups, padding_mode,
+                             ("input_shape", "w"))
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
     algorithm = select(fn, "backward_input", g, algorithm, default, dy.dtype, checks.memory_order(dy))
     return Backward(g, algorithm, None, unbatched)
@@ -195,7 +202,8 @@ _backward_input_calls = Calls(_prepare_backward_input)
 
 def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, groups, padding_mode, algorithm, out,
                    num_threads):
-    dy, w = checks.array(fn, "dy", dy), checks.array(fn, "w", w)
+    checks.some_threads(fn, num_threads)
+    dy, w = checks.array(fn, "dy", dy), _plain_weight(fn, w)
     shape = checks.shape_tuple(fn, "input_shape", input_shape)
     call = _backward_input_calls((dy, w), (fn, rank, shape, stride, padding, dilation, groups, padding_mode, algorithm,
                                            runtime.default_algorithm()))
@@ -268,7 +276,8 @@ def _prepare_backward_weight(dy, x, fn, rank, shape, stride, padding, dilation, 
     dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
     if len(shape) != rank + 2:
         raise ValueError(f"{fn}: weight_shape: got {shape}; expected {rank + 2} extents")
-    g = checks.conv_geometry(fn, rank, x.shape, shape, stride, padding, dilation, groups, padding_mode)
+    g = checks.conv_geometry(fn, rank, x.shape, shape, stride, padding, dilation, groups, padding_mode,
+                             ("x", "weight_shape"))
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
     algorithm = select(fn, "backward_weight", g, algorithm, default, x.dtype, checks.memory_order(x))
     return Backward(g, None, algorithm, unbatched)
@@ -279,6 +288,8 @@ _backward_weight_calls = Calls(_prepare_backward_weight)
 
 def backward_weight(fn, rank, dy, x, weight_shape, stride, padding, dilation, groups, padding_mode, algorithm, out,
                     accumulate, num_threads):
+    checks.some_threads(fn, num_threads)
+    accumulate = checks.flag(fn, "accumulate", accumulate)
     dy, x = checks.array(fn, "dy", dy), checks.array(fn, "x", x)
     shape = checks.shape_tuple(fn, "weight_shape", weight_shape)
     call = _backward_weight_calls((dy, x), (fn, rank, shape, stride, padding, dilation, groups, padding_mode,
@@ -313,9 +324,9 @@ def check_result_layouts(fn, need, out, shapes, dtype):
 
 def wanted_results(fn, need, out):
     """`need` as plain flags, by which calls are kept, and `out` without what is not needed."""
-    if len(need) != 3 or len(out) != 3:
-        raise ValueError(f"{fn}: need and out: expected three entries each, for dx, dw and db")
-    need = tuple(int(bool(wanted)) for wanted in need)
+    need = checks.three_flags(fn, "need", need)
+    if not isinstance(out, (tuple, list)) or len(out) != 3:
+        raise TypeError(f"{fn}: out: got {checks.said(out)}; expected three arrays or None, for dx, dw and db")
     return need, tuple(o if wanted else None for wanted, o in zip(need, out))
 
 
@@ -334,6 +345,7 @@ def _select_both(fn, by_input, g, algorithm, default, need, dy, source):
     A named one has to serve dx and dw where they are needed. The bits of db depend on the algorithm, but not on
     whether dw is needed.
     """
+    checks.choice(fn, "algorithm", algorithm, ALGORITHMS)
     wants = (by_input, checks.memory_order(dy)), ("backward_weight", checks.memory_order(source))
     for (op, order), wanted in zip(wants, need):
         if wanted:
@@ -374,11 +386,12 @@ _backward_calls = Calls(_prepare_backward)
 
 def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out, accumulate,
              num_threads):
-    dy, x, w = checks.array(fn, "dy", dy), checks.array(fn, "x", x), checks.array(fn, "w", w)
-    need, out = wanted_results(fn, need, out)
+    checks.some_threads(fn, num_threads)
+    dy, x, w = checks.array(fn, "dy", dy), checks.array(fn, "x", x), _plain_weight(fn, w)
+    (need, out), accumulate = wanted_results(fn, need, out), checks.flag(fn, "accumulate", accumulate)
     call = _backward_calls((dy, x, w, *out), (fn, rank, stride, padding, dilation, groups, padding_mode, need,
                                               algorithm, runtime.default_algorithm()))
-    accumulate = bool(accumulate) and (out[1] is not None or out[2] is not None)
+    accumulate = accumulate and (out[1] is not None or out[2] is not None)
     if call.plans:
         return call.run(fn, dy, x, w, need, out, accumulate, num_threads)
     check_places(fn, dy, x, w, out)
@@ -406,8 +419,9 @@ _transposed_backward_calls = Calls(_prepare_transposed_backward)
 
 def transposed_backward(fn, rank, dy, x, w, stride, padding, output_padding, groups, dilation, need, algorithm, out,
                         accumulate, num_threads):
-    dy, x, w = checks.array(fn, "dy", dy), checks.array(fn, "x", x), checks.array(fn, "w", w)
-    need, out = wanted_results(fn, need, out)
+    checks.some_threads(fn, num_threads)
+    dy, x, w = checks.array(fn, "dy", dy), checks.array(fn, "x", x), _plain_weight(fn, w)
+    (need, out), accumulate = wanted_results(fn, need, out), checks.flag(fn, "accumulate", accumulate)
     call = _transposed_backward_calls((dy, x, w), (fn, rank, stride, padding, output_padding, groups, dilation, need,
                                                    algorithm, runtime.default_algorithm()))
     g = call.g

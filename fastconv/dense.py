@@ -82,6 +82,7 @@ def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
         A shape or option doesn't fit; the message names it.
     """
     fn = "linear"
+    checks.some_threads(fn, num_threads)
     x = _features(fn, "x", x)
     weight = _linear_weight(fn, x, w)
     b = checks.bias(fn, b, w.shape[0], x)
@@ -122,9 +123,14 @@ def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None)
         As in :func:`linear`.
     """
     fn = "linear_backward"
-    x, dy, w = checks.array(fn, "x", x), checks.array(fn, "dy", dy), checks.array(fn, "w", w)
-    need, out = convolve.wanted_results(fn, need, out)
-    shapes = _linear_gradients((dy, x, w, *out), (fn, need))
+    checks.some_threads(fn, num_threads)
+    x, dy = checks.array(fn, "x", x), checks.array(fn, "dy", dy)
+    if isinstance(w, PackedWeight):
+        raise ValueError(f"{fn}: w: got packed weights; expected an array, only linear takes packed ones")
+    w = checks.array(fn, "w", w)
+    flags, out = convolve.wanted_results(fn, need, out)
+    accumulate = checks.flag(fn, "accumulate", accumulate)
+    shapes = _linear_gradients((dy, x, w, *out), (fn, flags))
     convolve.check_places(fn, dy, x, w, out)
     if not x.size:
         return _gradients_without_rows(need, out, shapes, x.dtype, accumulate)
@@ -299,6 +305,8 @@ def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=
     order (Chan, Golub and LeVeque 1979).
     """
     fn = "batch_norm"
+    checks.some_threads(fn, num_threads)
+    training = checks.flag(fn, "training", training)
     x = checks.with_channels(fn, "x", x)
     gamma, beta = (checks.per_channel(fn, name, value, x) for name, value in (("gamma", gamma), ("beta", beta)))
     momentum, eps = checks.number(fn, "momentum", momentum, 0, 1), checks.number(fn, "eps", eps, 0)
@@ -321,7 +329,7 @@ def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=
         scale, shift, saved_std = (a.astype(x.dtype) for a in (scale, shift, inv_std))
     y = checks.empty(x.shape, x.dtype, order)
     _norm.normalise(source, y, centre, scale, shift, relu, last, num_threads)
-    saved = centre, saved_std, bool(training)
+    saved = centre, saved_std, training
     return y, (*saved, scale, shift) if relu else saved
 
 
@@ -361,12 +369,14 @@ def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
         Dtypes or shapes don't fit.
     """
     fn = "batch_norm_backward"
+    checks.some_threads(fn, num_threads)
     x = checks.with_channels(fn, "x", x)
     dy, x = checks.gradient_pair(fn, dy, "x", x)
     gamma = checks.per_channel(fn, "gamma", gamma, x)
     if not isinstance(saved, tuple) or len(saved) not in (3, 5):
-        raise ValueError(f"{fn}: saved: got {saved!r}; expected the tuple that batch_norm returns")
+        raise ValueError(f"{fn}: saved: got {checks.said(saved)}; expected the tuple that batch_norm returns")
     mean, inv_std, training, *affine = saved
+    training = checks.flag(fn, "saved[2]", training)
     mean, inv_std = (checks.per_channel(fn, f"saved[{i}]", saved[i], x) for i in (0, 1))
     x, order = checks.in_an_order(x)
     dy, last = checks.to_order(dy, order), order == checks.CHANNELS_LAST

@@ -14,7 +14,9 @@ def _windows(fn, name, shape, kernel_size, stride, padding, dilation):
         raise ValueError(f"{fn}: {name}: got {len(shape)} axes, shape {shape}; expected 3, 4 or 5")
     rank = len(shape) - 2
     kernel = checks.per_axis(fn, "kernel_size", kernel_size, rank, 1)
-    g = checks.conv_geometry(fn, rank, shape, (1, shape[1], *kernel), stride, padding, dilation, 1, "zeros")
+    g = checks.conv_geometry(fn, rank, shape, (1, shape[1], *kernel), stride, padding, dilation, 1, "zeros",
+                             (name, "kernel_size"))
+    checks.addressable(fn, "kernel_size", (*shape[:2], *kernel, *g.out))
     before = tuple(pad - front for pad, (front, _) in zip(g.before, g.crop))
     return g, before, (shape[0], shape[1] * int(np.prod(kernel)), int(np.prod(g.out)))
 

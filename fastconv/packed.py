@@ -3,7 +3,7 @@ import numpy as np
 
 from . import checks, runtime
 from ._kernels import _runtime
-from .plans import plan, select
+from .plans import ALGORITHMS, plan, select
 
 
 class PackedWeight:
@@ -67,15 +67,16 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     w = checks.operand(fn, "w", w)
     checks.rank_of(fn, "w", w, 2, 3, 4, 5)
     rank = w.ndim - 2
-    c = w.shape[1] * checks.integer(fn, "groups", groups, 1)
+    c = w.shape[1] * checks.integer(fn, "groups", groups, 1, checks.MOST)
     any_size = input_shape is None
     if any_size:
-        checks.per_axis(fn, "stride", stride, rank, 1)
         spans = [d * (k - 1) + 1 for d, k in zip(checks.per_axis(fn, "dilation", dilation, rank, 1), w.shape[2:])]
         input_shape = (1, c, *spans)
     # The padding to come is not known; "same" is the usual one and fits every size.
-    g = checks.conv_geometry(fn, rank, checks.shape_tuple(fn, "input_shape", input_shape), w.shape, stride, "same",
-                             dilation, groups, "zeros")
+    shape = checks.shape_tuple(fn, "input_shape", input_shape)
+    if len(shape) != w.ndim:
+        raise ValueError(f"{fn}: input_shape: got {shape}; expected {w.ndim} extents, (N, C, *spatial)")
+    g = checks.conv_geometry(fn, rank, shape, w.shape, stride, "same", dilation, groups, "zeros", ("input_shape", "w"))
     default = runtime.default_algorithm()
     chosen, other = (select(fn, "forward", g, algorithm, default, w.dtype, order)
                      for order in (checks.CHANNELS_FIRST, checks.CHANNELS_LAST))
@@ -89,7 +90,7 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     transformed = compiled.pack(np.ascontiguousarray(w), data)
     # How far few columns are folded depends on the size of x, so their plain weights are kept.
     _, lanes, _ = _runtime.tile_constants(w.dtype == np.float64)
-    plain = np.array(w) if chosen == "folded" or serves_all and 2 * g.k <= lanes else None
+    plain = np.array(w, order="C") if chosen == "folded" or serves_all and 2 * g.k <= lanes else None
     return PackedWeight(data, transformed, plain, w.shape, w.dtype, g.groups, isa, "auto" if serves_all else chosen)
 
 
@@ -101,10 +102,10 @@ def check_packed(fn, w, groups, x, rank, algorithm):
         raise ValueError(f"{fn}: w: was packed from {w.dtype}; expected {x.dtype}, like x")
     if w.isa != _runtime.isa_in_use():
         raise ValueError(f"{fn}: w: was packed for {w.isa!r}; the kernels in use are {_runtime.isa_in_use()!r}")
-    if w.groups != groups:
+    if w.groups != checks.integer(fn, "groups", groups, 1):
         raise ValueError(f"{fn}: w: was packed for {w.groups} groups; got groups={groups}")
     if w.algorithm == "auto":
         return algorithm
-    if algorithm not in ("auto", w.algorithm):
+    if checks.choice(fn, "algorithm", algorithm, ALGORITHMS) not in ("auto", w.algorithm):
         raise ValueError(f"{fn}: algorithm: got {algorithm!r}; the weights were packed for {w.algorithm!r}")
     return w.algorithm

@@ -27,8 +27,9 @@ from .planning import (
 from .planning_lanes import is_lanewise, lane_blocking
 from .planning_winograd import WINOGRAD, winograd_blocking, winograd_serves, winograd_weight_blocking
 
-ALGORITHMS = ("auto", "direct", "folded", "winograd2", "winograd4", "fft")
-OPERATIONS = ("forward", "backward_input", "backward_weight")
+ALGORITHMS = {name: name for name in ("auto", "direct", "folded", "winograd2", "winograd4", "fft")}
+OPERATIONS = {name: name for name in ("forward", "backward_input", "backward_weight")}
+ORDERS = {name: name for name in (checks.CHANNELS_FIRST, checks.CHANNELS_LAST)}
 
 
 # ---------------------------------------------------------------- plans
@@ -92,11 +93,7 @@ def select(fn, op, g, algorithm, default, dtype, order):
 
     `default` is what "auto" means in the caller's context.
     """
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"{fn}: algorithm: got {algorithm!r}; expected one of {', '.join(map(repr, ALGORITHMS))}")
-    if algorithm == "fft":
-        raise NotImplementedError(f"{fn}: algorithm: 'fft' is not built yet")
-    if algorithm == "auto":
+    if checks.choice(fn, "algorithm", algorithm, ALGORITHMS) == "auto":
         algorithm = default
     if algorithm == "auto":
         return _best(op, g, dtype == np.float64, order == checks.CHANNELS_LAST, _runtime.isa_in_use())
@@ -123,17 +120,10 @@ def folds_gradient(g):
 def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride, padding, dilation, groups,
               padding_mode):
     """The ConvPlan of :func:`fastconv.explain_conv`."""
-    x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
-    rank = len(x_shape) - 2
-    if rank not in (1, 2, 3) or len(w_shape) != len(x_shape):
-        raise ValueError(f"{fn}: x_shape, w_shape: got {x_shape} and {w_shape}; expected 3 to 5 extents each")
-    if op not in OPERATIONS:
-        raise ValueError(f"{fn}: op: got {op!r}; expected one of {', '.join(OPERATIONS)}")
-    dtype = np.dtype(dtype)
-    if dtype not in checks.FLOATS:
-        raise TypeError(f"{fn}: dtype: got {dtype}; expected float32 or float64")
-    checks.choice(fn, "memory_order", memory_order, dict.fromkeys((checks.CHANNELS_FIRST, checks.CHANNELS_LAST)))
-    g = checks.conv_geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
+    dtype = checks.float_dtype(fn, "dtype", dtype)
+    checks.choice(fn, "memory_order", memory_order, ORDERS)
+    checks.some_threads(fn, num_threads)
+    g = _geometry_of_shapes(fn, x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode)
     algorithm = select(fn, op, g, algorithm, runtime.default_algorithm(), dtype, memory_order)
     shared = 0
     if op == "backward_input" and folds_gradient(g):
@@ -168,8 +158,13 @@ def _reduction(op, g):
 
 
 def algorithms(fn, x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode):
-    x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
-    if op not in OPERATIONS:
-        raise ValueError(f"{fn}: op: got {op!r}; expected one of {', '.join(OPERATIONS)}")
-    g = checks.conv_geometry(fn, len(x_shape) - 2, x_shape, w_shape, stride, padding, dilation, groups, padding_mode)
+    g = _geometry_of_shapes(fn, x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode)
     return algorithms_for(op, g)
+
+
+def _geometry_of_shapes(fn, x_shape, w_shape, op, *arguments):
+    x_shape, w_shape = checks.shape_tuple(fn, "x_shape", x_shape), checks.shape_tuple(fn, "w_shape", w_shape)
+    if not 3 <= len(x_shape) <= 5 or len(w_shape) != len(x_shape):
+        raise ValueError(f"{fn}: x_shape, w_shape: got {x_shape} and {w_shape}; expected 3 to 5 extents each")
+    checks.choice(fn, "op", op, OPERATIONS)
+    return checks.conv_geometry(fn, len(x_shape) - 2, x_shape, w_shape, *arguments, ("x_shape", "w_shape"))

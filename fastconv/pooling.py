@@ -53,7 +53,8 @@ class Pooling(NamedTuple):
     ready: bool        # the kernels can read x as it is
 
 
-def _pooling_of(x, unbatched, windows):
+def _pooling_of(fn, x, unbatched, windows):
+    checks.addressable(fn, "x", (*x.shape[:2], *windows.out))
     order = checks.memory_order(x)
     ready = not unbatched and checks.in_an_order(x)[0] is x
     return Pooling(windows, (*x.shape[:2], *windows.out), order, _layout(x, order), unbatched, ready)
@@ -61,12 +62,12 @@ def _pooling_of(x, unbatched, windows):
 
 def _prepare_sliding(x, fn, rank, integers, *window):
     x, unbatched = checks.pool_input(fn, rank, x, integers)
-    return _pooling_of(x, unbatched, checks.pool_windows(fn, rank, x.shape[2:], *window))
+    return _pooling_of(fn, x, unbatched, checks.pool_windows(fn, rank, x.shape[2:], *window))
 
 
 def _prepare_adaptive(x, fn, rank, integers, output_size):
     x, unbatched = checks.pool_input(fn, rank, x, integers)
-    return _pooling_of(x, unbatched, checks.adaptive_windows(fn, rank, x.shape[2:], output_size))
+    return _pooling_of(fn, x, unbatched, checks.adaptive_windows(fn, rank, x.shape[2:], output_size))
 
 
 _sliding_calls, _adaptive_calls = Calls(_prepare_sliding), Calls(_prepare_adaptive)
@@ -80,6 +81,7 @@ def _sliding(fn, rank, x, integers, kernel_size, stride, padding, dilation, ceil
 
 
 def _forward(fn, op, x, call, index_dtype, average, out, num_threads):
+    checks.some_threads(fn, num_threads)
     _, shape, order, layout, unbatched, ready = call
     source = x if ready else checks.in_an_order(x[None] if unbatched else x)[0]
     y = _target(fn, out, shape, _sum_dtype(op, x.dtype), order, layout, {"x": x}, unbatched)
@@ -160,6 +162,7 @@ def _add_to_winners(dy, dx, windows, last, op, source, indices, num_threads):
 
 
 def _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads):
+    checks.some_threads(fn, num_threads)
     checks.shape_of(fn, "dy", dy, (*x.shape[:2], *windows.out))
     if indices is not None:
         indices = checks.indices(fn, indices, dy.shape[1:] if unbatched else dy.shape, windows)
@@ -189,6 +192,7 @@ def adapt_select_backward(fn, op, rank, dy, x, indices, out, num_threads):
 
 
 def _sum_backward(fn, dy, shape, unbatched, windows, divisor, out, num_threads):
+    checks.some_threads(fn, num_threads)
     checks.shape_of(fn, "dy", dy, (*shape[:2], *windows.out))
     gradient, order, layout = _in_layout(dy)
     dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy}, unbatched)
@@ -237,10 +241,12 @@ def whole_sum_backward(fn, op, dy, input_shape, out, num_threads):
 # ---------------------------------------------------------------- unpooling
 
 def unpool(fn, rank, x, indices, kernel_size, stride, padding, output_size, out, num_threads):
+    checks.some_threads(fn, num_threads)
     x, unbatched = checks.pool_input(fn, rank, x, False)
     indices = checks.indices(fn, indices, x.shape[1:] if unbatched else x.shape)
     indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
     spatial = checks.unpool_size(fn, rank, x.shape[2:], kernel_size, stride, padding, output_size)
+    checks.addressable(fn, "output_size", (*x.shape[:2], *spatial))
     source, order, layout = _in_layout(x)
     y = _target(fn, out, (*x.shape[:2], *spatial), x.dtype, order, layout, {"x": x, "indices": indices}, unbatched)
     if len(x):
@@ -251,6 +257,7 @@ def unpool(fn, rank, x, indices, kernel_size, stride, padding, output_size, out,
 
 
 def unpool_backward(fn, rank, dy, indices, input_shape, out, num_threads):
+    checks.some_threads(fn, num_threads)
     dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
     checks.extents_of(fn, "dy", dy.shape)
     if dy.shape[:2] != shape[:2]:

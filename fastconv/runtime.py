@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from . import checks
 from ._kernels import _runtime
 from ._version import __version__
 
@@ -26,7 +27,7 @@ def threads(n):
     >>> with fastconv.threads(1):
     ...     y = fastconv.conv2d(x, w)
     """
-    token = _runtime.threads_context.set(_runtime.check_threads(n))
+    token = _runtime.threads_context.set(checks.thread_count("threads", "n", n))
     try:
         yield
     finally:
@@ -35,7 +36,7 @@ def threads(n):
 
 def set_num_threads(n):
     """Set the default number of threads (1 to 1024) of this process."""
-    _runtime.set_process_threads(_runtime.check_threads(n))
+    _runtime.set_process_threads(checks.thread_count("set_num_threads", "n", n))
 
 
 def get_num_threads():
@@ -79,7 +80,7 @@ def _environment_threads():
     if not text:
         return 0
     try:
-        return _runtime.check_threads(int(text))
+        return checks.thread_count("FASTCONV_NUM_THREADS", "environment", int(text))
     except ValueError:
         raise ValueError(f"FASTCONV_NUM_THREADS: got {text!r}; expected an integer from 1 to 1024") from None
 
@@ -90,9 +91,9 @@ _runtime.set_caps(_environment_threads(), cgroup_quota() or 0)
 # ---------------------------------------------------------------- default algorithm
 
 def _checked_default(name, source):
-    if name not in DEFAULT_ALGORITHMS:
-        raise ValueError(f"{source}: got {name!r}; only {' and '.join(map(repr, DEFAULT_ALGORITHMS))} serve every "
-                         "convolution and can be the default")
+    if not isinstance(name, str) or name not in DEFAULT_ALGORITHMS:
+        raise ValueError(f"{source}: got {checks.said(name)}; only {' and '.join(map(repr, DEFAULT_ALGORITHMS))} "
+                         "serve every convolution and can be the default")
     return name
 
 
@@ -103,7 +104,7 @@ _algorithm = contextvars.ContextVar("fastconv_algorithm", default=_environment_a
 @contextlib.contextmanager
 def algorithm(name):
     """Make ``"auto"`` mean this algorithm (``"auto"`` or ``"direct"``) inside the ``with`` block."""
-    token = _algorithm.set(_checked_default(name, "algorithm"))
+    token = _algorithm.set(_checked_default(name, "algorithm: name"))
     try:
         yield
     finally:
@@ -161,12 +162,7 @@ def set_result_cache(size):
     TypeError, ValueError
         `size` is not an integer, or negative.
     """
-    if isinstance(size, bool) or not hasattr(size, "__index__"):
-        raise TypeError(f"set_result_cache: size: got {size!r}; expected an integer")
-    size = size.__index__()
-    if not 0 <= size <= sys.maxsize:
-        raise ValueError(f"set_result_cache: size: got {size}; expected 0 to {sys.maxsize}")
-    return _runtime.limit_results(size)
+    return _runtime.limit_results(checks.integer("set_result_cache", "size", size, 0))
 
 
 def _environment_results():

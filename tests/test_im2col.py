@@ -75,7 +75,7 @@ def test_bad_arguments():
             (lambda: fc.im2col(x, (3, 3, 3)), ValueError, "im2col: kernel_size: got 3 values"),
             (lambda: fc.im2col(x, 3.0), TypeError, "im2col: kernel_size"),
             (lambda: fc.im2col(x, 3, stride=0), ValueError, "im2col: stride: got 0"),
-            (lambda: fc.im2col(x, 10), ValueError, "im2col: spatial axis 0"),
+            (lambda: fc.im2col(x, 10), ValueError, "im2col: x: spatial axis 0"),
             (lambda: fc.im2col(x[:, :0], 3), ValueError, "im2col: x: got shape"),
             (lambda: fc.col2im(x, x.shape, 3), ValueError, r"col2im: cols: got shape .*; expected \(2, 27, 42\)"),
             (lambda: fc.col2im(x, (2, 3), 3), ValueError, "col2im: input_shape: got 2 axes"),

@@ -176,10 +176,10 @@ def test_step_takes_no_memory(make):
 @pytest.mark.parametrize(("make", "error", "text"), [
     (lambda p: nn.SGD([p, p]), ValueError, "given twice"),
     (lambda p: nn.SGD([p.value]), TypeError, "Parameter objects"),
-    (lambda p: nn.SGD([p], lr=-1), ValueError, "lr is -1"),
+    (lambda p: nn.SGD([p], lr=-1), ValueError, "lr: got -1"),
     (lambda p: nn.SGD([p], nesterov=True), ValueError, "needs a momentum"),
-    (lambda p: nn.Adam([p], betas=(0.9, 1.0)), ValueError, "betas is 1.0"),
-    (lambda p: nn.Adam([p], eps="x"), TypeError, "eps is 'x'"),
+    (lambda p: nn.Adam([p], betas=(0.9, 1.0)), ValueError, "betas: got 1.0"),
+    (lambda p: nn.Adam([p], eps="x"), TypeError, "eps: got 'x'"),
 ])
 def test_bad_arguments(make, error, text):
     with pytest.raises(error, match=text):

@@ -342,11 +342,11 @@ def test_frozen_front_stays():
 
 @pytest.mark.parametrize(("arguments", "error", "text"), [
     ({"y": [0, 1]}, ValueError, "3 samples and targets of shape"),
-    ({"batch_size": 0}, ValueError, "batch_size is 0"),
-    ({"epochs": 1.5}, TypeError, "epochs is 1.5"),
+    ({"batch_size": 0}, ValueError, "fit: batch_size: got 0"),
+    ({"epochs": 1.5}, TypeError, "fit: epochs: got 1.5"),
     ({"x": np.zeros((0, 2)), "y": []}, ValueError, "don't make one batch"),
     ({"drop_last": True}, ValueError, "3 samples don't make one batch"),
-    ({"checkpoint_every": 0}, ValueError, "every is 0"),
+    ({"checkpoint_every": 0}, ValueError, "every: got 0"),
 ])
 def test_bad_arguments(arguments, error, text):
     x, y = np.zeros((3, 2), np.float32), [0, 1, 0]

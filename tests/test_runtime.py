@@ -48,7 +48,7 @@ def test_thread_counts_are_checked(n, error):
     x, w = normal((1, 1, 4, 4), np.float32), normal((1, 1, 3, 3), np.float32)
     for call in (lambda: fc.set_num_threads(n), lambda: fc.threads(n).__enter__(),
                  lambda: fc.conv2d(x, w, num_threads=n)):
-        with pytest.raises(error, match="num_threads"):
+        with pytest.raises(error, match=": (n|num_threads): got"):
             call()
 
 

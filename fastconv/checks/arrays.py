@@ -1,12 +1,18 @@
 """Rules for arrays and for small arguments, whatever the operation."""
+import sys
 from functools import lru_cache, wraps
 from itertools import pairwise
+from math import prod
+from operator import index
 
 import numpy as np
 
-from .._kernels._runtime import are_apart, are_plain
+from .._kernels._runtime import MOST_THREADS, are_apart, are_plain
 from .._kernels._runtime import empty as new
 
+# Sums and products of a few small arguments stay far below 2**63, as do the bytes of what may be allocated.
+MOST = 2**31 - 1
+MOST_ELEMENTS = 2**59
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"
 
@@ -19,18 +25,36 @@ def array(fn, name, value):
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{fn}: {name}: got a masked array; fill it first, for example with {name}.filled(0)")
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    return np.asarray(value)
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise TypeError(f"{fn}: {name}: got {said(value)}, which is no array ({said(error)})") from error
+
+
+def said(value):
+    """What came, in at most a line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def operand(fn, name, value):
     """``value`` as a float32 or float64 ndarray in this machine's byte order."""
     value = array(fn, name, value)
     if value.dtype not in FLOATS:
-        raise TypeError(f"{fn}: {name}: got dtype {value.dtype}; expected float32 or float64, "
-                        f"for example {name}.astype(np.float32)")
+        raise wrong_dtype(fn, name, value, "float32 or float64")
     return value
+
+
+def wrong_dtype(fn, name, value, expected):
+    """The error for an array of another dtype than expected."""
+    if value.ndim == 0 and value.dtype == object:
+        return TypeError(f"{fn}: {name}: got {said(value[()])}; expected an array of {expected}")
+    return TypeError(f"{fn}: {name}: got dtype {value.dtype}; expected {expected}, "
+                     f"for example {name}.astype(np.float32)")
 
 
 def same_dtype(fn, first_name, first, name, other):
@@ -53,9 +77,18 @@ def shape_of(fn, name, value, expected):
 def shape_tuple(fn, name, value):
     """A shape given as an argument (``input_shape``, ``weight_shape``) as a tuple of Python ints."""
     try:
-        return tuple(integer(fn, name, extent, 0) for extent in value)
+        shape = tuple(integer(fn, name, extent, 0) for extent in value)
     except TypeError:
-        raise TypeError(f"{fn}: {name}: got {value!r}; expected a tuple of integers") from None
+        raise TypeError(f"{fn}: {name}: got {said(value)}; expected a tuple of integers") from None
+    addressable(fn, name, shape)
+    return shape
+
+
+def addressable(fn, name, shape):
+    """Refuse a shape whose bytes could not be counted; that there is so much memory is not asked."""
+    if prod(extent or 1 for extent in shape) > MOST_ELEMENTS:
+        raise ValueError(f"{fn}: {name}: asks for an array of shape {said(tuple(shape))}; "
+                         f"expected at most 2**{MOST_ELEMENTS.bit_length() - 1} elements")
 
 
 def is_channels_last(x):
@@ -113,7 +146,7 @@ def output(fn, name, out, shape, dtype, inputs, elementwise_of=None):
 
 
 def output_layout(fn, name, out, shape, dtype):
-    if not isinstance(out, np.ndarray):
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"{fn}: {name}: got {type(out).__name__}; expected a NumPy array")
     if out.shape != tuple(shape):
         raise ValueError(f"{fn}: {name}: got shape {out.shape}; expected {tuple(shape)}")
@@ -121,8 +154,28 @@ def output_layout(fn, name, out, shape, dtype):
         raise TypeError(f"{fn}: {name}: got dtype {out.dtype}; expected {dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{fn}: {name}: got a read-only array; expected a writeable one")
-    if 0 in out.strides and out.size > 1 and 0 in [s for s, n in zip(out.strides, out.shape) if n > 1]:
+    if not out.flags.c_contiguous and shares_places(out):
         raise ValueError(f"{fn}: {name}: got strides {out.strides}, where several elements share one place")
+
+
+def shares_places(a):
+    """Whether several elements of an array share a byte."""
+    axes = sorted((abs(stride), extent) for stride, extent in zip(a.strides, a.shape) if extent > 1)
+    span = a.itemsize
+    for stride, extent in axes:
+        if stride < span:
+            break
+        span += stride * (extent - 1)
+    else:
+        return False
+    span = a.itemsize + sum(stride * (extent - 1) for stride, extent in axes)
+    if a.size == 0 or a.nbytes > span:
+        return a.size > 0
+    places = np.zeros(1, np.intp)  # interleaved axes: compare the places themselves, which are fewer than the bytes
+    for stride, extent in axes:
+        places = (places[:, None] + stride * np.arange(extent)).reshape(-1)
+    places.sort()
+    return bool((np.diff(places) < a.itemsize).any())
 
 
 def separate(fn, name, out, inputs):
@@ -184,47 +237,94 @@ def kernel_view(out):
 
 def flag(fn, name, value):
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{fn}: {name}: got {value!r}; expected True or False")
+        raise TypeError(f"{fn}: {name}: got {said(value)}; expected True or False")
     return bool(value)
 
 
-def integer(fn, name, value, least):
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{fn}: {name}: got {value!r}; expected an integer")
-    value = value.__index__()
-    if value < least:
-        raise ValueError(f"{fn}: {name}: got {value}; expected at least {least}")
+def integer(fn, name, value, least, most=sys.maxsize):
+    """An integer in [least, most] as a Python int; bools are none."""
+    if type(value) is not int:
+        try:
+            if isinstance(value, (bool, np.bool_)):
+                raise TypeError
+            value = index(value)
+        except TypeError:
+            raise TypeError(f"{fn}: {name}: got {said(value)}; expected an integer") from None
+    if not least <= value <= most:
+        limits = f"at least {least}" if value < least else f"at most {most}"
+        raise ValueError(f"{fn}: {name}: got {said(value)}; expected {limits}")
     return value
 
 
-def per_axis(fn, name, value, rank, least):
+def _listed(value):
+    """A sequence of small arguments as a tuple or list; one of them as it is."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def per_axis(fn, name, value, rank, least, most=MOST):
     """An int or one int per axis, as a tuple of ``rank`` ints."""
+    value = _listed(value)
     if hasattr(value, "__index__"):
-        return (integer(fn, name, value, least),) * rank
-    if not isinstance(value, (tuple, list, np.ndarray)):
-        raise TypeError(f"{fn}: {name}: got {value!r}; expected an integer or {rank} of them")
+        return (integer(fn, name, value, least, most),) * rank
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{fn}: {name}: got {said(value)}; expected an integer or {rank} of them")
     if len(value) != rank:
-        raise ValueError(f"{fn}: {name}: got {len(value)} values, {tuple(value)}; expected one or {rank}")
-    return tuple(integer(fn, name, v, least) for v in value)
+        raise ValueError(f"{fn}: {name}: got {len(value)} values, {said(tuple(value))}; expected one or {rank}")
+    return tuple(integer(fn, name, v, least, most) for v in value)
 
 
 def padding_pairs(fn, value, rank, least):
     """An int, one per axis, or one (before, after) pair per axis, as a tuple of pairs."""
+    value = _listed(value)
     if hasattr(value, "__index__"):
         value = (value,) * rank
-    if not isinstance(value, (tuple, list, np.ndarray)):
-        raise TypeError(f"{fn}: padding: got {value!r}; expected an integer, one per axis, or pairs")
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{fn}: padding: got {said(value)}; expected an integer, one per axis, or pairs")
     if len(value) != rank:
-        raise ValueError(f"{fn}: padding: got {len(value)} values, {value!r}; expected one or {rank}")
+        raise ValueError(f"{fn}: padding: got {len(value)} values, {said(value)}; expected one or {rank}")
     pairs = []
-    for v in value:
+    for v in map(_listed, value):
         pair = (v, v) if hasattr(v, "__index__") else v
-        if not isinstance(pair, (tuple, list, np.ndarray)):
-            raise TypeError(f"{fn}: padding: got {v!r}; expected an integer or a (before, after) pair")
+        if not isinstance(pair, (tuple, list)):
+            raise TypeError(f"{fn}: padding: got {said(v)}; expected an integer or a (before, after) pair")
         if len(pair) != 2:
-            raise ValueError(f"{fn}: padding: got {v!r}; expected a (before, after) pair")
-        pairs.append(tuple(integer(fn, "padding", p, least) for p in pair))
+            raise ValueError(f"{fn}: padding: got {said(v)}; expected a (before, after) pair")
+        pairs.append(tuple(integer(fn, "padding", p, least, MOST) for p in pair))
     return tuple(pairs)
+
+
+def thread_count(fn, name, value):
+    return integer(fn, name, value, 1, MOST_THREADS)
+
+
+def some_threads(fn, num_threads):
+    """Check the argument `num_threads`, of which None leaves the number open."""
+    if num_threads is not None:
+        thread_count(fn, "num_threads", num_threads)
+
+
+WISHES = {(bool(i), bool(j), bool(k)): (i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)}
+
+
+def float_dtype(fn, name, value):
+    """float32 or float64 from what NumPy takes for them."""
+    try:
+        dtype = None if value is None else np.dtype(value)
+    except (TypeError, ValueError):
+        dtype = None
+    if dtype not in FLOATS:
+        raise TypeError(f"{fn}: {name}: got {said(value)}; expected float32 or float64")
+    return dtype
+
+
+def three_flags(fn, name, value):
+    """Three bools, as a tuple of 0 and 1, which calls can be kept by."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise TypeError(f"{fn}: {name}: got {said(value)}; expected three bools, for dx, dw and db")
+    a, b, c = value
+    if not type(a) is type(b) is type(c) is bool:
+        a, b, c = (flag(fn, name, v) for v in value)
+    return WISHES[a, b, c]
 
 
 def cached_geometry(function):
@@ -239,11 +339,13 @@ def cached_geometry(function):
 
 
 def choice(fn, name, value, choices):
-    try:
-        return choices[value]
-    except (KeyError, TypeError):
-        known = ", ".join(repr(c) for c in choices)
-        raise ValueError(f"{fn}: {name}: got {value!r}; expected one of {known}") from None
+    if value is None or isinstance(value, str):
+        try:
+            return choices[value]
+        except KeyError:
+            pass
+    known = ", ".join(repr(c) for c in choices)
+    raise ValueError(f"{fn}: {name}: got {said(value)}; expected one of {known}")
 
 
 def to_three(values, fill):

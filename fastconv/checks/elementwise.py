@@ -1,4 +1,5 @@
 """Rules for elementwise functions, dense layers and losses, and the layouts of their results."""
+import sys
 from numbers import Real
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ from .arrays import (
     new,
     operand,
     output_layout,
+    said,
     same_dtype,
     separate,
     shape_of,
 )
 
+LARGEST = np.finfo(np.float64).max
 AXES = tuple(range(64))  # as many as an array can have
 
 
@@ -26,17 +29,17 @@ AXES = tuple(range(64))  # as many as an array can have
 def number(fn, name, value, least=-np.inf, most=np.inf):
     """A real number in [least, most] as a Python float."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{fn}: {name}: got {value!r}; expected a number")
-    if not least <= value <= most:
-        raise ValueError(f"{fn}: {name}: got {value}; expected {least} to {most}")
+        raise TypeError(f"{fn}: {name}: got {said(value)}; expected a number")
+    if not least <= value <= most or abs(value) > LARGEST and not np.isinf(value):
+        raise ValueError(f"{fn}: {name}: got {said(value)}; expected {least} to {most}")
     return float(value)
 
 
-def axis_of(fn, x, axis):
+def axis_of(fn, name, x, axis):
     """An axis of x, counted from the front."""
-    axis = integer(fn, "axis", axis, -x.ndim)
-    if axis >= x.ndim:
-        raise ValueError(f"{fn}: axis: got {axis}; expected less than {x.ndim}, the number of axes of x")
+    axis = integer(fn, "axis", axis, -sys.maxsize)
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"{fn}: axis: got {axis}; expected {-x.ndim} to {x.ndim - 1} for the axes of {name}")
     return axis % x.ndim
 
 

@@ -14,8 +14,10 @@ from .arrays import (
     operand,
     padding_pairs,
     per_axis,
+    said,
     shape_of,
     to_three,
+    wrong_dtype,
 )
 
 INTEGERS = tuple(np.dtype(kind + str(8 * size)) for kind in ("int", "uint") for size in (1, 2, 4, 8))
@@ -40,8 +42,7 @@ def pool_input(fn, rank, x, integers):
     x = array(fn, "x", x)
     if not (integers and x.dtype in INTEGERS):
         if integers and x.dtype not in FLOATS:
-            raise TypeError(f"{fn}: x: got dtype {x.dtype}; expected float32, float64 or integers, "
-                            "for example x.astype(np.float32)")
+            raise wrong_dtype(fn, "x", x, "float32, float64 or integers")
         x = operand(fn, "x", x)
     x, unbatched = batched(fn, rank, "x", x)
     extents_of(fn, "x", x.shape)
@@ -73,16 +74,17 @@ def _sliding(fn, i, extent, size, stride, pair, dilation, ceil_mode):
     out = (extent + before + after - span + (stride - 1 if ceil_mode else 0)) // stride + 1
     if (out - 1) * stride >= extent + before:
         out -= 1
-    said = f"{fn}: spatial axis {i}: kernel {size} with dilation {dilation}, stride {stride}, padding {pair}"
+    window = (f"{fn}: kernel_size: spatial axis {i}: kernel {size} with dilation {dilation}, stride {stride}, "
+              f"padding {pair}")
     if out < 1:
-        raise ValueError(f"{said} spans {span}; the input of {extent} is smaller")
+        raise ValueError(f"{window} spans {span}; the input of {extent} is smaller")
     # A window that starts inside the input has a real tap at once. One that starts in front has one if it
     # reaches over position 0 and, if dilated, doesn't step over the whole input.
     outside = (out - 1) * stride - before >= extent or before >= span
     if not outside and dilation > extent:
         outside = any((o * stride - before) % dilation >= extent for o in range(min(out, -(-before // stride))))
     if outside:
-        raise ValueError(f"{said}: a window has no real element of the input of {extent} in it")
+        raise ValueError(f"{window}: a window has no real element of the input of {extent} in it")
     return extent, out, size, stride, dilation, before, after
 
 
@@ -110,7 +112,7 @@ def unpool_size(fn, rank, spatial, kernel_size, stride, padding, output_size):
     sizes = tuple((extent - 1) * s - before - after + k
                   for extent, s, (before, after), k in zip(spatial, strides, pairs, kernel))
     if min(sizes) < 1:
-        raise ValueError(f"{fn}: the result would have the extents {sizes}; "
+        raise ValueError(f"{fn}: padding: the result would have the extents {sizes}; "
                          f"got kernel {kernel}, stride {strides}, padding {pairs}")
     return sizes
 
@@ -128,7 +130,7 @@ def index_dtype(fn, value, windows):
                              f"expected at most {WINDOW_TAPS}")
         return np.dtype(np.uint8)
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{fn}: return_indices: got {value!r}; expected True, False or 'window'")
+        raise TypeError(f"{fn}: return_indices: got {said(value)}; expected True, False or 'window'")
     return np.dtype(np.int64) if value else None
 
 

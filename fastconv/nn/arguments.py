@@ -1,78 +1,80 @@
-"""What layer constructors ask of their arguments. Shapes and values of arrays are left to the functions themselves."""
+"""What constructors and training functions ask of their arguments.
+
+`owner` is the object that is made, or the name of the function: what the errors begin with.
+"""
 
 from __future__ import annotations
 
 import math
-import operator
 
 import numpy as np
 
+from .. import checks
 
-def positive_int(value, name: str) -> int:
+
+def _name(owner) -> str:
+    return owner if isinstance(owner, str) else type(owner).__name__
+
+
+def positive_int(owner, name: str, value) -> int:
     """`value` as an int of at least 1."""
-    value = integer(value, name)
-    if value < 1:
-        raise ValueError(f"{name} is {value}, expected at least 1")
-    return value
+    return integer(owner, name, value, 1)
 
 
-def integer(value, name: str) -> int:
+def integer(owner, name: str, value, least: int = -(2**63)) -> int:
     """`value` as an int; floats, strings and bools are refused."""
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected an integer")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    return checks.integer(_name(owner), name, value, least)
 
 
-def number(value, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+def number(owner, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a finite float in ``[low, high]``."""
-    if isinstance(value, (bool, str)):
-        raise TypeError(f"{name} is {value!r}, expected a number")
-    try:
-        value = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is {value!r}, expected a number") from None
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(f"{name} is {value}, expected a finite number in [{low}, {high}]")
+    value = checks.number(_name(owner), name, value, low, high)
+    if math.isinf(value):
+        raise ValueError(f"{_name(owner)}: {name}: got {value}; expected a finite number")
     return value
 
 
-def flag(value, name: str) -> bool:
+def flag(owner, name: str, value) -> bool:
     """`value`, which has to be a bool."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} is {value!r}, expected True or False")
-    return bool(value)
+    return checks.flag(_name(owner), name, value)
 
 
-def per_axis(value, ndim: int, name: str) -> tuple[int, ...]:
-    """A positive int for each of `ndim` axes, from one int or a sequence of `ndim`."""
-    values = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,) * ndim
-    if len(values) != ndim:
-        raise ValueError(f"{name} has {len(values)} entries, expected an int or {ndim} of them")
-    return tuple(positive_int(v, name) for v in values)
+def per_axis(owner, name: str, value, ndim: int, least: int = 1) -> tuple[int, ...]:
+    """An int of at least `least` for each of `ndim` axes, from one int or a sequence of `ndim`."""
+    return checks.per_axis(_name(owner), name, value, ndim, least)
+
+
+def padding(owner, value, ndim: int, words: tuple[str, ...] = (), least: int = 0):
+    """Padding as a layer keeps it: one of `words`, an int, or ints or pairs an axis, of at least `least`."""
+    if not isinstance(value, str):
+        checks.padding_pairs(_name(owner), value, ndim, least)
+        return plain(value)
+    if value not in words:
+        expected = " or ".join((*map(repr, words), "integers"))
+        raise ValueError(f"{_name(owner)}: padding: got {checks.said(value)}; expected {expected}")
+    return value
+
+
+def word(owner, name: str, value, choices) -> str:
+    """`value`, which has to be one of `choices`."""
+    checks.choice(_name(owner), name, value, dict.fromkeys(choices, True))
+    return value
 
 
 def plain(value):
     """`value` made of tuples, Python numbers, strings and None only: what a layer's `config` can hold."""
-    if isinstance(value, (tuple, list, np.ndarray)):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (tuple, list)):
         return tuple(plain(v) for v in value)
-    if isinstance(value, np.generic):
-        return value.item()
-    return value
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def float_dtype(dtype) -> np.dtype:
+def float_dtype(owner, dtype) -> np.dtype:
     """`dtype` as float32 or float64."""
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"dtype is {dtype}, expected float32 or float64")
-    return dtype
+    return checks.float_dtype(_name(owner), "dtype", dtype)
 
 
-def generator(rng) -> np.random.Generator:
+def generator(owner, rng) -> np.random.Generator:
     """A Generator from a Generator (itself), a seed, or None (fresh entropy)."""
-    if rng is None or isinstance(rng, np.random.Generator):
-        return np.random.default_rng(rng)
-    return np.random.default_rng(integer(rng, "rng"))
+    return checks.generator(_name(owner), rng)

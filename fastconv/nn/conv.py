@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .. import conv
+from .. import checks, conv
 from . import arguments
 from .weighted import WeightedLayer
 
@@ -41,14 +41,14 @@ class Conv(WeightedLayer):
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
                  padding_mode="zeros", *, dtype=np.float32, rng=None):
-        self.in_channels = arguments.positive_int(in_channels, "in_channels")
-        self.out_channels = arguments.positive_int(out_channels, "out_channels")
-        self.kernel_size = arguments.per_axis(kernel_size, self.ndim, "kernel_size")
-        self.stride = arguments.per_axis(stride, self.ndim, "stride")
-        self.padding = arguments.plain(padding)
-        self.dilation = arguments.per_axis(dilation, self.ndim, "dilation")
-        self.groups = _groups(groups, self.in_channels, self.out_channels)
-        self.padding_mode = padding_mode
+        self.in_channels = arguments.positive_int(self, "in_channels", in_channels)
+        self.out_channels = arguments.positive_int(self, "out_channels", out_channels)
+        self.kernel_size = arguments.per_axis(self, "kernel_size", kernel_size, self.ndim)
+        self.stride = arguments.per_axis(self, "stride", stride, self.ndim)
+        self.padding = arguments.padding(self, padding, self.ndim, ("same", "same_lower", "valid"), -checks.MOST)
+        self.dilation = arguments.per_axis(self, "dilation", dilation, self.ndim)
+        self.groups = _groups(self, groups)
+        self.padding_mode = arguments.word(self, "padding_mode", padding_mode, checks.PADDING_MODES)
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         self._initialise(shape, self.out_channels, math.prod(shape[1:]), bias, rng, dtype)
 
@@ -123,14 +123,15 @@ class ConvTranspose(WeightedLayer):
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1,
                  bias=True, dilation=1, *, dtype=np.float32, rng=None):
-        self.in_channels = arguments.positive_int(in_channels, "in_channels")
-        self.out_channels = arguments.positive_int(out_channels, "out_channels")
-        self.kernel_size = arguments.per_axis(kernel_size, self.ndim, "kernel_size")
-        self.stride = arguments.per_axis(stride, self.ndim, "stride")
-        self.padding = arguments.plain(padding)
-        self.output_padding = arguments.plain(output_padding)
-        self.groups = _groups(groups, self.in_channels, self.out_channels)
-        self.dilation = arguments.per_axis(dilation, self.ndim, "dilation")
+        self.in_channels = arguments.positive_int(self, "in_channels", in_channels)
+        self.out_channels = arguments.positive_int(self, "out_channels", out_channels)
+        self.kernel_size = arguments.per_axis(self, "kernel_size", kernel_size, self.ndim)
+        self.stride = arguments.per_axis(self, "stride", stride, self.ndim)
+        self.padding = arguments.padding(self, padding, self.ndim)
+        self.output_padding = arguments.per_axis(self, "output_padding", output_padding, self.ndim, 0)
+        self.groups = _groups(self, groups)
+        self.dilation = arguments.per_axis(self, "dilation", dilation, self.ndim)
+        _check_output_padding(self)
         shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
         self._initialise(shape, self.out_channels, math.prod(shape[1:]), bias, rng, dtype)
 
@@ -170,9 +171,16 @@ class ConvTranspose3d(ConvTranspose):
     _function_backward = staticmethod(conv.conv_transpose3d_backward)
 
 
-def _groups(groups, in_channels: int, out_channels: int) -> int:
-    groups = arguments.positive_int(groups, "groups")
-    if in_channels % groups or out_channels % groups:
-        raise ValueError(f"groups is {groups}, which doesn't divide in_channels={in_channels} "
-                         f"and out_channels={out_channels}")
+def _groups(layer, groups) -> int:
+    groups = arguments.positive_int(layer, "groups", groups)
+    if layer.in_channels % groups or layer.out_channels % groups:
+        raise ValueError(f"{type(layer).__name__}: groups: got {groups}; expected a divisor of "
+                         f"in_channels={layer.in_channels} and out_channels={layer.out_channels}")
     return groups
+
+
+def _check_output_padding(layer) -> None:
+    for extra, stride, dilation in zip(layer.output_padding, layer.stride, layer.dilation):
+        if extra >= max(stride, dilation):
+            raise ValueError(f"{type(layer).__name__}: output_padding: got {extra}; expected less than "
+                             f"max(stride, dilation) = {max(stride, dilation)}")

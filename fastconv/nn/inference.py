@@ -145,7 +145,7 @@ def confusion_matrix(y_true, y_pred, classes: int | None = None) -> np.ndarray:
         raise TypeError(f"confusion_matrix: got {y_true.dtype} and {y_pred.dtype}, expected integers")
     both = np.concatenate([y_true, y_pred]).astype(np.int64)
     largest = int(both.max(initial=-1))
-    classes = max(largest + 1, 1) if classes is None else arguments.positive_int(classes, "classes")
+    classes = max(largest + 1, 1) if classes is None else arguments.positive_int("confusion_matrix", "classes", classes)
     if largest >= classes or both.min(initial=0) < 0:
         raise ValueError(f"confusion_matrix: classes from {both.min()} to {largest}, expected 0 to {classes - 1}")
     cells = both[:y_true.size] * classes + both[y_true.size:]
@@ -181,7 +181,7 @@ def check_data(x, y) -> tuple:
 
 def _outputs(model: Module, x, batch_size: int, transform: Callable | None) -> Iterator[tuple[slice, np.ndarray]]:
     """``(range, output)`` for batch after batch; one empty batch if there are no samples."""
-    batch_size = arguments.positive_int(batch_size, "batch_size")
+    batch_size = arguments.positive_int("predict", "batch_size", batch_size)
     x = x if hasattr(x, "shape") else np.asarray(x)
     for start in range(0, max(len(x), 1), batch_size):
         part = slice(start, start + batch_size)

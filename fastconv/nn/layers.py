@@ -61,7 +61,7 @@ class LeakyReLU(_Activation):
     _saves_output = False
 
     def __init__(self, negative_slope=0.01):
-        self.negative_slope = arguments.number(negative_slope, "negative_slope")
+        self.negative_slope = arguments.number(self, "negative_slope", negative_slope)
 
     def _options(self):
         return {"negative_slope": self.negative_slope}
@@ -107,7 +107,7 @@ class Softmax(_Activation):
     _saves_output = True
 
     def __init__(self, axis=1):
-        self.axis = arguments.integer(axis, "axis")
+        self.axis = arguments.integer(self, "axis", axis)
 
     def _options(self):
         return {"axis": self.axis}
@@ -138,8 +138,8 @@ class Linear(WeightedLayer):
     """
 
     def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):
-        self.in_features = arguments.positive_int(in_features, "in_features")
-        self.out_features = arguments.positive_int(out_features, "out_features")
+        self.in_features = arguments.positive_int(self, "in_features", in_features)
+        self.out_features = arguments.positive_int(self, "out_features", out_features)
         shape = (self.out_features, self.in_features)
         self._initialise(shape, self.out_features, self.in_features, bias, rng, dtype)
 
@@ -180,9 +180,9 @@ class Dropout(Module):
     """
 
     def __init__(self, p=0.5, *, rng=None):
-        self.p = arguments.number(p, "p", 0.0, 1.0)
+        self.p = arguments.number(self, "p", p, 0.0, 1.0)
         self._own_rng = rng is not None
-        self.rng = arguments.generator(rng)
+        self.rng = arguments.generator(self, rng)
 
     def seed(self, rng: np.random.Generator) -> None:
         if not self._own_rng:

@@ -51,8 +51,10 @@ class CrossEntropyLoss(Loss):
     """
 
     def __init__(self, ignore_index=None, label_smoothing=0.0):
-        self.ignore_index = None if ignore_index is None else arguments.integer(ignore_index, "ignore_index")
-        self.label_smoothing = arguments.number(label_smoothing, "label_smoothing", 0.0, 1.0)
+        if ignore_index is not None:
+            ignore_index = arguments.integer(self, "ignore_index", ignore_index)
+        self.ignore_index = ignore_index
+        self.label_smoothing = arguments.number(self, "label_smoothing", label_smoothing, 0.0, 1.0)
 
     def _options(self) -> dict:
         return {"ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing}

@@ -44,11 +44,11 @@ class BatchNorm(Module):
     _ndims: tuple[int, ...]
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, dtype=np.float32):
-        self.num_features = arguments.positive_int(num_features, "num_features")
-        self.eps = arguments.number(eps, "eps", 0.0)
-        self.momentum = None if momentum is None else arguments.number(momentum, "momentum", 0.0, 1.0)
-        self.affine = arguments.flag(affine, "affine")
-        self.dtype = arguments.float_dtype(dtype)
+        self.num_features = arguments.positive_int(self, "num_features", num_features)
+        self.eps = arguments.number(self, "eps", eps, 0.0)
+        self.momentum = None if momentum is None else arguments.number(self, "momentum", momentum, 0.0, 1.0)
+        self.affine = arguments.flag(self, "affine", affine)
+        self.dtype = arguments.float_dtype(self, dtype)
         shape = (self.num_features,)
         self.weight = Parameter(init.full(shape, 1.0, self.dtype)) if self.affine else None
         self.bias = Parameter(init.full(shape, 0.0, self.dtype)) if self.affine else None

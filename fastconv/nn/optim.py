@@ -39,7 +39,7 @@ class Optimizer:
             raise TypeError(f"{type(self).__name__}: parameters holds something else than Parameter objects")
         if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
             raise ValueError(f"{type(self).__name__}: a parameter is given twice")
-        self.lr = arguments.number(lr, "lr", 0.0)
+        self.lr = arguments.number(self, "lr", lr, 0.0)
         self._steps = [0] * len(self.parameters)
         self._state: list[dict[str, np.ndarray]] = [{} for _ in self.parameters]
 
@@ -140,9 +140,9 @@ class SGD(Optimizer):
 
     def __init__(self, parameters, lr=1e-3, momentum=0.0, weight_decay=0.0, nesterov=False):
         super().__init__(parameters, lr)
-        self.momentum = arguments.number(momentum, "momentum", 0.0)
-        self.weight_decay = arguments.number(weight_decay, "weight_decay", 0.0)
-        self.nesterov = arguments.flag(nesterov, "nesterov")
+        self.momentum = arguments.number(self, "momentum", momentum, 0.0)
+        self.weight_decay = arguments.number(self, "weight_decay", weight_decay, 0.0)
+        self.nesterov = arguments.flag(self, "nesterov", nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0")
         self.state_names = ("momentum_buffer",) if self.momentum else ()
@@ -172,9 +172,10 @@ class Adam(Optimizer):
 
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
         super().__init__(parameters, lr)
-        self.beta1, self.beta2 = (arguments.number(beta, "betas", 0.0, math.nextafter(1.0, 0.0)) for beta in betas)
-        self.eps = arguments.number(eps, "eps", 0.0)
-        self.weight_decay = arguments.number(weight_decay, "weight_decay", 0.0)
+        most = math.nextafter(1.0, 0.0)
+        self.beta1, self.beta2 = (arguments.number(self, "betas", beta, 0.0, most) for beta in betas)
+        self.eps = arguments.number(self, "eps", eps, 0.0)
+        self.weight_decay = arguments.number(self, "weight_decay", weight_decay, 0.0)
 
     def _rates(self, step):
         shrink = 1.0 - self.lr * self.weight_decay if self._decoupled else 1.0

@@ -27,11 +27,11 @@ class _WindowPool(Module):
     _function = _function_backward = None
 
     def _keep(self, kernel_size, stride, padding, dilation, ceil_mode) -> None:
-        self.kernel_size = arguments.per_axis(kernel_size, self.ndim, "kernel_size")
-        self.stride = self.kernel_size if stride is None else arguments.per_axis(stride, self.ndim, "stride")
-        self.padding = arguments.plain(padding)
-        self.dilation = arguments.per_axis(dilation, self.ndim, "dilation")
-        self.ceil_mode = arguments.flag(ceil_mode, "ceil_mode")
+        self.kernel_size = arguments.per_axis(self, "kernel_size", kernel_size, self.ndim)
+        self.stride = self.kernel_size if stride is None else arguments.per_axis(self, "stride", stride, self.ndim)
+        self.padding = arguments.padding(self, padding, self.ndim)
+        self.dilation = arguments.per_axis(self, "dilation", dilation, self.ndim)
+        self.ceil_mode = arguments.flag(self, "ceil_mode", ceil_mode)
 
     def _window(self) -> tuple:
         return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
@@ -176,8 +176,10 @@ class _AvgPool(_SumPool):
     def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
                  divisor_override=None, *, dilation=1):
         self._keep(kernel_size, stride, padding, dilation, ceil_mode)
-        self.count_include_pad = arguments.flag(count_include_pad, "count_include_pad")
-        self.divisor_override = arguments.plain(divisor_override)
+        self.count_include_pad = arguments.flag(self, "count_include_pad", count_include_pad)
+        if divisor_override is not None:
+            divisor_override = arguments.positive_int(self, "divisor_override", divisor_override)
+        self.divisor_override = divisor_override
 
     def _options(self):
         return {"count_include_pad": self.count_include_pad, "divisor_override": self.divisor_override}
@@ -290,7 +292,7 @@ class _AdaptivePool(_PlanePool):
     ndim: int
 
     def __init__(self, output_size):
-        self.output_size = arguments.per_axis(output_size, self.ndim, "output_size")
+        self.output_size = arguments.per_axis(self, "output_size", output_size, self.ndim)
 
     def _sizes(self):
         return (self.output_size if self.ndim > 1 else self.output_size[0],)

@@ -49,7 +49,7 @@ def build(config: dict, rng: np.random.Generator | int | None = None) -> Module:
     ValueError
         An unknown layer, or arguments that it doesn't take.
     """
-    return _build(config, None if rng is None else arguments.generator(rng), 0)
+    return _build(config, None if rng is None else arguments.generator("build", rng), 0)
 
 
 def _build(config, rng: np.random.Generator | None, depth: int) -> Module:

@@ -62,8 +62,8 @@ class StepLR(Schedule):
 
     def __init__(self, optimizer, step_size, gamma=0.1, *, every="epoch"):
         super().__init__(optimizer, every=every)
-        self.step_size = arguments.positive_int(step_size, "step_size")
-        self.gamma = arguments.number(gamma, "gamma", 0.0)
+        self.step_size = arguments.positive_int(self, "step_size", step_size)
+        self.gamma = arguments.number(self, "gamma", gamma, 0.0)
         self._apply()
 
     def rate(self, count):
@@ -75,8 +75,8 @@ class MultiStepLR(Schedule):
 
     def __init__(self, optimizer, milestones: Sequence[int], gamma=0.1, *, every="epoch"):
         super().__init__(optimizer, every=every)
-        self.milestones = sorted(arguments.integer(milestone, "milestones") for milestone in milestones)
-        self.gamma = arguments.number(gamma, "gamma", 0.0)
+        self.milestones = sorted(arguments.integer(self, "milestones", milestone) for milestone in milestones)
+        self.gamma = arguments.number(self, "gamma", gamma, 0.0)
         self._apply()
 
     def rate(self, count):
@@ -88,7 +88,7 @@ class ExponentialLR(Schedule):
 
     def __init__(self, optimizer, gamma, *, every="epoch"):
         super().__init__(optimizer, every=every)
-        self.gamma = arguments.number(gamma, "gamma", 0.0)
+        self.gamma = arguments.number(self, "gamma", gamma, 0.0)
         self._apply()
 
     def rate(self, count):
@@ -100,8 +100,8 @@ class CosineLR(Schedule):
 
     def __init__(self, optimizer, total, min_lr=0.0, *, every="epoch"):
         super().__init__(optimizer, every=every)
-        self.total = arguments.positive_int(total, "total")
-        self.min_lr = arguments.number(min_lr, "min_lr", 0.0)
+        self.total = arguments.positive_int(self, "total", total)
+        self.min_lr = arguments.number(self, "min_lr", min_lr, 0.0)
         self._apply()
 
     def rate(self, count):
@@ -130,8 +130,8 @@ class WarmupLR(Schedule):
             if then.optimizer is not optimizer:
                 raise ValueError("WarmupLR: then belongs to another optimizer")
             self.base_lr = then.base_lr
-        self.steps = arguments.positive_int(steps, "steps")
-        self.start = arguments.number(start, "start", 0.0)
+        self.steps = arguments.positive_int(self, "steps", steps)
+        self.start = arguments.number(self, "start", start, 0.0)
         self.then = then
         self._apply()
 

@@ -122,15 +122,16 @@ def fit(model: Module, x, y, *, epochs: int, loss: Loss | None = None, optimizer
     History
     """
     x, y = check_data(x, y)
-    epochs, batch_size = arguments.integer(epochs, "epochs"), arguments.positive_int(batch_size, "batch_size")
-    checkpoint_every = arguments.positive_int(checkpoint_every, "checkpoint_every")
+    epochs = arguments.integer("fit", "epochs", epochs)
+    batch_size = arguments.positive_int("fit", "batch_size", batch_size)
+    checkpoint_every = arguments.positive_int("fit", "checkpoint_every", checkpoint_every)
     if len(x) < (batch_size if drop_last else 1):
         raise ValueError(f"fit: {len(x)} samples don't make one batch")
     if resume and checkpoint is None:
         raise ValueError("fit: resume needs the path of a checkpoint")
     loss = CrossEntropyLoss() if loss is None else loss
     optimizer = Adam(model) if optimizer is None else optimizer
-    rng = arguments.generator(rng)
+    rng = arguments.generator("fit", rng)
     model.seed(rng)
     run = _Run(model, x, y, loss, optimizer, batch_size, rng, schedule, shuffle, drop_last, transform, augment)
     history = run.restore(checkpoint) if resume and os.path.exists(checkpoint) else History()

@@ -28,12 +28,12 @@ class WeightedLayer(Module):
     bias: Parameter | None
 
     def _initialise(self, shape: tuple[int, ...], outputs: int, fan_in: int, bias: bool, rng, dtype) -> None:
-        rng = arguments.generator(rng)
-        self.dtype = arguments.float_dtype(dtype)
+        rng = arguments.generator(self, rng)
+        self.dtype = arguments.float_dtype(self, dtype)
         self._packed = PackCache()
         self.weight = Parameter(init.fan_in_uniform(shape, fan_in, rng, self.dtype))
         self.bias = None
-        if arguments.flag(bias, "bias"):
+        if arguments.flag(self, "bias", bias):
             self.bias = Parameter(init.fan_in_uniform((outputs,), fan_in, rng, self.dtype))
 
     def _apply(self, x: np.ndarray, weight, activation: str | None) -> np.ndarray:
