@@ -42,13 +42,13 @@ class Classifier:
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
         self.normalisation = normalisation
-        blank = np.zeros((1, *self.image_shape), np.uint8)
+        blank = np.zeros((0, *self.image_shape), np.uint8)  # shapes alone, whatever the size
         try:
             shape = network(normalisation(blank)).shape
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, MemoryError) as error:
             raise ValueError(f"the network doesn't fit images of {self.size_text}: {error}") from error
-        if shape != (1, len(self.classes)):
-            raise ValueError(f"the network makes {shape} of an image, need (1, {len(self.classes)}), one a class")
+        if shape != (0, len(self.classes)):
+            raise ValueError(f"the network makes {shape[1:]} of an image, need ({len(self.classes)},), one a class")
 
     @property
     def size_text(self):
@@ -127,7 +127,7 @@ class Classifier:
             raise ValueError(f"{path}: no image classifier: the classes and the image size are not in it")
         try:
             about = _checked_description(json.loads(text))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise ValueError(f"{path}: damaged description of the classifier ({error})") from error
         network = nn.load_model(path)
         try:
@@ -144,7 +144,7 @@ def _checked_description(about):
     if channels not in (1, 3) or len(sides) != 2 or not all(type(n) is int and 0 < n <= MAX_IMAGE_SIDE for n in sides):
         raise ValueError(f"image shape {about['image_shape']}")
     mean, std = (tuple(float(value) for value in about[key]) for key in ("mean", "std"))
-    if len(mean) != channels or len(std) != channels or not all(map(math.isfinite, mean)) or min(std) <= 0:
+    if len(mean) != channels or len(std) != channels or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
         raise ValueError("normalisation is not one mean and one positive deviation a channel")
     return classes, (channels, *sides), Normalisation(mean, std)
 

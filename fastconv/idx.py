@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import replacing
+
 __all__ = ["read_idx", "write_idx"]
 
 # The third byte of an IDX file names the dtype; several-byte numbers are big-endian.
@@ -100,6 +102,8 @@ def read_idx_header(stream, limit, path):
     if len(header) < 4 * axes:
         raise ValueError(f"{path}: truncated IDX file: the header ends before its {axes} sizes")
     shape = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(0, 4 * axes, 4))
+    if math.prod(size or 1 for size in shape) * dtype.itemsize >= 1 << 63:
+        raise ValueError(f"{path}: the header declares {shape} {dtype.name}, more than the file can hold")
     if math.prod(shape) * dtype.itemsize > limit:
         raise ValueError(f"{_promise(path, shape, dtype)}, more than the file can hold (at most {limit})")
     return dtype, shape
@@ -123,4 +127,5 @@ def write_idx(path, array):
         raise ValueError(f"write_idx: IDX holds 1 to {MAX_AXES} axes of less than 2^32, not {array.shape}")
     content = bytes([0, 0, code, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     content += array.astype(DTYPES[code], copy=False).tobytes()
-    Path(path).write_bytes(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
+    with replacing(path) as file:
+        file.write(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)

@@ -325,7 +325,7 @@ def test_wrong_training_data(capsys, digits_folder, tmp_path):
     [
         ("not json", "not the description of a network"),
         ('{"type": "Sequential", "modules": [{"type": "Rocket"}]}', "'Rocket' is no layer"),
-        ('{"type": "Flatten"}', "the network makes (1, 64) of an image, need (1, 10)"),
+        ('{"type": "Flatten"}', "the network makes (64,) of an image, need (10,)"),
         ('{"type": "Conv2d", "in_channels": 3, "out_channels": 4, "kernel_size": 3}', "doesn't fit images of 8x8"),
         ('{"type": "Linear", "in_features": 100000000, "out_features": 100000000}', ""),
         ("[" * 100000, "not the description of a network"),
@@ -360,7 +360,7 @@ def test_wrong_models_and_images(capsys, model, tmp_path):
         ({"image_shape": [3, 8, 8], "mean": [0] * 3, "std": [1] * 3}, "doesn't fit images of 8x8 pixels, RGB"),
         ({"image_shape": [1, 10**9, 10**9]}, "image shape"),
         ({"image_shape": []}, "damaged description"),
-        ({"classes": ["a", "b"]}, "need (1, 2)"),
+        ({"classes": ["a", "b"]}, "need (2,)"),
         ({"classes": "0123456789"}, "not a list of names"),
         ({"std": [0]}, "normalisation"),
         ({"mean": None}, "damaged description"),

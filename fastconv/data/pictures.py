@@ -1,10 +1,16 @@
 """Picture files, by Pillow."""
 
+import contextlib
+import warnings
+
 import numpy as np
 
 __all__ = ["read_image", "read_photo", "write_photo"]
 
 MISSING = "reading pictures needs Pillow: pip install 'fastconv[demo]'"
+MAX_PIXELS = 1 << 26
+# What may be opened, whatever the file calls itself: Pillow would run Ghostscript on some others.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"))
 
 
@@ -13,10 +19,29 @@ def open_picture(path):
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError(MISSING) from error
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a picture that Pillow can read ({error})") from error
+    with _decoding(path):
+        try:
+            picture = Image.open(path, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"not a picture that Pillow can read as {', '.join(FORMATS)}") from error
+    if picture.width * picture.height > MAX_PIXELS:
+        picture.close()
+        raise ValueError(f"{path}: {picture.width}x{picture.height} pixels, expected at most {MAX_PIXELS}")
+    return picture
+
+
+@contextlib.contextmanager
+def _decoding(path):
+    """Decoders of damaged files warn, and raise whatever they stumble on: a ValueError that names the file instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of the file system
+                raise
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"{path}: damaged or truncated picture ({reason})") from error
 
 
 def read_image(path, size, channels):
@@ -25,11 +50,8 @@ def read_image(path, size, channels):
     It is turned upright by its EXIF note, transparent parts become white, 16-bit greys are scaled to 8, and then it is
     converted to grey (`channels` 1) or RGB (3) and resized to `size` `(height, width)`.
     """
-    with open_picture(path) as picture:
-        try:
-            pixels = _pixels(picture, size, {1: "L", 3: "RGB"}[channels])
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{path}: damaged or truncated picture ({error})") from error
+    with open_picture(path) as picture, _decoding(path):
+        pixels = _pixels(picture, size, {1: "L", 3: "RGB"}[channels])
     return pixels.reshape(*size, channels).transpose(2, 0, 1)
 
 
@@ -39,16 +61,13 @@ def read_photo(path, *, grey=False):
     Grey, grey with opacity, RGB or RGBA, whatever the file has; `grey` leaves brightness (and opacity). It is turned
     upright by its EXIF note; 16-bit greys are scaled to 8; palettes and other colour spaces become RGB or RGBA.
     """
-    with open_picture(path) as picture:
-        try:
-            picture = _upright(picture)
-            alpha = "A" if picture.has_transparency_data else ""
-            plain = grey or picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
-            if plain and alpha and picture.mode != "LA":
-                picture = picture.convert("RGBA")  # Pillow makes LA of that alone
-            return np.asarray(picture.convert(("L" if plain else "RGB") + alpha))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{path}: damaged or truncated picture ({error})") from error
+    with open_picture(path) as picture, _decoding(path):
+        picture = _upright(picture)
+        alpha = "A" if picture.has_transparency_data else ""
+        plain = grey or picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
+        if plain and alpha and picture.mode != "LA":
+            picture = picture.convert("RGBA")  # Pillow makes LA of that alone
+        return np.asarray(picture.convert(("L" if plain else "RGB") + alpha))
 
 
 def write_photo(path, pixels):

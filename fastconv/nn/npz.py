@@ -6,17 +6,21 @@ metadata is a member of bytes that holds JSON.
 
 from __future__ import annotations
 
-import io
+import ast
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
 
-from .safetensors import MAX_HEADER, METADATA, parse_json
+from .safetensors import MAX_HEADER, MAX_NDIM, METADATA, parse_json
+
+MAX_NPY_HEADER = 10_000  # bytes; as NumPy's
+_PLAIN_DTYPE = re.compile(r"\|b1|[<>|=]?(?:[iu][1248]|f[248])")
 
 
 def write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -56,7 +60,7 @@ def read(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 else:
                     tensors[name] = array
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, KeyError) as error:
-        raise ValueError(f"npz: not a readable archive: {error}") from error
+        raise ValueError(f"npz: not a readable archive: {' '.join(str(error).split()):.200}") from error
     return tensors, metadata
 
 
@@ -75,21 +79,38 @@ def _members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
 
 def _read_array(name: str, data: bytes) -> np.ndarray:
     """The array in the ``.npy`` bytes `data`."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read_array_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read_array_header[version](stream)
-    except (ValueError, KeyError, EOFError, RecursionError) as error:
-        raise ValueError(f"npz: {name!r:.80} has no readable header: {error}") from error
-    if dtype.kind not in "biuf" or dtype.names is not None:
-        raise ValueError(f"npz: {name!r:.80} has the dtype {dtype}, expected bool, integer or floating point")
-    rest = len(data) - stream.tell()
-    if any(extent < 0 for extent in shape) or math.prod(shape) * dtype.itemsize != rest:
+    fields, begin = _npy_header(name, data)
+    text, shape, fortran = fields["descr"], fields["shape"], fields["fortran_order"]
+    if not (isinstance(text, str) and _PLAIN_DTYPE.fullmatch(text)):
+        raise ValueError(f"npz: {name!r:.80} has the dtype {text!r:.80}, expected bool, integer or floating point")
+    if not (isinstance(shape, tuple) and len(shape) <= MAX_NDIM and isinstance(fortran, bool)
+            and all(type(extent) is int and 0 <= extent < 2**63 for extent in shape)
+            and math.prod(max(n, 1) for n in shape) < 2**60):
+        raise ValueError(f"npz: {name!r:.80} has no valid shape")
+    dtype, rest = np.dtype(text), len(data) - begin
+    if math.prod(shape) * dtype.itemsize != rest:
         raise ValueError(f"npz: {name!r:.80} has {rest} bytes, which isn't what shape {shape} of {dtype} needs")
-    array = np.frombuffer(data, dtype, offset=stream.tell())
+    array = np.frombuffer(data, np.uint8 if dtype.kind == "b" else dtype, offset=begin)
     array = array.reshape(shape, order="F" if fortran else "C")
-    return np.array(array, dtype.newbyteorder("="), order="C")
+    return array.copy() != 0 if dtype.kind == "b" else np.array(array, dtype.newbyteorder("="), order="C")
+
+
+def _npy_header(name: str, data: bytes) -> tuple[dict, int]:
+    """(the three fields that describe an array, where its elements begin).
+
+    The header is a Python literal: a dict of a string, a bool and a tuple of ints.
+    """
+    wide = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(data[:8])
+    begin = 8 + wide + int.from_bytes(data[8:8 + wide], "little") if wide else 0
+    if wide is None or not 8 + wide < begin <= min(len(data), MAX_NPY_HEADER):
+        raise ValueError(f"npz: {name!r:.80} has no readable header")
+    try:
+        fields = ast.literal_eval(data[8 + wide:begin].decode("latin1").strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"npz: {name!r:.80} has no readable header: {type(error).__name__}") from error
+    if not (isinstance(fields, dict) and fields.keys() == {"descr", "fortran_order", "shape"}):
+        raise ValueError(f"npz: {name!r:.80} has a header without descr, fortran_order and shape")
+    return fields, begin
 
 
 def _metadata(array: np.ndarray) -> dict[str, str]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
 
 import numpy as np
 
+from ..files import replacing
 from . import init, npz, registry, safetensors
 from .module import Module
 
@@ -47,7 +46,7 @@ def save(path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: M
     metadata = dict(metadata or {})
     if not all(isinstance(item, str) for pair in metadata.items() for item in pair):
         raise TypeError("save: metadata holds something else than str")
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file_format.write(file, tensors, metadata)
 
 
@@ -128,19 +127,3 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
-
-
-@contextmanager
-def _replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A new file beside `path` that takes its place at the end of the block, or vanishes if the block fails."""
-    target = Path(path).resolve()
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
