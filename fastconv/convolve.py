@@ -72,10 +72,10 @@ class Forward(NamedTuple):
     direct: bool     # they can write `out`
 
     def run(self, fn, x, w, b, out, num_threads):
-        if not self.ready:
-            w, b = checks.contiguous(w), checks.contiguous(b)
         if out is not None:
             checks.separate(fn, "out", out, {"x": x, "w": None if isinstance(w, PackedWeight) else w, "b": b})
+        if not self.ready:
+            w, b = checks.contiguous(w), checks.contiguous(b)
         if self.direct:
             y = out[None] if self.unbatched else out
         else:
@@ -207,9 +207,10 @@ def backward_input(fn, rank, dy, w, input_shape, stride, padding, dilation, grou
     shape = checks.shape_tuple(fn, "input_shape", input_shape)
     call = _backward_input_calls((dy, w), (fn, rank, shape, stride, padding, dilation, groups, padding_mode, algorithm,
                                            runtime.default_algorithm()))
+    inputs = {"dy": dy, "w": w}
     dy, w = _with_batch(dy, call), checks.contiguous(w)
     shape = (1, *shape) if call.unbatched else shape
-    return _dx(fn, "out", "backward_input", call, dy, w, shape, {"dy": dy, "w": w}, out, num_threads)
+    return _dx(fn, "out", "backward_input", call, dy, w, shape, inputs, out, num_threads)
 
 
 def _with_batch(a, call):

@@ -24,10 +24,16 @@ def _in_layout(x):
 
 
 def _target(fn, out, shape, dtype, order, layout, inputs, unbatched):
-    """A result of this order that can be written in this layout."""
+    """A result of this order that can be written in this layout.
+
+    Where a caller's indices are among the inputs it is never `out` itself: one of them may turn out to be wrong when
+    half of the result is written.
+    """
     if out is None:
         return checks.empty(shape, dtype, order)
-    return checks.target(fn, "out", out, shape, dtype, layout, inputs, unbatched)
+    target = checks.target(fn, "out", out, shape, dtype, layout, inputs, unbatched)
+    written_at_once = inputs.get("indices") is None or not np.may_share_memory(target, out)
+    return target if written_at_once else checks.empty(shape, dtype, order)
 
 
 def _is_last(layout):
@@ -153,7 +159,7 @@ def _gradient_and_shape(fn, rank, dy, input_shape):
 
 
 def _add_to_winners(dy, dx, windows, last, op, source, indices, num_threads):
-    """By the numbers of the winning taps, where windows have such; int64 indices may also point out of their windows."""
+    """By the numbers of the winning taps, where windows have such; int64 indices may point elsewhere in the plane."""
     if windows.taps is not None and windows.taps <= checks.WINDOW_TAPS:
         found = _pool_backward.gather(dy, dx, windows.axes, last, None, op, source, indices, num_threads)
         if found is None or indices.dtype == np.uint8:

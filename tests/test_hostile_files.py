@@ -76,6 +76,14 @@ def save_arrays(path):
     nn.save(path, {"a": np.arange(5.0), "b": np.ones((2, 3), bool)}, {"k": "v"})
 
 
+def read_stored(path):
+    return {name: np.asarray(a) for name, a in data.open_npz(path).items()}
+
+
+def read_mapped(path):
+    return np.asarray(data.open_idx(path))
+
+
 KINDS = {
     "arrays.safetensors": (save_arrays, nn.load),
     "arrays.npz": (save_arrays, nn.load),
@@ -84,6 +92,10 @@ KINDS = {
     "run.safetensors": (save_checkpoint, load_checkpoint),
     "run.npz": (save_checkpoint, load_checkpoint),
     "classifier.safetensors": (save_classifier, Classifier.load),
+    "stored.npz": (save_arrays, read_stored),
+    "squeezed.npz": (lambda path: np.savez_compressed(path, a=np.arange(99.0)), read_stored),
+    "mapped-ubyte": (lambda path: data.write_idx(path, np.ones((3, 4), np.uint8)), read_mapped),
+    "mapped-ubyte.gz": (lambda path: data.write_idx(path, np.ones((3, 4), np.uint8)), read_mapped),
     "plain-ubyte": (lambda path: data.write_idx(path, np.arange(24, dtype=np.int16).reshape(2, 3, 4)), data.read_idx),
     "packed-ubyte.gz": (lambda path: data.write_idx(path, np.arange(24.0).reshape(2, 3, 4)), data.read_idx),
     **{f"picture.{suffix}": (save_picture, read_picture)
@@ -164,7 +176,7 @@ def test_mislabelled_files(folder, kind, other):
     if kind.split(".")[-1] == other.split(".")[-1] or kind.startswith("picture") and other.startswith("picture"):
         return
     error = outcome(folder / kind, good_bytes(other, folder), KINDS[kind][1])
-    assert error is not None or {kind, other} == {"plain-ubyte", "packed-ubyte.gz"}
+    assert error is not None or "ubyte" in kind and "ubyte" in other
 
 
 # ---------------------------------------------------------------- made to deceive

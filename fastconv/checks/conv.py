@@ -120,6 +120,7 @@ def conv_geometry(fn, rank, x_shape, w_shape, stride, padding, dilation, groups,
                              f"(size {size}, dilation {d})")
         out.append(q)
     addressable(fn, names[0], (n, k, *out))
+    addressable(fn, "padding", (n, c, *(e + before + after for e, (before, after) in zip(cropped, pads))))
     return ConvGeometry(
         n, c, k, groups, to_three(cropped, 1), to_three(kernel, 1), to_three(out, 1), to_three(stride, 1),
         to_three(dilation, 1), to_three([b for b, _ in pads], 0), to_three([a for _, a in pads], 0), mode,
@@ -159,6 +160,7 @@ def conv_transpose_geometry(fn, rank, x_shape, w_shape, stride, padding, output_
                              f"(input {extent}, kernel {size}, stride {s}, padding ({before}, {after}))")
         out.append(q)
     addressable(fn, "x", (n, w_shape[1] * groups, *out))
+    addressable(fn, "padding", (n, w_shape[1] * groups, *(q + sum(pair) for q, pair in zip(out, pairs))))
     return ConvGeometry(
         n, w_shape[1] * groups, c, groups, to_three(out, 1), to_three(kernel, 1), to_three(extents, 1),
         to_three(stride, 1), to_three(dilation, 1), to_three([b for b, _ in pairs], 0),

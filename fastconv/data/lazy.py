@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..idx import DEFLATE_MAX_RATIO, GZIP_MAGIC, READ_BLOCK, read_idx_header
+from ..npy import read_header
 from .pictures import read_image
 
 __all__ = ["StoredArray", "StoredImages", "Subset", "open_idx", "open_npz"]
@@ -195,14 +196,9 @@ def _open_member(file, archive, member, path):
         raise ValueError(f"{name} claims {member.file_size} bytes, more than {member.compress_size} can hold")
     with archive.open(member) as stream:
         try:
-            version = np.lib.format.read_magic(stream)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = read_header[version](stream)
-        except (ValueError, KeyError, RecursionError) as error:
-            raise ValueError(f"{name} has no readable header ({error})") from error
-        if dtype.kind not in "biuf" or dtype.names is not None or any(extent < 0 for extent in shape):
-            raise ValueError(f"{name} has the dtype {dtype} and shape {shape}; expected plain numbers")
-        order = "F" if fortran else "C"
+            dtype, shape, order = read_header(stream)
+        except ValueError as error:
+            raise ValueError(f"{name} has {error}") from error
         if member.compress_type != zipfile.ZIP_STORED:
             return _unpacked(stream, dtype, shape, name, order)
         header = stream.tell()

@@ -22,8 +22,10 @@ def open_picture(path):
     with _decoding(path):
         try:
             picture = Image.open(path, formats=FORMATS)
-        except UnidentifiedImageError as error:
-            raise ValueError(f"not a picture that Pillow can read as {', '.join(FORMATS)}") from error
+        except UnidentifiedImageError:
+            picture = None
+    if picture is None:
+        raise ValueError(f"{path}: not a picture that Pillow can read as one of {', '.join(FORMATS)}")
     if picture.width * picture.height > MAX_PIXELS:
         picture.close()
         raise ValueError(f"{path}: {picture.width}x{picture.height} pixels, expected at most {MAX_PIXELS}")

@@ -6,21 +6,18 @@ metadata is a member of bytes that holds JSON.
 
 from __future__ import annotations
 
-import ast
+import io
 import json
 import math
 import os
-import re
 import zipfile
 from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
 
-from .safetensors import MAX_HEADER, MAX_NDIM, METADATA, parse_json
-
-MAX_NPY_HEADER = 10_000  # bytes; as NumPy's
-_PLAIN_DTYPE = re.compile(r"\|b1|[<>|=]?(?:[iu][1248]|f[248])")
+from ..npy import read_header
+from .safetensors import MAX_HEADER, METADATA, parse_json
 
 
 def write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -79,38 +76,17 @@ def _members(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
 
 def _read_array(name: str, data: bytes) -> np.ndarray:
     """The array in the ``.npy`` bytes `data`."""
-    fields, begin = _npy_header(name, data)
-    text, shape, fortran = fields["descr"], fields["shape"], fields["fortran_order"]
-    if not (isinstance(text, str) and _PLAIN_DTYPE.fullmatch(text)):
-        raise ValueError(f"npz: {name!r:.80} has the dtype {text!r:.80}, expected bool, integer or floating point")
-    if not (isinstance(shape, tuple) and len(shape) <= MAX_NDIM and isinstance(fortran, bool)
-            and all(type(extent) is int and 0 <= extent < 2**63 for extent in shape)
-            and math.prod(max(n, 1) for n in shape) < 2**60):
-        raise ValueError(f"npz: {name!r:.80} has no valid shape")
-    dtype, rest = np.dtype(text), len(data) - begin
-    if math.prod(shape) * dtype.itemsize != rest:
-        raise ValueError(f"npz: {name!r:.80} has {rest} bytes, which isn't what shape {shape} of {dtype} needs")
-    array = np.frombuffer(data, np.uint8 if dtype.kind == "b" else dtype, offset=begin)
-    array = array.reshape(shape, order="F" if fortran else "C")
-    return array.copy() != 0 if dtype.kind == "b" else np.array(array, dtype.newbyteorder("="), order="C")
-
-
-def _npy_header(name: str, data: bytes) -> tuple[dict, int]:
-    """(the three fields that describe an array, where its elements begin).
-
-    The header is a Python literal: a dict of a string, a bool and a tuple of ints.
-    """
-    wide = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}.get(data[:8])
-    begin = 8 + wide + int.from_bytes(data[8:8 + wide], "little") if wide else 0
-    if wide is None or not 8 + wide < begin <= min(len(data), MAX_NPY_HEADER):
-        raise ValueError(f"npz: {name!r:.80} has no readable header")
+    stream = io.BytesIO(data)
     try:
-        fields = ast.literal_eval(data[8 + wide:begin].decode("latin1").strip())
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-        raise ValueError(f"npz: {name!r:.80} has no readable header: {type(error).__name__}") from error
-    if not (isinstance(fields, dict) and fields.keys() == {"descr", "fortran_order", "shape"}):
-        raise ValueError(f"npz: {name!r:.80} has a header without descr, fortran_order and shape")
-    return fields, begin
+        dtype, shape, order = read_header(stream)
+    except ValueError as error:
+        raise ValueError(f"npz: {name!r:.80} has {error}") from error
+    begin, needed = stream.tell(), math.prod(shape) * dtype.itemsize
+    if needed != len(data) - begin:
+        raise ValueError(f"npz: {name!r:.80} has {len(data) - begin} bytes, "
+                         f"which isn't what shape {shape} of {dtype} needs")
+    array = np.frombuffer(data, np.uint8 if dtype.kind == "b" else dtype, offset=begin).reshape(shape, order=order)
+    return array.copy() != 0 if dtype.kind == "b" else np.array(array, dtype.newbyteorder("="), order="C")
 
 
 def _metadata(array: np.ndarray) -> dict[str, str]:

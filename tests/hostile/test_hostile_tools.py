@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import test_hostile_conv
 import test_hostile_elementwise
+import test_hostile_filters
 import test_hostile_pool
 from hostile_calls import Call, close, hostile
 from hostile_values import (
@@ -31,7 +32,7 @@ COVERED = (*COLUMNS, *ORDERS, *SETTINGS)
 
 
 def test_every_public_name_is_called():
-    modules = (test_hostile_conv, test_hostile_pool, test_hostile_elementwise)
+    modules = (test_hostile_conv, test_hostile_pool, test_hostile_elementwise, test_hostile_filters)
     assert {name for module in modules for name in module.COVERED} | set(COVERED) == set(fc.__all__)
 
 
