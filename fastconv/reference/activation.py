@@ -28,7 +28,7 @@ def _silu(x):
 
 
 def _hardswish(x):
-    return x * _relu6(x + 3.0) / 6.0
+    return x * (_relu6(x + 3.0) / 6.0)
 
 
 _BY_NAME = {
