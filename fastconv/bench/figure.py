@@ -50,8 +50,9 @@ def _roofline(axes, machine: Mapping[str, Any], rows: Sequence[Judged]) -> None:
         chosen = [each for each in timed if each.row["op"] == op]
         axes.scatter(
             [intensity(each.row) for each in chosen], [speed(each.row) for each in chosen], s=24, alpha=0.6,
-            marker=MARKS.get(op, "^"), c=[COLOURS[each.standing] for each in chosen], label=op,
+            marker=MARKS.get(op, "^"), c=[COLOURS[each.standing] for each in chosen],
         )
+        axes.scatter([], [], marker=MARKS.get(op, "^"), c="grey", label=op)
     axes.set(xscale="log", yscale="log", xlabel="FLOP a byte", ylabel="GFLOP/s",
              title="blue: fine; yellow: below target; orange: lost or wrong")
     axes.legend()

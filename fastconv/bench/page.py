@@ -101,12 +101,11 @@ def _facts(run: Mapping[str, Any]) -> str:
 def _moved(comparison: RunComparison) -> str:
     def lines(standing: str, changes: Sequence[Change]) -> list[list[str]]:
         return [
-            [_head(c.row), _cell(standing, css=standing), *(_cell(interval_text(t)) for t in (c.old, c.new)),
-             _cell(f"{c.factor:.3g}", c.factor)]
+            [_head(c.row), _cell(f"{c.factor:.3g}", css=standing), *(_cell(interval_text(t)) for t in (c.new, c.old))]
             for c in changes
         ]
 
-    heads = ("row", "", "before", "now", "times as long")
+    heads = ("row", "times as long", "now", "before")
     slower, faster = lines("slower", comparison.slower), lines("faster", comparison.faster)
     caption = f"{len(comparison.changes)} rows in both runs; {comparison.noise_text()}."
     parts = [_grid(heads, slower, caption) if slower else f"<p>No row is slower. {caption}</p>"]
@@ -125,16 +124,16 @@ def _worst(rows: Sequence[Judged]) -> str:
         heading, standing = _head(each.name), _cell(STANDINGS[each.standing], css=each.standing)
         if each.row["wrong"]:
             why = "; ".join(f"{name}: {text}" for name, text in each.row["wrong"].items())
-            lines.append([heading, standing, _cell(why), _cell(""), _cell("")])
+            lines.append([heading, _cell(why), _cell(""), _cell(""), standing])
         for missed in each.missed:
             target = "" if missed.target is None else f"{missed.target:.3g}"
             ratio = _cell(_ratio(missed.ratio._asdict()), missed.ratio.median)
-            lines.append([heading, standing, _cell(missed.terms.peer), ratio, _cell(target)])
+            lines.append([heading, ratio, _cell(target), _cell(missed.terms.peer), standing])
     counts = {name: sum(each.standing == name for each in rows) for name in STANDINGS}
     summary = ", ".join(f"{counts[name]} {title}" for name, title in STANDINGS.items() if counts[name])
     caption = f"{summary}. Lost: the whole interval lies below 1. Below its target: less than {SHORT:.0%} of it."
-    body = _grid(("row", "", "against", "times faster", "target"), lines, caption) if lines else f"<p>{caption}</p>"
-    return _section("Worst rows", body)
+    heads = ("row", "times faster", "target", "than", "standing")
+    return _section("Worst rows", _grid(heads, lines, caption) if lines else f"<p>{caption}</p>")
 
 
 def _plot(run: Mapping[str, Any], rows: Sequence[Judged]) -> str:
@@ -213,7 +212,7 @@ def _table(rows: Sequence[Judged], comparison: RunComparison | None) -> str:
         lines.append(f"<tr{data}>{''.join(cell(each) for _, _, cell in columns)}</tr>")
     table = (
         '<div class="wide tall" tabindex="0"><table id="rows">'
-        "<caption>Worst first; press a heading to sort by it.</caption>"
+        f"{_caption('Worst first; press a heading to sort by it.')}"
         f"<thead><tr>{''.join(heads)}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
     picks = [_pick(key, [values[key] for values in kinds]) for key in (kinds[0] if kinds else ())]
@@ -287,9 +286,13 @@ def _grid(heads: Sequence[str], lines: Iterable[Sequence[str]], caption: str) ->
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in heads)
     rows = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
     return (
-        f'<div class="wide tall" tabindex="0"><table>{f"<caption>{escape(caption)}</caption>" if caption else ""}'
+        f'<div class="wide tall" tabindex="0"><table>{_caption(caption) if caption else ""}'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _caption(text: str) -> str:
+    return f"<caption><span>{escape(text)}</span></caption>"
 
 
 def _head(text: str) -> str:

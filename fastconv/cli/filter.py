@@ -58,7 +58,14 @@ def _gabor(filters, options):
     from math import radians
 
     kernel = filters.gabor(options.size or 15, radians(options.angle), options.wavelength)
-    return kernel / abs(kernel).sum() * 2  # half of the pixels bright and half dark would give 255
+    return kernel / abs(kernel).sum() * 4  # as strong as the laplacian
+
+
+def _operator(filters, name):
+    """The operator of that name, as strong as sobel's: else scharr's results would all be white."""
+    operator = getattr(filters, name)
+    strength = abs(filters.sobel(0)).sum() / abs(operator(0)).sum()
+    return lambda axis: operator(axis) * strength
 
 
 def run(options):
@@ -71,7 +78,7 @@ def run(options):
     begin = time.perf_counter()
     with threads_of(options):
         if kernel is None:
-            operator = getattr(filters, options.filter)
+            operator = _operator(filters, options.filter)
             done = filters.gradient_magnitude(photo, operator, padding_mode=options.padding_mode)
         else:
             offset = OFFSETS.get(options.filter, 0.0) if options.offset is None else options.offset
