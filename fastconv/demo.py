@@ -7,7 +7,7 @@ import numpy as np
 
 from . import get_num_threads, nn
 from .classifier import Classifier
-from .console import confusion_report, table
+from .console import Progress, confusion_report, table
 from .data import Dataset, Normalisation, load_digits, random_shift, split_indices
 
 __all__ = ["EPOCHS", "digits_dataset", "kernel_speeds", "run", "train"]
@@ -69,12 +69,14 @@ def kernel_speeds():
     ours, naive = contenders.Fastconv(), contenders.VectorisedNumPy()
     for contender in (ours, naive):
         contender.start(get_num_threads())
-    rows = []
-    for case in _layer_cases():
-        for op in case.ops:
+    rows, keys = [], [(case, op) for case in _layer_cases() for op in case.ops]
+    with Progress(len(keys), "timing") as bar:
+        for case, op in keys:
             problem = problems.make(case, op)
-            seconds = timing.interleave({"ours": ours.prepare(problem), "naive": naive.prepare(problem)}, timing.QUICK)
+            calls = {"ours": ours.prepare(problem), "naive": naive.prepare(problem)}
+            seconds = timing.interleave(calls, timing.QUICK)
             rows.append((problem.name, float(seconds["ours"].min()), float(seconds["naive"].min())))
+            bar.advance(problem.name)
     return rows
 
 

@@ -26,13 +26,31 @@ class Group(NamedTuple):
 def run(image, kernels, y, mode, offset, num_threads):
     """y[kernel, h, w, c] = image[h, w, c] filtered; the kernels are finite float64 arrays of two axes."""
     dtype = np.float64 if y.dtype == np.float64 else np.float32
+    reach = [max(part) for part in zip(*(_reach(kernel.shape) for kernel in kernels), strict=True)]
     groups = groups_of(kernels, np.finfo(dtype).eps)
     weights = np.concatenate([group.weights.ravel() for group in groups]).astype(dtype)
-    above = max(kernel.shape[0] // 2 for kernel in kernels)
-    left = max(kernel.shape[1] // 2 for kernel in kernels)
-    below = max((kernel.shape[0] - 1) // 2 for kernel in kernels)
-    right = max((kernel.shape[1] - 1) // 2 for kernel in kernels)
-    _filter.run(image, y, groups, weights, (above, below, left, right), mode, offset, num_threads)
+    table, taps = tables_of(groups, reach, image.shape[2])
+    _filter.run(image, y, table, taps, weights, np.array(reach, np.intp), mode, offset, num_threads)
+
+
+def _reach(shape):
+    """How far a kernel of this shape reads above, below, left and right of its result."""
+    r, s = shape
+    return r // 2, (r - 1) // 2, s // 2, (s - 1) // 2
+
+
+def tables_of(groups, reach, channels):
+    """Groups and taps as arrays, in the layout that `_filter.run` documents."""
+    above, _, left, _ = reach
+    table, taps, weights = [], [], 0
+    for group in groups:
+        extra = max(group.along, default=0) * channels
+        results = [*group.results, *[-1] * (TOGETHER - len(group.results))]
+        table.append([group.width, len(group.taps), len(group.along), extra, len(taps), weights, *results])
+        taps += [(above + down, (left + along) * channels) for down, along in group.taps]
+        taps += [(0, along * channels) for along in group.along]
+        weights += group.weights.size
+    return np.array(table, np.intp), np.array(taps, np.intp)
 
 
 def groups_of(kernels, eps):

@@ -24,8 +24,9 @@ cdef enum:
     PIXELS = 128            # items are whole multiples of so many pixels wide: whole tiles
 
 cdef struct Group:
-    # Kernels that are done together, or one that is separable: `taps` down the columns, then `along` in a line.
-    ptrdiff_t kernels, taps, along, first_tap, first_weight, extra
+    # Kernels that are done together, or one that is separable: `taps` down the columns, then `along` in a line, which
+    # is `extra` elements longer than the results. A result of -1 is none.
+    ptrdiff_t kernels, taps, along, extra, first_tap, first_weight
     ptrdiff_t result[FC_FILTER_KERNELS]
 
 cdef struct Job:
@@ -87,68 +88,47 @@ cdef void run_share(const fc_kernels *kernels, const Job *job, char *scratch, pt
     kernels.leave(state)
 
 
-cdef int set_groups(Job *job, list groups, Group *to, ptrdiff_t *at, const fc_kernels *kernels) except -1:
-    """Groups, and the places of their taps in a strip, from the groups of fastconv.filtering."""
-    cdef ptrdiff_t taps = 0, weights = 0, channels = job.photo.channels, i, down, along
-    cdef Group *g
-    for i, group in enumerate(groups):
-        g = &to[i]
-        g.kernels, g.taps, g.along = group.width, len(group.taps), len(group.along)
-        g.first_tap, g.first_weight, g.extra = taps, weights, 0
-        for k in range(FC_FILTER_KERNELS):
-            g.result[k] = group.results[k] if k < len(group.results) else -1
-        for down, along in group.taps:
-            at[taps] = (job.reach[0] + down) * job.pitch + (job.reach[2] + along) * channels
-            taps += 1
-        for along in group.along:
-            at[taps] = along * channels
-            g.extra = max(g.extra, at[taps])
-            taps += 1
-        weights += g.taps * g.kernels + g.along
-    return 0
+def run(cnp.ndarray image, cnp.ndarray y, cnp.ndarray groups, cnp.ndarray taps, cnp.ndarray weights,
+        cnp.ndarray reach, int mode, double offset, num_threads):
+    """y[kernel, h, w, c] from image[h, w, c]; all arrays are contiguous.
 
-
-def run(cnp.ndarray image, cnp.ndarray y, list groups, cnp.ndarray weights, tuple reach, int mode, double offset,
-        num_threads):
-    """y[kernel, h, w, c] from image[h, w, c], both contiguous; `weights` has those of all groups, in their type."""
-    cdef bint f64 = cnp.PyArray_TYPE(weights) == cnp.NPY_FLOAT64
-    cdef const fc_kernels *kernels = fc_current(f64)
-    cdef ptrdiff_t channels = image.shape[2], width = image.shape[1], itemsize = kernels.itemsize, i
-    cdef ptrdiff_t slack = 3 * kernels.block
+    groups: intp, rows as in Group. taps: intp, rows and elements behind the first that an item's result reads.
+    weights: those of all groups, in the type of the sums. reach: intp, above, below, left and right of a result.
+    """
+    cdef const fc_kernels *kernels = fc_current(cnp.PyArray_TYPE(weights) == cnp.NPY_FLOAT64)
+    cdef ptrdiff_t channels = image.shape[2], width = image.shape[1], slack = 3 * kernels.block, i
+    cdef const ptrdiff_t *place = <const ptrdiff_t *>cnp.PyArray_DATA(taps)
     cdef Job job
     job.photo.x, job.photo.bytes = cnp.PyArray_DATA(image), cnp.PyArray_TYPE(image) == cnp.NPY_UINT8
     job.photo.extent[0], job.photo.extent[1] = image.shape[0], width
     job.photo.row, job.photo.channels, job.photo.mode = width * channels, channels, <fc_pad_mode>mode
     for i in range(4):
-        job.reach[i] = reach[i]
+        job.reach[i] = (<const ptrdiff_t *>cnp.PyArray_DATA(reach))[i]
     job.rows = ITEM_ROWS
-    job.columns = max(PIXELS, (ITEM_COLUMNS + channels * PIXELS - 1) // (channels * PIXELS) * PIXELS)
+    job.columns = (ITEM_COLUMNS + channels * PIXELS - 1) // (channels * PIXELS) * PIXELS
     job.items_across = (width + job.columns - 1) // job.columns
-    job.line = ((min(job.columns, width) + reach[2] + reach[3]) * channels + slack + 15) // 16 * 16
+    job.line = ((min(job.columns, width) + job.reach[2] + job.reach[3]) * channels + slack + 15) // 16 * 16
     job.pitch = job.line
+    job.groups, job.count = <const Group *>cnp.PyArray_DATA(groups), groups.shape[0]
+    job.weights = <const char *>cnp.PyArray_DATA(weights)
     job.bytes, job.offset = cnp.PyArray_TYPE(y) == cnp.NPY_UINT8, offset
     job.y, job.y_size = <char *>cnp.PyArray_DATA(y), cnp.PyArray_ITEMSIZE(y)
-    job.y_row, job.y_kernel = width * channels * job.y_size, cnp.PyArray_NBYTES(image) // cnp.PyArray_ITEMSIZE(image)
-    job.y_kernel *= job.y_size
-
-    cdef ptrdiff_t taps = sum(len(group.taps) + len(group.along) for group in groups)
-    cdef Scratch tables = take_scratch(len(groups) * sizeof(Group) + taps * sizeof(ptrdiff_t))
-    job.groups, job.count = <Group *>tables.data, len(groups)
-    job.at = <ptrdiff_t *>(tables.data + len(groups) * sizeof(Group))
-    job.weights = <const char *>cnp.PyArray_DATA(weights)
-    set_groups(&job, groups, <Group *>job.groups, <ptrdiff_t *>job.at, kernels)
+    job.y_row, job.y_kernel = width * channels * job.y_size, cnp.PyArray_SIZE(image) * job.y_size
 
     cdef ptrdiff_t items = (job.photo.extent[0] + job.rows - 1) // job.rows * job.items_across
     cdef double flops = 2.0 * cnp.PyArray_SIZE(weights) * cnp.PyArray_SIZE(image)
     cdef Py_ssize_t shares = shares_of(num_threads, items, flops), t
-    cdef ptrdiff_t part = (job.line + (job.rows + job.reach[0] + job.reach[1]) * job.pitch + slack) * itemsize
-    cdef Scratch scratch = take_scratch(shares * (part // 64 + 1) * 64)
-    cdef ptrdiff_t stride = (part // 64 + 1) * 64
+    cdef ptrdiff_t depth = job.rows + job.reach[0] + job.reach[1]
+    cdef ptrdiff_t part = ((job.line + depth * job.pitch + slack) * kernels.itemsize + 63) // 64 * 64
+    cdef Scratch scratch = take_scratch(shares * part + taps.shape[0] * sizeof(ptrdiff_t))
+    cdef ptrdiff_t *at = <ptrdiff_t *>(scratch.data + shares * part)
+    for i in range(taps.shape[0]):
+        at[i] = place[2 * i] * job.pitch + place[2 * i + 1]
+    job.at = at
     cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint boxes of the results.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
             fc_settle(&master)
-            run_share(kernels, &job, scratch.data + t * stride, items * t // shares, items * (t + 1) // shares)
+            run_share(kernels, &job, scratch.data + t * part, items * t // shares, items * (t + 1) // shares)
     give_scratch(scratch)
-    give_scratch(tables)
