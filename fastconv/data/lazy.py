@@ -44,7 +44,11 @@ class _Indexed:
 
 
 class StoredArray(_Indexed):
-    """An array in a file. Indexing reads, and gives an array in memory that may be written to."""
+    """An array in a file. Indexing reads, and gives an array in memory that may be written to.
+
+    The file may be deleted or replaced by another meanwhile, but not be shortened: what is mapped and no longer there
+    ends the process.
+    """
 
     def __init__(self, mapped):
         self._mapped = mapped
