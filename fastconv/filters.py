@@ -6,12 +6,14 @@ cross-correlation here, as everywhere in the package.
 import numpy as np
 
 from . import checks, filtering
+from .runtime import keeps_floating_point
 
 __all__ = ["filter_image"]
 
 ALPHA = ("keep", "filter")
 
 
+@keeps_floating_point
 def filter_image(image, kernel, *, padding_mode="reflect", offset=0.0, dtype=None, alpha="keep", out=None,
                  num_threads=None):
     """An image filtered by a kernel, or by each kernel of a bank.
@@ -79,6 +81,7 @@ def filter_image(image, kernel, *, padding_mode="reflect", offset=0.0, dtype=Non
     return out
 
 
+@keeps_floating_point
 def gradient_magnitude(image, operator=None, **options):
     """The steepness of each pixel's surroundings: the root of the squared results of a kernel and its transpose.
 

@@ -186,10 +186,17 @@ def _networks(order, dtype):
         (x.shape, t.shape, (6,)), order, dtype)
 
 
+def _filters(order, dtype):
+    channels = (3,) if order == "channels_last" else ()
+    photo = normal((133, 275, *channels), dtype)
+    bank = [normal((3, 5), np.float64, seed) for seed in range(6)] + [np.ones((7, 7)) / 49]
+    yield "filter_image", Call(_into_first(fc.filter_image, photo, bank), ((7, *photo.shape),), "channels_first", dtype)
+
+
 def others(dtype=np.float32):
     """(name, Call) of everything else, in both memory orders."""
     for order in ORDERS:
-        for group in (_poolings, _elementwise, _networks):
+        for group in (_poolings, _elementwise, _networks, _filters):
             for name, call in group(order, dtype):
                 yield f"{name}-{order}", call
 

@@ -1,6 +1,6 @@
 /* Filters on images of interleaved channels: rows come in as T, with their borders; results go out as T or bytes. */
 
-/* 1.5 x 2^(bits of the fraction): a sum with it has in its low bits the integer next to a small number, ties to even. */
+/* 1.5 x 2^(bits of the fraction): a sum with it has the integer next to a small number, ties to even, in low bits. */
 #ifdef FC_F64
 #define FC_ROUNDER 0x1.8p52
 #else
