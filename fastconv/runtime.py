@@ -197,24 +197,34 @@ def openmp_runtime():
 
 
 def config():
-    """What `show_config` prints, as strings by name."""
-    quota = cgroup_quota()
+    """What `show_config` prints, by name, in numbers and lists where it is such."""
     return {
         "fastconv": __version__,
         "compiler": _runtime.compiler(),
         "openmp": openmp_runtime(),
-        "isa built": ", ".join(_runtime.isa_names()),
-        "isa available": ", ".join(_runtime.isa_available()),
-        "isa in use": _runtime.isa_in_use(),
-        "threads": f"{get_num_threads()} of {os.cpu_count()} CPUs",
-        "cpu quota": "none" if quota is None else f"{quota} CPUs",
+        "isa_built": list(_runtime.isa_names()),
+        "isa_available": list(_runtime.isa_available()),
+        "isa_in_use": _runtime.isa_in_use(),
+        "threads": get_num_threads(),
+        "cpus": os.cpu_count(),
+        "cpu_quota": cgroup_quota(),
         "algorithm": default_algorithm(),
-        "scratch kept": f"{_runtime.scratch_kept()} bytes",
-        "results kept": f"{_runtime.results_kept()} bytes",
+        "scratch_kept": _runtime.scratch_kept(),
+        "results_kept": _runtime.results_kept(),
     }
 
 
 def show_config(file=None):
     """Print version, compiler, OpenMP runtime, instruction sets and threads."""
-    for name, value in config().items():
-        print(f"{name:14} {value}", file=file or sys.stdout)
+    found = config()
+    cpus = found.pop("cpus")
+    lines = found | {
+        "isa_built": ", ".join(found["isa_built"]),
+        "isa_available": ", ".join(found["isa_available"]),
+        "threads": f"{found['threads']} of {cpus} CPUs",
+        "cpu_quota": "none" if found["cpu_quota"] is None else f"{found['cpu_quota']} CPUs",
+        "scratch_kept": f"{found['scratch_kept']} bytes",
+        "results_kept": f"{found['results_kept']} bytes",
+    }
+    for name, value in lines.items():
+        print(f"{name.replace('_', ' '):14} {value}", file=file or sys.stdout)

@@ -155,7 +155,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fastconv bench",
-        description="Verify and time convolution, pooling and ReLU on layers of published networks, in turns with "
+        description="Verify and time convolution, pooling and ReLU on layers of published networks, in turns with\n"
         "vectorised NumPy and, if asked, with other libraries.",
         epilog="""\
 example:
