@@ -203,6 +203,7 @@ def files(run, tmp_path):
     (tmp_path / "slow.json").write_text(json.dumps(slowed(run, {"lost": 1.5})))
     (tmp_path / "text.json").write_text("hello")
     (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "rows.json").write_text(json.dumps({**run, "rows": [{"name": "a"}]}))
     return tmp_path
 
 
@@ -220,6 +221,7 @@ def test_command_writes_a_page_from_an_old_run_and_compares(files, capsys):
         (["--from", "gone.json"], "gone.json: No such file"),
         (["--from", "text.json"], "text.json: not JSON"),
         (["--from", "old.json", "--compare", "list.json"], "list.json: not a run of fastconv bench"),
+        (["--from", "rows.json"], "rows.json: not a run of fastconv bench"),
         (["--from", "old.json", "--html", "no/page.html"], "no/page.html: No such file"),
     ],
 )

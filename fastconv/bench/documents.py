@@ -9,6 +9,9 @@ from typing import Any
 
 STDOUT = Path("-")
 NEEDED = frozenset(("machine", "date", "cpus_taken_by_others", "versions", "settings", "rows"))
+NEEDED_OF_ROWS = frozenset(
+    ("name", "op", "dtype", "order", "class", "flops", "bytes", "seconds", "rate", "times_faster_than", "wrong")
+)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -17,9 +20,13 @@ def read(path: Path) -> dict[str, Any]:
         run = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(run, dict) or not run.keys() >= NEEDED:
+    if not isinstance(run, dict) or not run.keys() >= NEEDED or not all(map(_is_row, run["rows"])):
         raise ValueError(f"{path}: not a run of fastconv bench --json")
     return run
+
+
+def _is_row(row: Any) -> bool:
+    return isinstance(row, dict) and row.keys() >= NEEDED_OF_ROWS
 
 
 def write(path: Path, run: Mapping[str, Any]) -> None:
