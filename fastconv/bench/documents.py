@@ -20,7 +20,8 @@ def read(path: Path) -> dict[str, Any]:
         run = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(run, dict) or not run.keys() >= NEEDED or not all(map(_is_row, run["rows"])):
+    whole = isinstance(run, dict) and run.keys() >= NEEDED and isinstance(run["rows"], list)
+    if not whole or not all(map(_is_row, run["rows"])):
         raise ValueError(f"{path}: not a run of fastconv bench --json")
     return run
 
