@@ -109,6 +109,14 @@ class Classifier:
 
         draw_network(path, image, self.trace(image), self.probabilities(image[None])[0], self.classes, truth=truth)
 
+    def explain(self, path, image, truth=None):
+        """Write an HTML page on which every number between the raw `image` `(C, H, W)` and the answer can be seen."""
+        from .explain import trace, write_page
+
+        steps = trace(self.network, self.normalisation(image[None]), pixels=image, normalisation=self.normalisation,
+                      probabilities=True)
+        write_page(path, steps, classes=self.classes, label=truth)
+
     def save(self, path):
         """Write one `.safetensors` (or `.npz`) file with weights, architecture and everything else."""
         about = {

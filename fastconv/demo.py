@@ -10,7 +10,7 @@ from .classifier import Classifier
 from .console import Progress, confusion_report, table
 from .data import Dataset, Normalisation, load_digits, random_shift, split_indices
 
-__all__ = ["EPOCHS", "digits_dataset", "kernel_speeds", "run", "train"]
+__all__ = ["EPOCHS", "digits_dataset", "hardest", "kernel_speeds", "run", "train"]
 
 # Chosen by five-fold cross-validation within the training part; the test part took no part in it.
 EPOCHS = 50
@@ -53,6 +53,13 @@ def train(dataset, *, seed=0, epochs=EPOCHS):
         augment=lambda x, rng: random_shift(x, rng, SHIFT),
     )
     return classifier
+
+
+def hardest(classifier, dataset):
+    """Index of the test image that `classifier` reads right and is least sure of."""
+    probabilities = classifier.probabilities(dataset.x_test)
+    right = probabilities.argmax(axis=1) == dataset.y_test
+    return int(np.where(right, probabilities.max(axis=1), 2).argmin())
 
 
 def kernel_speeds():

@@ -53,7 +53,7 @@ def _one_line(error):
 
 def _parser():
     from .. import __version__
-    from . import bench, demo, filter, info, predict, train
+    from . import bench, demo, explain, filter, info, predict, train
 
     parser = Parser(
         prog="fastconv",
@@ -62,6 +62,6 @@ def _parser():
     )
     parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (demo, train, predict, filter, info, bench):
+    for command in (demo, train, predict, explain, filter, info, bench):
         command.add(commands)
     return parser

@@ -1,0 +1,225 @@
+"""What each layer makes of one sample, with everything that is needed to do its arithmetic again by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+import numpy as np
+
+from .. import activation, checks, losses, nn
+from ..data import Normalisation
+from ..nn import conv as conv_layers
+from ..nn import norm, pool
+from ..nn.inference import split_head
+from .taps import adaptive_taps, correlation_taps, pool_taps, transposed_taps
+
+__all__ = ["Step", "trace"]
+
+# The functions of one number, as people write them.
+POINTWISE = {
+    "ReLU": "max(x, 0)",
+    "ReLU6": "min(max(x, 0), 6)",
+    "LeakyReLU": "x where positive, else x times a small slope",
+    "Sigmoid": "1 / (1 + exp(\N{MINUS SIGN}x))",
+    "Tanh": "tanh(x)",
+    "SiLU": "x / (1 + exp(\N{MINUS SIGN}x))",
+    "Hardswish": "x times min(max(x + 3, 0), 6) / 6",
+}
+NUMBERED = ("conv", "linear")  # layers with weights: people speak of the second convolution
+POOLS = {"Max": "max", "Min": "min", "Avg": "avg", "Sum": "sum"}
+
+
+@dataclass
+class Step:
+    """One layer at work.
+
+    Attributes
+    ----------
+    kind : str
+        "pixels", "affine", "conv", "pool", "pointwise", "flatten", "linear", "softmax", "same" (it passes on what it
+        gets) or "opaque" (its arithmetic isn't shown).
+    name : str
+    values : array, (C, H, W) or (features,)
+        What comes out, by the package's kernels.
+    details : dict
+        What the arithmetic needs besides the values of the step before: weights as arrays, everything else fit for
+        JSON. ``taps`` are two lists (rows, columns) of a list for each output position with the input position under
+        each tap: -1 on padding, -2 where the tap counts for nothing.
+    """
+
+    kind: str
+    name: str
+    values: np.ndarray
+    details: dict = field(default_factory=dict)
+
+
+def trace(model: nn.Module, x: np.ndarray, *, pixels: np.ndarray | None = None,
+          normalisation: Normalisation | None = None, probabilities: bool = False) -> list[Step]:
+    """Follow one sample through a network.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Layers in a `Sequential` (or several, nested) are steps; a `Residual` or `Concat` is one step, not opened.
+    x : array, (1, C, *spatial) or (1, features)
+        One sample as the network takes it, with at most two spatial axes.
+    pixels : array, (C, H, W), optional
+        The image before `normalisation`: two steps in front of the network's.
+    normalisation : Normalisation, optional
+    probabilities : bool
+        Whether a network that ends in logits is asked for a class: then softmax is the last step.
+
+    Returns
+    -------
+    list of Step
+
+    Raises
+    ------
+    ValueError
+        `x` is not one sample, or has three spatial axes.
+    """
+    x = np.asarray(x)
+    if x.ndim not in (2, 3, 4) or len(x) != 1:
+        raise ValueError(f"trace: x: got shape {x.shape}; expected one sample (1, C, H, W), (1, C, L) or (1, features)")
+    steps = []
+    if pixels is not None:
+        steps.append(Step("pixels", "image", np.asarray(pixels)))
+    if pixels is not None and normalisation is not None:
+        factor = [1 / std for std in normalisation.std]
+        about = {"mean": list(normalisation.mean), "factor": factor, "shift": [0.0] * len(factor)}
+        steps.append(Step("affine", "normalised", _planes(x), about))
+    else:
+        steps.append(Step("pixels", "input", _planes(x)))
+
+    body, head = split_head(model)
+    asked = probabilities and head is None or isinstance(head, nn.Softmax)
+    y, names = x, Counter()
+    for layer in _layers(body if asked else model):
+        before, y = y, layer(y)
+        kind, details = _describe(layer, before, y)
+        name = _name(layer, kind)
+        names[name] += kind in NUMBERED
+        steps.append(Step(kind, f"{name} {names[name]}" if kind in NUMBERED else name, _planes(y), details))
+    if asked and y.ndim == 2:
+        every = [losses.cross_entropy(y, np.array([k])) for k in range(y.shape[1])]
+        steps.append(Step("softmax", "softmax", activation.softmax(y)[0], {"losses": every}))
+    elif asked and head is not None:
+        steps.append(Step("opaque", type(head).__name__, _planes(head(y))))
+    return steps
+
+
+def _layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of nested `Sequential` containers in order; any other module is a layer."""
+    if type(model) is nn.Sequential:
+        for inner in model:
+            yield from _layers(inner)
+    else:
+        yield model
+
+
+def _planes(y: np.ndarray) -> np.ndarray:
+    """A result without the batch axis: (features,), or (C, H, W) with H = 1 for signals."""
+    if y.ndim == 3:
+        return y[0][:, None, :]
+    if y.ndim > 4:
+        raise ValueError(f"trace: a layer gives shape {y.shape}; results with three spatial axes can't be drawn")
+    return y[0]
+
+
+def _name(layer: nn.Module, kind: str) -> str:
+    names = {"conv": "convolution", "pool": "pooling", "linear": "dense", "flatten": "flatten", "affine": "batch norm",
+             "same": "dropout"}
+    if kind == "pool":
+        names["pool"] = f"{_pool_operation(layer)} pooling"
+    if isinstance(layer, conv_layers._ConvTranspose):
+        names["conv"] = "transposed convolution"
+    return names.get(kind, type(layer).__name__)
+
+
+# ------------------------------------------------------------------------------------------------- kinds of layers
+
+
+@singledispatch
+def _describe(layer: nn.Module, x: np.ndarray, y: np.ndarray) -> tuple[str, dict]:
+    """(kind, details) of a layer that turned `x` into `y`."""
+    formula = POINTWISE.get(type(layer).__name__)
+    return ("opaque", {}) if formula is None else ("pointwise", {"formula": formula})
+
+
+def _conv_details(layer, weight, geometry, taps) -> dict:
+    """`weight` is (K, C // groups, *kernel) with one or two kernel axes; they become two."""
+    weight = weight.reshape(*weight.shape[:2], *geometry.kernel[1:])
+    bias = np.zeros(len(weight), weight.dtype) if layer.bias is None else layer.bias.value
+    return {"weight": weight, "bias": bias, "groups": layer.groups, "taps": [taps(axis) for axis in (1, 2)],
+            "stride": list(geometry.stride[1:]), "kernel": list(geometry.kernel[1:]),
+            "padding": [[geometry.before[axis], geometry.after[axis]] for axis in (1, 2)]}
+
+
+@_describe.register
+def _(layer: conv_layers._Conv, x, y):
+    weight = layer.weight.value
+    g = checks.conv_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding, layer.dilation,
+                             layer.groups, layer.padding_mode)
+    return "conv", _conv_details(layer, weight, g, lambda axis: correlation_taps(g, axis))
+
+
+@_describe.register
+def _(layer: conv_layers._ConvTranspose, x, y):
+    weight = layer.weight.value
+    g = checks.conv_transpose_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding,
+                                       layer.output_padding, layer.dilation, layer.groups)
+    # (C, K // groups, ...) as (K, C // groups, ...): the sum of one result is then read like a convolution's.
+    split = weight.reshape(layer.groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+    turned = split.reshape(-1, *split.shape[2:])
+    details = _conv_details(layer, turned, g, lambda axis: transposed_taps(g, axis))
+    return "conv", {**details, "transposed": True}
+
+
+def _pool_operation(layer) -> str:
+    return next(word for prefix, word in POOLS.items() if prefix in type(layer).__name__)
+
+
+@_describe.register
+def _(layer: pool._WindowPool, x, y):
+    windows = checks.pool_windows("trace", layer.ndim, x.shape[2:], *layer._window()[:-1], int(layer.ceil_mode))
+    details = {"operation": _pool_operation(layer), "taps": [pool_taps(windows.axes[axis]) for axis in (1, 2)],
+               "kernel": [axis[2] for axis in windows.axes[1:]], "stride": [axis[3] for axis in windows.axes[1:]]}
+    if details["operation"] == "avg":
+        details |= {"counts_padding": layer.count_include_pad, "divisor": layer.divisor_override}
+    return "pool", details
+
+
+@_describe.register
+def _(layer: pool._PlanePool, x, y):
+    windows = checks.adaptive_windows("trace", x.ndim - 2, x.shape[2:], y.shape[2:])
+    taps = [adaptive_taps(*windows.axes[axis][:2]) for axis in (1, 2)]
+    return "pool", {"operation": _pool_operation(layer), "taps": taps, "kernel": [len(axis[0]) for axis in taps],
+                    "counts_padding": False, "divisor": None}
+
+
+@_describe.register
+def _(layer: norm._BatchNorm, x, y):
+    gamma, beta = layer._scale_and_shift()
+    factor = gamma.astype(np.float64) / np.sqrt(layer.running_var.astype(np.float64) + layer.eps)
+    return "affine", {"mean": layer.running_mean.tolist(), "factor": factor.tolist(), "shift": beta.tolist()}
+
+
+@_describe.register
+def _(layer: nn.Linear, x, y):
+    if x.ndim != 2:
+        return "opaque", {}
+    bias = np.zeros(layer.out_features, layer.dtype) if layer.bias is None else layer.bias.value
+    return "linear", {"weight": layer.weight.value, "bias": bias}
+
+
+@_describe.register
+def _(layer: nn.Flatten, x, y):
+    return "flatten", {}
+
+
+@_describe.register
+def _(layer: nn.Dropout, x, y):
+    return "same", {"p": layer.p}
