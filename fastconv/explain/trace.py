@@ -28,6 +28,7 @@ POINTWISE = {
     "SiLU": "x / (1 + exp(\N{MINUS SIGN}x))",
     "Hardswish": "x times min(max(x + 3, 0), 6) / 6",
 }
+POOL_WORDS = {"max": "max", "min": "min", "avg": "average", "sum": "sum"}
 NUMBERED = ("conv", "linear")  # layers with weights: people speak of the second convolution
 POOLS = {"Max": "max", "Min": "min", "Avg": "avg", "Sum": "sum"}
 
@@ -133,7 +134,7 @@ def _name(layer: nn.Module, kind: str) -> str:
     names = {"conv": "convolution", "pool": "pooling", "linear": "dense", "flatten": "flatten", "affine": "batch norm",
              "same": "dropout"}
     if kind == "pool":
-        names["pool"] = f"{_pool_operation(layer)} pooling"
+        names["pool"] = f"{POOL_WORDS[_pool_operation(layer)]} pooling"
     if isinstance(layer, conv_layers._ConvTranspose):
         names["conv"] = "transposed convolution"
     return names.get(kind, type(layer).__name__)

@@ -66,7 +66,7 @@ function picture(step, c, pick) {
 }
 
 // Numbers without a place in space: one square each, in lines of `across`.
-const across = (step) => Math.max(1, Math.min(16, Math.ceil(Math.sqrt(step.maps / 2))));
+const across = (step) => Math.ceil(Math.sqrt(step.maps / 2));
 
 function vectorPicture(step, pick) {
   const columns = across(step), rows = Math.ceil(step.maps / columns);

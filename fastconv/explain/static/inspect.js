@@ -1,6 +1,6 @@
 // The panel below the layers: how the chosen number came about.
 
-const FEW_PARTS = 3, FEW_TERMS = 10;
+const FEW_PARTS = 3, FEW_TERMS = 10, MOST_TERMS = 256;
 let showAll = false;
 
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
@@ -9,7 +9,7 @@ const bySize = (list, score) => [...list].sort((one, other) => Math.abs(score(ot
 function toggle(total, few) {
   if (total <= few) return null;
   return h("button", { class: "more", onclick: () => { showAll = !showAll; refresh(); } },
-    showAll ? `show the ${few} largest alone` : `show all ${total}`);
+    showAll ? `show the ${few} largest alone` : `show ${total}`);
 }
 
 // A line of arithmetic: pieces of text, some of them strong.
@@ -115,7 +115,7 @@ const bodies = {
 
   linear(step, { c }, how) {
     const listed = bySize(how.parts, (part) => part.product);
-    const shown = listed.slice(0, showAll ? Math.min(listed.length, 200) : FEW_TERMS);
+    const shown = listed.slice(0, showAll ? MOST_TERMS : FEW_TERMS);
     const rest = listed.slice(shown.length), most = Math.abs(listed[0].product) || 1;
     const maps = unflattened(step);
     const rows = shown.map((part) => h("tr", {},
@@ -126,7 +126,7 @@ const bodies = {
       h("div", { class: "mosaics" },
         mosaic(weights, maps, `All ${how.parts.length} weights that speak for ${nameOf(step, c)}, or against it`),
         mosaic(how.parts.map((part) => part.product), maps, "What they make of this image: number times weight")),
-      h("table", { class: "terms" }, h("tbody", {}, rows)), toggle(how.parts.length, FEW_TERMS),
+      h("table", { class: "terms sources" }, h("tbody", {}, rows)), toggle(Math.min(how.parts.length, MOST_TERMS), FEW_TERMS),
       rest.length ? line(`The other ${plural(rest.length, "product")}: ${number(sum(rest.map((part) => part.product)))}`) : null,
       line(`Sum of ${plural(how.parts.length, "product")}: ${number(how.result - how.bias)}, bias: ${number(how.bias)}, ` +
         "together ", strong(number(how.result))),
@@ -225,8 +225,8 @@ function pictures(step, place, how) {
 }
 
 function position(step, { c, y, x }) {
-  if (step.vector) return isClasses(step) ? className(c) : `number ${c} of ${step.maps}`;
-  return `map ${c} of ${step.maps}, row ${y}, column ${x}`;
+  if (step.vector) return isClasses(step) ? `class ${className(c)}` : `number ${c}, counted from 0`;
+  return `map ${c}, row ${y}, column ${x}, counted from 0`;
 }
 
 function showInspector(step, place, held) {

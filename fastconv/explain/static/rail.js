@@ -1,6 +1,6 @@
 // The layers from left to right, every map a picture.
 
-const MOST_MAPS = 96;
+const FEW_MAPS = 9, MOST_MAPS = 96;
 const thumbs = steps.map(() => []);
 
 function size(step) {
@@ -9,7 +9,7 @@ function size(step) {
 }
 
 function layer(step) {
-  const maps = h("div", { class: step.vector ? "numbers" : `maps${step.maps === 1 ? " single" : ""}` });
+  const maps = h("div", { class: step.vector ? "numbers" : `maps${step.maps <= FEW_MAPS ? " few" : ""}${step.maps === 1 ? " single" : ""}` });
   if (isClasses(step)) maps.append(classBars(step));
   else if (step.vector) maps.append(keep(step, vectorPicture(step, (place, held) => select(step, place, held)), 0));
   else addMaps(step, maps, 0, MOST_MAPS);
