@@ -281,11 +281,38 @@ def test_slice_shares_the_layers():
 def test_summary():
     table = nn.summary(small_model(), (1, 1, 6, 6))
     lines = [line.split() for line in table.splitlines()]
-    assert ["0", "Conv2d", "(1,", "4,", "6,", "6)", "40"] in lines
-    assert ["4", "Residual", "(1,", "4,", "3,", "3)"] in lines
-    assert ["4.body.0", "Conv2d", "(1,", "4,", "3,", "3)", "148"] in lines
-    assert ["5", "Concat", "(1,", "6,", "3,", "3)"] in lines
-    assert table.endswith("369 parameters, 369 of them trainable")
+    assert ["0", "Conv2d", "(1,", "4,", "6,", "6)", "40", "0.003", "0.6"] in lines
+    assert ["4", "Residual", "(1,", "4,", "3,", "3)", "0.1"] in lines
+    assert ["4.body.0", "Conv2d", "(1,", "4,", "3,", "3)", "148", "0.003", "0.1"] in lines
+    assert ["5", "Concat", "(1,", "6,", "3,", "3)", "0.2"] in lines
+    parameters, totals = table.splitlines()[-2:]
+    assert parameters == "369 parameters, 369 of them trainable, 1.4 KiB"
+    assert totals.startswith("0.0") and "MFLOP an inference" in totals
+
+
+@pytest.mark.parametrize("layer, shape, expected", [
+    (nn.Conv2d(4, 6, (3, 5), groups=2, rng=0), (2, 4, 9, 10), 2 * 6 * 2 * 15 * 2 * 7 * 6),
+    (nn.ConvTranspose1d(4, 6, 3, stride=2, rng=0), (1, 4, 10), 2 * 4 * 6 * 3 * 10),
+    (nn.Linear(7, 5, rng=0), (3, 2, 7), 2 * 7 * 5 * 6)])
+def test_summary_counts_every_multiplication_and_addition(layer, shape, expected):
+    row = nn.summary(layer, shape).splitlines()[2].split()
+    assert float(row[-2]) == round(expected / 1e6, 3)
+
+
+# --- the picture of a training run ---
+
+def test_plot_training(tmp_path):
+    pytest.importorskip("matplotlib")
+    nan = float("nan")
+    history = nn.History([2.0, 1.0], [0.5, 0.75], [2.5, 1.5], [0.25, 0.5], [0.1, 0.1], [1.0, 1.0])
+    figure = nn.plot_training(history, tmp_path / "run.png")
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    drawn = [[line.get_ydata().tolist() for line in axes.lines] for axes in figure.axes]
+    assert drawn == [[[2.0, 1.0], [2.5, 1.5]], [[0.5, 0.75], [0.25, 0.5]]]
+    alone = nn.plot_training(nn.History([2.0], [nan], [nan], [nan], [0.1], [1.0]))
+    assert [len(axes.lines) for axes in alone.axes] == [1]
+    with pytest.raises(ValueError, match="no epoch"):
+        nn.plot_training(nn.History())
 
 
 # --- inference ---

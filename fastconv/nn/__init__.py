@@ -27,6 +27,7 @@ from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .optim import SGD, Adam, AdamW, Optimizer
 from .parameter import Parameter
+from .plot import plot_training
 from .pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -68,6 +69,6 @@ __all__ = [
     "MinPool1d", "MinPool2d", "MinPool3d", "Module", "MultiStepLR", "Optimizer", "Parameter", "Progress", "ReLU",
     "ReLU6", "Residual", "SGD", "Schedule", "Sequential", "SiLU", "Sigmoid", "Softmax", "StepLR", "SumPool1d",
     "SumPool2d", "SumPool3d", "Tanh", "WarmupLR", "build", "confusion_matrix", "evaluate", "fit", "fold_batch_norm",
-    "load", "load_checkpoint", "load_model", "predict", "predict_proba", "read_metadata", "register", "save",
-    "save_checkpoint", "save_model", "summary",
+    "load", "load_checkpoint", "load_model", "plot_training", "predict", "predict_proba", "read_metadata", "register",
+    "save", "save_checkpoint", "save_model", "summary",
 ]
