@@ -188,8 +188,11 @@ typedef struct fc_winograd {
     void *column_sum;
 } fc_winograd;
 
-/* c[point][m][j] (+)= sum over s < segs, l < len of a[point][s][m][l] * b[point][s * len + l][j], for m < rows and
- * j < n, whole vectors, a block at most; rows of b and of c are n wide. Reads go up to 11 rows of a further. */
+/* c[point][m][j] (+)= act(bias[j] + sum over s < segs, l < len of a[point][s][m][l] * b[point][s * len + l][j]), for
+ * m < rows and j < n, whole vectors, a block at most; rows of b are n wide. Reads go up to 11 rows of a further, but not
+ * where there are FC_PRODUCT_ROWS and nothing is accumulated. */
+enum { FC_PRODUCT_ROWS = 12 };
+
 typedef struct fc_products {
     ptrdiff_t points, rows, segs, len, n;
     const void *a;
@@ -197,8 +200,10 @@ typedef struct fc_products {
     const void *b;
     ptrdiff_t b_point;
     void *c;
-    ptrdiff_t c_point;
-    int accumulate;
+    ptrdiff_t c_point, c_row;
+    const void *bias;          /* n elements, or NULL */
+    int accumulate;            /* add to what c holds */
+    fc_activation activation;  /* FC_IDENTITY, FC_RELU or FC_RELU6 */
 } fc_products;
 
 /* Products of groups of block / lanes tiles with one vector of columns, whose U is made in registers from

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import checks, runtime
-from ._kernels import _correlation
+from ._kernels import _im2col
 from ._kernels._runtime import Calls
 from .packed import PackedWeight, check_packed
 from .plans import ALGORITHMS, algorithms_for, folds_gradient, padded_input, plan_of, select
@@ -242,7 +242,7 @@ def _input_gradient(g, algorithm, dy, order, w, dx, num_threads):
     gradient = checks.empty((g.n, g.c, *_spatial(padded.in_, g.rank)), dy.dtype, order)
     plan_of("backward_input", padded, algorithm, dy, order).run(dy, w, None, False, None, gradient, 0, num_threads)
     inner[...] = 0
-    _correlation.fold(gradient, inner, g.before, g.mode, num_threads)
+    _im2col.fold(gradient, inner, g.before, g.mode, num_threads)
 
 
 def _weight_gradients(g, algorithm, dy, x, shapes, need, out, accumulate, num_threads):

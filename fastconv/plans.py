@@ -141,6 +141,9 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     if blocking.winograd:
         channels = lanes
     reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
+    if blocking.fused:
+        what = "gradients of transformed weights" if op == "backward_weight" else "transformed weights"
+        reason += f", {what} in registers"
     if blocking.lanewise:
         block, reason = lanes, "direct, with lanes of several groups in one vector"
     if blocking.region_channels:

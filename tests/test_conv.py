@@ -1,4 +1,7 @@
 """Convolution against the reference: every instruction set, dtype, memory order, several threads."""
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from kernel_helpers import DTYPES, ORDERS, Guarded, assert_close, in_order, normal, small_integers
@@ -14,8 +17,14 @@ CASES = {
     "3x3-stride2": ((2, 17, 12, 9), (33, 17, 3, 3), {"stride": 2, "padding": 1}),
     "5x3-dilated": ((1, 8, 14, 15), (7, 8, 5, 3), {"padding": (2, 1), "dilation": (2, 3)}),
     "first-layer": ((2, 3, 17, 19), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
+    "few-channels": ((2, 3, 12, 40), (70, 3, 3, 3), {"padding": 1}),
+    "few-channels-narrow": ((2, 4, 9, 5), (16, 4, 3, 3), {"padding": (1, 0)}),
+    "few-channels-stride2": ((1, 4, 9, 61), (48, 4, 3, 5), {"stride": 2, "padding": (1, 2)}),
+    "few-channels-dilated-rows": ((1, 2, 14, 30), (32, 2, 3, 3), {"padding": (2, 1), "dilation": (2, 1)}),
     "one-channel": ((3, 1, 28, 28), (32, 1, 3, 3), {"padding": 1}),
     "1x1": ((2, 65, 7, 7), (130, 65, 1, 1), {}),
+    "1x1-few": ((2, 16, 5, 9), (64, 16, 1, 1), {}),
+    "1x1-few-pixels": ((1, 16, 2, 5), (64, 16, 1, 1), {}),
     "1x1-stride2": ((1, 31, 8, 9), (16, 31, 1, 1), {"stride": 2}),
     "1x1-stride3-padded": ((1, 4, 8, 9), (5, 4, 1, 1), {"stride": 3, "padding": 2}),
     "stride-beyond-kernel": ((1, 6, 13, 13), (5, 6, 2, 2), {"stride": 4}),
@@ -405,11 +414,43 @@ def test_bits_do_not_depend_on_the_split_of_the_batch(isa, algorithm, c, k):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("activation", ["relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"])
-def test_fused_activation(isa, order, activation):
-    x, w = normal((2, 9, 6, 7), np.float32, 0, order), normal((21, 9, 3, 3), np.float32, 1)
-    b = normal((21,), np.float32)
+@pytest.mark.parametrize("c, k", [(9, 21), (20, 21), (3, 16)])
+def test_fused_activation(isa, order, activation, c, k):
+    x, w = normal((2, c, 6, 7), np.float32, 0, order), normal((k, c, 3, 3), np.float32, 1)
+    b = normal((k,), np.float32)
     expected = reference.conv2d(x, w, b, padding=1, activation=activation)
-    assert_close(fc.conv2d(x, w, b, padding=1, activation=activation), expected, 81, scale=20)
+    for algorithm in ("auto", "direct"):
+        y = fc.conv2d(x, w, b, padding=1, activation=activation, algorithm=algorithm)
+        assert_close(y, expected, 9 * c, scale=20)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
+def test_nothing_is_read_beyond_a_source_in_place(isa):
+    """1x1 layers read the source where it is, here up to the last byte before a page that may not be read."""
+    program = f"""
+import ctypes, mmap, numpy as np, fastconv as fc
+from fastconv._kernels import _runtime
+_runtime._use_isa({isa!r})
+pages = mmap.mmap(-1, 4 * mmap.PAGESIZE)
+end = np.frombuffer(pages, np.uint8).ctypes.data + 3 * mmap.PAGESIZE
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(end), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+memory = np.frombuffer(pages, np.float32, 3 * mmap.PAGESIZE // 4)
+for c, pixels in ((1, 13), (3, 11), (8, 3), (16, 12), (16, 29), (64, 23)):
+    x = memory[-c * pixels:].reshape(1, c, 1, pixels)
+    last = memory[-c * pixels:].reshape(1, 1, pixels, c).transpose(0, 3, 1, 2)
+    w = np.ones((64, c, 1, 1), np.float32)
+    for source in (x, last):
+        assert not fc.conv2d(source, w).any()
+        assert not fc.conv2d(source[..., ::2], w).any()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_plans_tell_where_winograd_is_fused():
+    for op, what in (("forward", ", transformed weights in"), ("backward_weight", ", gradients of transformed")):
+        small, large = (fc.explain_conv((1, 512, size, size), (512, 512, 3, 3), op=op, padding=1,
+                                        algorithm="winograd4").reason for size in (7, 56))
+        assert what in small and "registers" not in large
 
 
 @pytest.mark.parametrize("order", ORDERS)

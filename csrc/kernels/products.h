@@ -1,5 +1,6 @@
-/* The dense products of Winograd convolution. Rows of a and of c are evenly spaced and columns are whole vectors, so
- * that tiles hold no pointers and begin and end at once: sums are as short as a layer has channels. */
+/* Dense products whose sums are short: Winograd's, as short as a layer has channels, and those of few channels and taps.
+ * Rows of a and of c are evenly spaced and columns are whole vectors, so that tiles hold no pointers and begin and end
+ * at once. */
 
 enum { PRODUCT_ROWS = 4 }; /* heights of tiles are multiples of this; rows of a come in quads with one pointer */
 
@@ -7,12 +8,15 @@ enum { PRODUCT_ROWS = 4 }; /* heights of tiles are multiples of this; rows of a 
 FC_INLINE void product_tile(const fc_products *p, const T *a, const T *b, T *c, ptrdiff_t rows, const int mr,
                             const int nv) {
     const ptrdiff_t width = nv * VL, row = p->a_row, quad = PRODUCT_ROWS * row, step = p->a_step;
-    static const T zeros[FC_NV * VBYTES / sizeof(T)];
+    static const T zeros[FC_NV * VBYTES / sizeof(T)], nothing[] = {[0 ... FC_NV * VBYTES / sizeof(T) - 1] = -(T)0};
+    const T *bias = p->bias ? p->bias : zeros;
     vec acc[MR_MAX][FC_NV];
-#pragma GCC unroll 12
-    for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) acc[m][v] = (vec){0};
+    for (int v = 0; v < nv; v++) {
+        const vec start = vload(bias + v * VL);
+#pragma GCC unroll 12
+        for (int m = 0; m < mr; m++) acc[m][v] = start;
+    }
     for (ptrdiff_t s = 0; s < p->segs; s++, a += p->a_seg) {
         const T *at[3] = {a, a + quad, a + 2 * quad};
         for (const T *const end = b + p->len * width; b != end; b += width) {
@@ -29,24 +33,36 @@ FC_INLINE void product_tile(const fc_products *p, const T *a, const T *b, T *c, 
             for (int i = 0; i < (mr + PRODUCT_ROWS - 1) / PRODUCT_ROWS; i++) at[i] += step;
         }
     }
-    const T *to_add = p->accumulate ? c : zeros;
-    const ptrdiff_t add_row = p->accumulate ? width : 0;
+    const T *to_add = p->accumulate ? c : nothing; /* x + -0.0 is x for every x */
+    const ptrdiff_t c_row = p->c_row, add_row = p->accumulate ? c_row : 0;
 #pragma GCC unroll 12
-    for (int m = 0; m < mr; m++, c += width, to_add += add_row) {
+    for (int m = 0; m < mr; m++, c += c_row, to_add += add_row) {
         if (m == rows) return;
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) vstore(c + v * VL, acc[m][v] + vload(to_add + v * VL));
     }
 }
 
-/* Tiles of two heights, 3 : 2 or 4 : 3, so that hardly any row is calculated that doesn't exist. */
+static __attribute__((noinline)) void clamp_rows(const fc_products *p, T *c, ptrdiff_t rows) {
+    for (; rows > 0; rows--, c += p->c_row)
+        for (ptrdiff_t j = 0; j < p->n; j += VL) vstore(c + j, clamp(vload(c + j), p->activation));
+}
+
+/* Tiles of two heights, 3 : 2 or 4 : 3, so that hardly any row is calculated that doesn't exist. The last tile begins
+ * early rather than to read rows that don't exist, where that changes nothing. */
 FC_INLINE void product(const fc_products *p, const T *a, const T *b, T *c, const int nv, const int high) {
     const int low = (high + 1) * 2 / 3;
     const ptrdiff_t rest = p->rows % high, lows = rest ? (high - rest) / (high - low) : 0;
     for (ptrdiff_t m = 0, left = p->rows; left > 0;) {
         const int mr = left > lows * low ? high : low;
-        if (mr == high) product_tile(p, a + m * p->a_row, b, c + m * nv * VL, left, high, nv);
-        else product_tile(p, a + m * p->a_row, b, c + m * nv * VL, left, low, nv);
+        if (left < mr && p->rows >= mr && !p->accumulate) {
+            m = p->rows - mr;
+            left = mr;
+        }
+        T *to = c + m * p->c_row;
+        if (mr == high) product_tile(p, a + m * p->a_row, b, to, left, high, nv);
+        else product_tile(p, a + m * p->a_row, b, to, left, low, nv);
+        if (p->activation != FC_IDENTITY) clamp_rows(p, to, left < mr ? left : mr);
         m += mr;
         left -= mr;
     }

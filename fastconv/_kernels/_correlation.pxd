@@ -14,6 +14,8 @@ cdef class Correlation(Blocks):
     cdef void multiply_columns(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                                fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,
                                char *rows) noexcept nogil
+    cdef bint multiply_even(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
+                            const fc_gemm *t, ptrdiff_t width, ptrdiff_t row_width) noexcept nogil
     cdef void multiply_regions(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                                const Phase *phase, const fc_gemm *t, ptrdiff_t width,
                                ptrdiff_t row_width) noexcept nogil

@@ -2,16 +2,21 @@
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy, memset
 
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_LEAKY_SLOPE, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm, fc_kernels,
-    fc_master, fc_pad_mode, fc_planar, fc_rows, fc_settle, fc_strip, fc_this_thread, give_scratch, shares_of,
+    FC_IDENTITY, FC_LEAKY_SLOPE, FC_PRODUCT_ROWS, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm,
+    fc_kernels, fc_master, fc_planar, fc_products, fc_rows, fc_settle, fc_this_thread, give_scratch, shares_of,
     take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
 cnp.import_array()
+
+cdef enum:
+    SHORT_SUM = 128  # products of a result, at most, where to begin and end a tile takes time that counts
+    BLOCK_BYTES = 256  # a row of a block of columns: four vectors of any instruction set, at most
 
 
 cdef class Correlation(Blocks):
@@ -146,7 +151,8 @@ cdef class Correlation(Blocks):
                                fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,
                                char *rows) noexcept nogil:
         """One column block of a box by the tile whose lanes are columns: every phase, then the store."""
-        cdef bint direct = y.c == 1 and (y.axis[2] != 1 or self.cols > 1)
+        cdef bint even = self.phases == 1 and self.ntap * self.red <= SHORT_SUM
+        cdef bint direct = y.c == 1 and (y.axis[2] != 1 or self.cols > 1) and not (even and self.cols % self.lanes)
         cdef ptrdiff_t ph, row_width = 0 if direct else width
         cdef ptrdiff_t begin[3]
         cdef ptrdiff_t end[3]
@@ -159,6 +165,8 @@ cdef class Correlation(Blocks):
                 self.multiply_regions(kernels, a, y, b, &self.phase[ph], &t, width, row_width)
                 continue
             t.nseg = self.fill_segments(a, &self.phase[ph], <ptrdiff_t *>t.seg, &t)
+            if even and not strict and self.multiply_even(kernels, a, y, b, &t, width, row_width):
+                continue
             if t.rows == 0 or self.phases > 1 or not direct:
                 for i in range(3):
                     begin[i], end[i] = 0, ceil_div(b.count[i + 1] - self.phase[ph].first[i], self.out_step[i])
@@ -177,6 +185,45 @@ cdef class Correlation(Blocks):
                 kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows,
                                  b.count[0] * b.count[1] * b.count[2] * b.count[3] * width)
             self.store(kernels, y, b, <char *>block.c, rows, t.n, width)
+
+    cdef bint multiply_even(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
+                            const fc_gemm *t, ptrdiff_t width, ptrdiff_t row_width) noexcept nogil:
+        """A box as dense products over rows of pixels, if its segments are evenly spaced; whether they are.
+
+        Rows of results are `row_width` apart, or in y if 0.
+        """
+        cdef fc_products p
+        cdef char bias[BLOCK_BYTES]
+        cdef ptrdiff_t s, n, d
+        cdef ptrdiff_t to_n = y.n, to_d = y.axis[0]
+        if t.nseg == 0:
+            return False
+        for s in range(2, t.nseg):
+            if t.seg[s] - t.seg[s - 1] != t.seg[1] - t.seg[0]:
+                return False
+        p.points, p.rows, p.segs, p.len, p.n = b.count[2], b.count[3], t.nseg, t.len, width
+        p.a_point, p.a_row, p.a_step = self.in_step[1] * a.axis[1], self.pixel_step(a), t.step
+        p.a_seg = t.seg[1] - t.seg[0] if t.nseg > 1 else 0
+        p.b, p.b_point, p.bias, p.activation, p.accumulate = t.b, 0, t.bias, t.activation, 0
+        p.c_row, p.c_point = y.axis[2], y.axis[1]
+        if t.bias != NULL and t.n < width:
+            memset(bias, 0, width * self.itemsize)
+            memcpy(bias, t.bias, t.n * self.itemsize)
+            p.bias = bias
+        if row_width:
+            p.c_row, p.c_point = row_width, row_width * b.count[3]
+            to_d = p.c_point * b.count[2]
+            to_n = to_d * b.count[1]
+        if p.a_point == p.rows * p.a_row and p.c_point == p.rows * p.c_row:
+            p.points, p.rows = 1, p.points * p.rows
+        if self.in_place and p.rows < FC_PRODUCT_ROWS:  # nothing is to be read beyond x
+            return False
+        for n in range(b.count[0]):
+            for d in range(b.count[1]):
+                p.a = <const char *>t.a + (t.seg[0] + n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
+                p.c = <char *>t.c + (n * to_n + d * to_d) * self.itemsize
+                kernels.products(&p)
+        return True
 
     cdef void multiply_regions(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                                const Phase *phase, const fc_gemm *t, ptrdiff_t width,
@@ -404,48 +451,3 @@ cdef class Correlation(Blocks):
                     for h in range(b.count[2]):
                         row = block + (n * y.n + j * y.c + d * y.axis[0] + h * y.axis[1]) * self.itemsize
                         kernels.activate(activation, FC_LEAKY_SLOPE, row, row, b.count[3])
-
-
-# ---------------------------------------------------------------- padding modes, backwards
-
-def fold(cnp.ndarray padded, cnp.ndarray target, before, int mode, num_threads):
-    """Add a gradient with respect to a padded array into that of the array (n, c, *spatial)."""
-    cdef const fc_kernels *kernels = fc_current(cnp.PyArray_ITEMSIZE(padded) == 8)
-    cdef Tensor from_ = tensor_of(padded), to = tensor_of(target)
-    cdef ptrdiff_t n = cnp.PyArray_DIM(target, 0), channels = cnp.PyArray_DIM(target, 1)
-    cdef ptrdiff_t chunks = ceil_div(channels, FOLD_CHANNELS)
-    cdef Py_ssize_t shares = shares_of(num_threads, n * chunks, cnp.PyArray_SIZE(padded)), t
-    cdef int spatial = cnp.PyArray_NDIM(padded) - 2, i
-    cdef fc_strip s
-    s.mode = <fc_pad_mode>mode
-    s.src_c, s.dst_c = to.c, from_.c
-    for i in range(3):
-        s.src_axis[i], s.dst_axis[i], s.lo[i] = to.axis[i], from_.axis[i], -before[i]
-        s.extent[i] = s.count[i] = 1
-    for i in range(spatial):
-        s.extent[3 - spatial + i] = cnp.PyArray_DIM(target, 2 + i)
-        s.count[3 - spatial + i] = cnp.PyArray_DIM(padded, 2 + i)
-    cdef fc_master master = fc_this_thread()
-    with nogil:
-        # Items are disjoint (image, channels) pieces of the target.
-        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
-            fc_settle(&master)
-            fold_share(kernels, &s, &from_, &to, channels, n * chunks * t // shares, n * chunks * (t + 1) // shares)
-
-
-cdef enum:
-    FOLD_CHANNELS = 16
-
-
-cdef void fold_share(const fc_kernels *kernels, const fc_strip *shape, const Tensor *padded, const Tensor *target,
-                     ptrdiff_t channels, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-    cdef fc_strip s = shape[0]
-    cdef uint64_t state = kernels.enter()
-    cdef ptrdiff_t item, n, c, chunks = ceil_div(channels, FOLD_CHANNELS)
-    for item in range(item0, item1):
-        n, c = item // chunks, item % chunks * FOLD_CHANNELS
-        s.channels = min(FOLD_CHANNELS, channels - c)
-        s.src = target.data + (n * target.n + c * target.c) * kernels.itemsize
-        s.dst = padded.data + (n * padded.n + c * padded.c) * kernels.itemsize
-        kernels.fold_strip(&s)
-    kernels.leave(state)

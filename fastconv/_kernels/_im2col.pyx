@@ -1,4 +1,4 @@
-"""im2col and col2im: the windows of an array as columns, and back.
+"""im2col and col2im: the windows of an array as columns, and back; and the gradients of padding.
 
 a. A work item is one channel of one image: its rows of the columns, and its plane of the array.
 b. The array's strides may be any.
@@ -9,8 +9,10 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastconv._kernels._runtime cimport fc_current, fc_kernels, fc_master, fc_settle, fc_this_thread, shares_of
-from fastconv._kernels._tensor cimport Tensor, element, tensor_of
+from fastconv._kernels._runtime cimport (
+    fc_current, fc_kernels, fc_master, fc_pad_mode, fc_settle, fc_strip, fc_this_thread, shares_of,
+)
+from fastconv._kernels._tensor cimport Tensor, ceil_div, element, tensor_of
 
 cnp.import_array()
 
@@ -127,3 +129,47 @@ def run(cnp.ndarray x, cnp.ndarray cols, geometry, before, bint backward, num_th
                 add_share[float](kernels, &w, <float *>data, item0, item1)
             else:
                 copy_share[float](&w, <float *>data, item0, item1)
+
+# ---------------------------------------------------------------- padding modes, backwards
+
+def fold(cnp.ndarray padded, cnp.ndarray target, before, int mode, num_threads):
+    """Add a gradient with respect to a padded array into that of the array (n, c, *spatial)."""
+    cdef const fc_kernels *kernels = fc_current(cnp.PyArray_ITEMSIZE(padded) == 8)
+    cdef Tensor from_ = tensor_of(padded), to = tensor_of(target)
+    cdef ptrdiff_t n = cnp.PyArray_DIM(target, 0), channels = cnp.PyArray_DIM(target, 1)
+    cdef ptrdiff_t chunks = ceil_div(channels, FOLD_CHANNELS)
+    cdef Py_ssize_t shares = shares_of(num_threads, n * chunks, cnp.PyArray_SIZE(padded)), t
+    cdef int spatial = cnp.PyArray_NDIM(padded) - 2, i
+    cdef fc_strip s
+    s.mode = <fc_pad_mode>mode
+    s.src_c, s.dst_c = to.c, from_.c
+    for i in range(3):
+        s.src_axis[i], s.dst_axis[i], s.lo[i] = to.axis[i], from_.axis[i], -before[i]
+        s.extent[i] = s.count[i] = 1
+    for i in range(spatial):
+        s.extent[3 - spatial + i] = cnp.PyArray_DIM(target, 2 + i)
+        s.count[3 - spatial + i] = cnp.PyArray_DIM(padded, 2 + i)
+    cdef fc_master master = fc_this_thread()
+    with nogil:
+        # Items are disjoint (image, channels) pieces of the target.
+        for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
+            fc_settle(&master)
+            fold_share(kernels, &s, &from_, &to, channels, n * chunks * t // shares, n * chunks * (t + 1) // shares)
+
+
+cdef enum:
+    FOLD_CHANNELS = 16
+
+
+cdef void fold_share(const fc_kernels *kernels, const fc_strip *shape, const Tensor *padded, const Tensor *target,
+                     ptrdiff_t channels, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+    cdef fc_strip s = shape[0]
+    cdef uint64_t state = kernels.enter()
+    cdef ptrdiff_t item, n, c, chunks = ceil_div(channels, FOLD_CHANNELS)
+    for item in range(item0, item1):
+        n, c = item // chunks, item % chunks * FOLD_CHANNELS
+        s.channels = min(FOLD_CHANNELS, channels - c)
+        s.src = target.data + (n * target.n + c * target.c) * kernels.itemsize
+        s.dst = padded.data + (n * padded.n + c * padded.c) * kernels.itemsize
+        kernels.fold_strip(&s)
+    kernels.leave(state)

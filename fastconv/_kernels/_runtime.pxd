@@ -166,10 +166,12 @@ cdef extern from "fastconv.h":
         const void *b
         ptrdiff_t b_point
         void *c
-        ptrdiff_t c_point
+        ptrdiff_t c_point, c_row
+        const void *bias
         int accumulate
+        fc_activation activation
 
-    int FC_FUSED_STEPS
+    int FC_PRODUCT_ROWS, FC_FUSED_STEPS
 
     ctypedef struct fc_fused:
         int m

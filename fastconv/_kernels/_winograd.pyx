@@ -284,7 +284,7 @@ cdef class Winograd(Blocks):
         cdef fc_ahead ahead = fc_ahead(NULL, 0, 0, 0, 0, 0)
         t.points, t.rows, t.segs, t.n = across, tiles, self.depth_taps, width
         t.a_point, t.a_seg, t.a_row, t.a_step = self.v_point, apart * self.channels, self.channels, 1
-        t.b_point, t.c_point = u_point, self.m_point
+        t.b_point, t.c_point, t.c_row, t.bias, t.activation = u_point, self.m_point, width, NULL, FC_IDENTITY
         if made:
             u = (u if ready == NULL else <char *>ready) + self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:

@@ -2,7 +2,9 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
-from fastconv._kernels._runtime cimport FC_FUSED_STEPS, FC_ZEROS, fc_fused_taps, fc_kernels, fc_products, fc_winograd
+from fastconv._kernels._runtime cimport (
+    FC_FUSED_STEPS, FC_IDENTITY, FC_ZEROS, fc_fused_taps, fc_kernels, fc_products, fc_winograd,
+)
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 from fastconv._kernels._tiles cimport Side, group_end, input_side, run_bytes, transform_slices, transform_tiles
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
@@ -144,7 +146,8 @@ cdef class WinogradWeight(PartialSums):
         cdef fc_products t
         t.points, t.rows, t.segs, t.len, t.n = self.points, c1 - c0, 1, tiles, width
         t.a_point, t.a_seg, t.a_row, t.a_step = self.v_point, 0, 1, self.channels
-        t.b, t.b_point, t.c_point, t.accumulate = v + self.v_bytes, self.z_point, self.du_point, not first
+        t.b, t.b_point, t.c_point, t.c_row = v + self.v_bytes, self.z_point, self.du_point, width
+        t.bias, t.activation, t.accumulate = NULL, FC_IDENTITY, not first
         for i in range(self.depth_taps):
             t.a = v + (i * apart * self.channels + c0) * self.itemsize
             t.c = du + i * (c1 - c0) * width * self.itemsize
