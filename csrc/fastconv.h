@@ -153,9 +153,7 @@ typedef struct fc_slide {
     void *b;                   /* slide: may be NULL */
     ptrdiff_t b_vector;
     fc_activation activation;  /* FC_IDENTITY, FC_RELU or FC_RELU6 */
-    /* From a tile's sources and results to those of a tile soon to come, which are prefetched, unless x_ahead is 0;
-     * beyond: in the last vector. */
-    ptrdiff_t x_ahead, y_ahead, x_beyond, y_beyond;
+    fc_ahead *ahead;           /* NULL, or two: asked for on the way, a step for each tile */
 } fc_slide;
 
 /* Columns of a block of cells of `step` results an axis: column0 + j is result channel % cols of phase / cols. */

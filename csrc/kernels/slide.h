@@ -54,6 +54,10 @@ FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *
     for (int s = 0; s < taps; s++) vstore_upto(w + s * w_step, vload(w + s * w_step) + t[s], n_lanes);
 }
 
+static __attribute__((noinline)) void ask_ahead(fc_ahead *ahead) {
+    for (int i = 0; i < 2; i++) fc_prefetch(ahead + i);
+}
+
 /* n <= results results from m0 on, of the vector that begins at lane v; inner: all sources of all results are there. */
 FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_t v, T *w, T *b, vec start, int inner,
                           const int results, const int x_lane, const int gradient) {
@@ -61,15 +65,7 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
     T *y = (T *)g->y + m0 * g->y_step + v / VL * g->y_vector;
     const ptrdiff_t lanes = g->lanes - v;
     vec row[SLIDE_RESULTS];
-    if (g->x_ahead) {
-        const T *next_x = x + (lanes > VL ? g->x_ahead : g->x_beyond);
-        const T *next_y = y + (lanes > VL ? g->y_ahead : g->y_beyond);
-#pragma GCC unroll 8
-        for (int m = 0; m < results; m++) {
-            __builtin_prefetch(next_x + m * g->x_step);
-            __builtin_prefetch(next_y + m * g->y_step);
-        }
-    }
+    if (g->ahead) ask_ahead(g->ahead);
 #pragma GCC unroll 8
     for (int m = 0; m < results; m++)
         row[m] = !gradient ? start : m < n ? vload_upto(y + m * g->y_step, lanes) : (vec){0};

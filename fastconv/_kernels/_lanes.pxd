@@ -31,8 +31,6 @@ cdef class Runs:
 cdef cnp.ndarray in_order_of(cnp.ndarray a, bint last)
 cdef bint has_order(cnp.ndarray a, bint last)
 cdef ptrdiff_t lane_step(Blocks k) noexcept nogil
-cdef ptrdiff_t row_ahead(Blocks k, const Tensor *a) noexcept nogil
-cdef ptrdiff_t plane_ahead(Blocks k, const Tensor *a, const Box *b, ptrdiff_t vector) noexcept nogil
 cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil
 cdef ptrdiff_t blocks_in_place(Blocks k, const fc_kernels *kernels) noexcept nogil
 cdef Tensor source_of(Blocks k, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t channel,

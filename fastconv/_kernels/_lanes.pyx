@@ -11,10 +11,11 @@ from libc.stdlib cimport free, malloc
 
 import numpy as np
 
+from fastconv._kernels._ahead cimport next_line, next_plane, soon
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._correlation cimport Correlation
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_RELU6, FC_SLIDE_TAPS, FC_ZEROS, fc_activation, fc_kernels, fc_rows, fc_run, fc_slide,
+    FC_IDENTITY, FC_RELU6, FC_SLIDE_TAPS, FC_ZEROS, fc_activation, fc_ahead, fc_kernels, fc_rows, fc_run, fc_slide,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 
@@ -163,18 +164,6 @@ cdef bint has_order(cnp.ndarray a, bint last):
         a, cnp.PyArray_NDIM(a) - 1) == 1
 
 
-cdef ptrdiff_t row_ahead(Blocks k, const Tensor *a) noexcept nogil:
-    """From what a line of pixels reads first to what the next line reads in addition, or the next channels."""
-    if k.box[2] == 1:
-        return k.lanes
-    return (k.high[1] - k.low[1] + 1) * a.axis[1]
-
-
-cdef ptrdiff_t plane_ahead(Blocks k, const Tensor *a, const Box *b, ptrdiff_t vector) noexcept nogil:
-    """From the last vector of pixels of a channel's rows, `vector` elements, to the first one of the next channel."""
-    return a.c - (ceil_div(b.count[3], k.out_step[2] * k.lanes) - 1) * vector
-
-
 cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil:
     """A line of one result, of `lanes` pixels a vector: whole vectors between both ends are as many results."""
     cdef ptrdiff_t i, count = s.lanes, lo = 0, hi = count // lanes
@@ -187,9 +176,6 @@ cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bi
     if lo > 0:
         run_slide(kernels, s, 0, lo * lanes, back)
     s.x_step, s.y_step, s.results = s.x_vector, s.y_vector, hi - lo
-    if s.x_ahead:
-        s.x_ahead = s.x_beyond = 8 * s.x_step
-        s.y_ahead = s.y_beyond = 8 * s.y_step
     for i in range(s.runs):
         s.run[i].hi = 1 << 60
     run_slide(kernels, s, lo * lanes, lanes, back)
@@ -322,10 +308,10 @@ cdef class LaneCorrelation(Correlation):
             whole = min(kb1, blocks_in_place(self, kernels)) if self.in_place else kb0
             if whole > kb0:
                 a = self.place(x, &b, kb0 * self.lanes)
-                self.pixels(kernels, &a, y, &b, kb0, whole, weights, bias, <fc_activation>activation, private)
+                self.pixels(kernels, &a, y, &b, kb0, whole, weights, bias, <fc_activation>activation, private, NULL)
             for kb in range(max(kb0, whole), kb1):
                 a = strip_source(self, kernels, x, &b, kb, 0, private)
-                self.pixels(kernels, &a, y, &b, kb, kb + 1, weights, bias, <fc_activation>activation, private)
+                self.pixels(kernels, &a, y, &b, kb, kb + 1, weights, bias, <fc_activation>activation, private, NULL)
         kernels.leave(state)
 
     cdef void turn(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const Box *b, ptrdiff_t kb,
@@ -336,16 +322,24 @@ cdef class LaneCorrelation(Correlation):
         cdef Tensor a = lane_tensor(self, private, self.src)
         cdef Tensor c = lane_tensor(self, rows, self.extent + 1)
         cdef fc_rows r = rows_of(self, x, b.origin[0], column, channels, self.src, private)
+        cdef fc_ahead after[2]
         kernels.load_rows(&r)
         a = self.place(&a, b, 0)
-        self.pixels(kernels, &a, &c, b, kb, kb + 1, weights, bias, activation, private)
+        after[0] = self.planes_after(x, r.x)
+        after[1] = self.planes_after(y, y.data + (b.origin[0] * y.n + column * y.c) * self.itemsize)
+        self.pixels(kernels, &a, &c, b, kb, kb + 1, weights, bias, activation, private, after)
         r = rows_of(self, y, b.origin[0], column, channels, self.extent + 1, rows)
         kernels.store_rows(&r)
 
+    cdef fc_ahead planes_after(self, const Tensor *t, const void *planes) noexcept nogil:
+        """Those that follow a vector of channels' planes."""
+        cdef ptrdiff_t bytes = self.lanes * t.c * self.itemsize
+        return soon(<const char *>planes + bytes, 1, bytes, 0, self.extent[1] * self.extent[2] * self.extent[3] // 8)
+
     cdef void pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t kb0,
-                     ptrdiff_t kb1, const char *weights, const char *bias, fc_activation activation,
-                     char *private) noexcept nogil:
-        """Column blocks [kb0, kb1) of one box; lanes are channels."""
+                     ptrdiff_t kb1, const char *weights, const char *bias, fc_activation activation, char *private,
+                     fc_ahead *after) noexcept nogil:
+        """Column blocks [kb0, kb1) of one box; lanes are channels. Asks for what comes `after`, or the next line."""
         cdef fc_run *every = <fc_run *>(private + self.strip_bytes + self.rows_bytes)
         cdef fc_run *run = every + self.runs.count * self.red
         cdef ptrdiff_t column = kb0 * self.lanes, ph, n, d, h, stop
@@ -353,6 +347,7 @@ cdef class LaneCorrelation(Correlation):
         cdef ptrdiff_t first[3]
         cdef const Phase *phase
         cdef fc_slide s
+        cdef fc_ahead ahead[2]
         cdef char *block = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0]
                                      + b.origin[2] * y.axis[1] + b.origin[3] * y.axis[2]) * self.itemsize
         for n in range(3):
@@ -363,10 +358,7 @@ cdef class LaneCorrelation(Correlation):
         s.x_step, s.x_vector, s.x_lane = self.in_step[2] * a.axis[2], self.lanes, 1
         s.y_step, s.y_vector = self.out_step[2] * y.axis[2], self.lanes
         s.x_line, s.y_line = self.in_step[1] * a.axis[1], self.out_step[1] * y.axis[1]
-        s.x_ahead, s.y_ahead = row_ahead(self, a), self.out_step[1] * y.axis[1] if b.count[2] > 1 else self.lanes
-        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
-        if not self.runs.far:
-            s.x_ahead = 0
+        s.ahead = NULL if not self.runs.far else after if after != NULL else ahead
         s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         self.runs.fill(self, a, first, s.lanes, every)
         for ph in range(self.phases):
@@ -386,6 +378,8 @@ cdef class LaneCorrelation(Correlation):
                         s.y = block + (n * y.n + (d * self.out_step[0] + phase.first[0]) * y.axis[0]
                                        + (h * self.out_step[1] + phase.first[1]) * y.axis[1]
                                        + phase.first[2] * y.axis[2]) * self.itemsize
+                        if s.ahead == ahead:
+                            next_line(self, &s, a, self.out_step[1] * y.axis[1])
                         kernels.slide(&s)
                     cell[1] += s.lines
         if activation > FC_RELU6:
@@ -434,15 +428,12 @@ cdef class LaneCorrelation(Correlation):
         cdef ptrdiff_t cell[3]
         cdef const Phase *phase
         cdef fc_slide s
+        cdef fc_ahead ahead[2]
         s.run, s.w, s.w_vector, s.b_vector = run, spread, 0, 0
         s.lines, s.x_line, s.y_line = 1, 0, 0
         s.b = spread + self.ntap * self.red * self.lanes * self.itemsize if biased else NULL
         s.x_lane = lane_step(self)
         s.x_step, s.x_vector, s.y_vector = self.in_step[1] * a.axis[1], s.x_lane * self.lanes, self.lanes
-        s.x_ahead, s.y_ahead = s.x_vector, s.y_vector
-        s.x_beyond, s.y_beyond = plane_ahead(self, a, b, s.x_vector), plane_ahead(self, y, b, s.y_vector)
-        if not self.runs.far:
-            s.x_ahead = 0
         s.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         row = ceil_div(ceil_div(b.count[3], self.out_step[2]), self.lanes) * self.lanes
         for n in range(b.count[0]):
@@ -469,6 +460,11 @@ cdef class LaneCorrelation(Correlation):
                             s.y_step = self.out_step[1] * row
                             s.y = rows + (phase.first[2] * self.plane + (h * b.count[2] + phase.first[1]) * row
                                           + w) * self.itemsize
+                        s.ahead = NULL
+                        if self.runs.far and ph == 0 and i == 0:
+                            s.ahead = ahead
+                            next_plane(self, &s, a, y, plane + (n * y.n + h * y.axis[0]) * self.itemsize, s.results,
+                                       d + 1 == b.count[1])
                         if self.runs.flat and not strict:
                             slide_line(kernels, &s, self.lanes, False)
                         else:

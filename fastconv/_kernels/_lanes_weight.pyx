@@ -4,12 +4,12 @@ cimport numpy as cnp
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
+from fastconv._kernels._ahead cimport next_line, next_plane
 from fastconv._kernels._blocks cimport Box, box_of
 from fastconv._kernels._lanes cimport (
-    Runs, blocks_in_place, has_order, in_order_of, lane_step, plane_ahead, row_ahead, slide_line, source_of,
-    strip_source,
+    Runs, blocks_in_place, has_order, in_order_of, lane_step, slide_line, source_of, strip_source,
 )
-from fastconv._kernels._runtime cimport fc_kernels, fc_run, fc_slide
+from fastconv._kernels._runtime cimport fc_ahead, fc_kernels, fc_run, fc_slide
 from fastconv._kernels._tensor cimport Tensor, line
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
 
@@ -91,15 +91,13 @@ cdef class LaneGradient(PartialSums):
         cdef ptrdiff_t column = kb0 * self.lanes, n, d, h
         cdef ptrdiff_t cell[3]
         cdef fc_slide s
+        cdef fc_ahead ahead[2]
         s.lines, s.x_line, s.y_line = 1, 0, 0
         s.run, s.runs, s.lanes = run, 0, min(kb1 * self.lanes, self.cols) - column
         s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
         s.x, s.x_step, s.x_vector, s.x_lane = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes, 1
         s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
-        s.x_ahead, s.y_ahead = row_ahead(self, a) if taps else 0, dy.axis[1] if b.count[2] > 1 else self.lanes
-        s.x_beyond, s.y_beyond = s.x_ahead, s.y_ahead
-        if not self.runs.far:
-            s.x_ahead = 0
+        s.ahead = ahead if self.runs.far else NULL
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
         if taps:
             self.runs.fill(self, a, cell, s.lanes, every)
@@ -114,6 +112,8 @@ cdef class LaneGradient(PartialSums):
                                         + h * self.in_step[1] * a.axis[1]) * self.itemsize
                     s.y = dy.data + ((b.origin[0] + n) * dy.n + column + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
                                      + cell[2] * dy.axis[2]) * self.itemsize
+                    if self.runs.far:
+                        next_line(self, &s, a, dy.axis[1])
                     kernels.slide_back(&s)
 
     cdef void planes(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb, ptrdiff_t box0,
@@ -149,16 +149,13 @@ cdef class LaneGradient(PartialSums):
         cdef ptrdiff_t n, d
         cdef ptrdiff_t cell[3]
         cdef fc_slide s
+        cdef fc_ahead ahead[2]
         s.lines, s.x_line, s.y_line = 1, 0, 0
         s.run, s.runs, s.lanes, s.results = run, 0, b.count[3], b.count[2]
         s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
         s.x_lane = lane_step(self)
         s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, s.x_lane * self.lanes
-        s.y_step, s.y_vector, s.x_ahead, s.y_ahead = dy.axis[1], self.lanes, s.x_vector, self.lanes
-        s.x_beyond = plane_ahead(self, a, b, s.x_vector) if taps else 0
-        s.y_beyond = plane_ahead(self, dy, b, s.y_vector)
-        if not self.runs.far:
-            s.x_ahead = 0
+        s.y_step, s.y_vector, s.ahead = dy.axis[1], self.lanes, ahead if self.runs.far else NULL
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
         if taps and fresh:
             self.runs.fill(self, a, cell, s.lanes, every)
@@ -171,6 +168,8 @@ cdef class LaneGradient(PartialSums):
                     s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
                 s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
                                  + cell[2]) * self.itemsize
+                if self.runs.far:
+                    next_plane(self, &s, a, dy, <const char *>s.y, s.results, d + 1 == b.count[1])
                 if self.runs.flat:
                     slide_line(kernels, &s, self.lanes, True)
                 else:

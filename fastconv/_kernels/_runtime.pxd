@@ -146,10 +146,7 @@ cdef extern from "fastconv.h":
         void *b
         ptrdiff_t b_vector
         fc_activation activation
-        ptrdiff_t x_ahead
-        ptrdiff_t y_ahead
-        ptrdiff_t x_beyond
-        ptrdiff_t y_beyond
+        fc_ahead *ahead
 
     ctypedef struct fc_fold:
         ptrdiff_t column0

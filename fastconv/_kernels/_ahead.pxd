@@ -1,0 +1,54 @@
+# What tiles of lanes read and write soon: asked for on the way (fc_slide.ahead), the source's first, then the results'.
+from fastconv._kernels._blocks cimport Blocks
+from fastconv._kernels._runtime cimport fc_ahead, fc_slide
+from fastconv._kernels._tensor cimport Tensor, ceil_div
+
+
+cdef inline fc_ahead soon(const char *start, ptrdiff_t runs, ptrdiff_t bytes, ptrdiff_t stride,
+                          ptrdiff_t tiles) noexcept nogil:
+    """`runs` runs of memory, `stride` bytes apart, shared out among so many tiles."""
+    cdef fc_ahead a
+    a.from_, a.runs, a.stride, a.line = start, runs if bytes > 0 else 0, stride, 0
+    a.lines = ceil_div(bytes, 64)
+    a.step = ceil_div(runs * a.lines, max(tiles, 1))
+    return a
+
+
+cdef inline ptrdiff_t tiles_of(Blocks k, const fc_slide *s, ptrdiff_t results) noexcept nogil:
+    """About as many tiles as so many lines of results are."""
+    return ceil_div(results * ceil_div(s.lanes, k.lanes), 8)
+
+
+cdef inline void next_line(Blocks k, fc_slide *s, const Tensor *a, ptrdiff_t y_line) noexcept nogil:
+    """Ask for what the next line of pixels has and this one hasn't, or for what comes next in a row that is all.
+
+    Results of the next line are y_line elements on.
+    """
+    cdef ptrdiff_t tiles = tiles_of(k, s, s.results), rows = k.in_step[1]
+    cdef ptrdiff_t on = (k.high[1] - k.low[1] + 1) * a.axis[1] + (k.high[0] - k.low[0]) * a.axis[0]
+    if k.extent[2] == 1:
+        rows, on, y_line = 1, s.results * s.x_step, s.results * s.y_step
+    s.ahead[0] = soon(<const char *>s.x + on * k.itemsize, rows if k.in_place and s.x != NULL else 0,
+                      (s.results * s.x_step + s.lanes) * k.itemsize, a.axis[1] * k.itemsize, tiles)
+    s.ahead[1] = soon(<const char *>s.y + y_line * k.itemsize, 1, (s.results * s.y_step + s.lanes) * k.itemsize, 0,
+                      tiles)
+
+
+cdef inline void next_plane(Blocks k, fc_slide *s, const Tensor *a, const Tensor *y, const char *plane, ptrdiff_t rows,
+                            bint last) noexcept nogil:
+    """Ask for the next plane of `rows` rows of a channel, or where this is the `last` one, for the next channel's.
+
+    Results of this plane begin at `plane`.
+    """
+    cdef ptrdiff_t tiles = tiles_of(k, s, rows), depth = k.high[0] - k.low[0]
+    cdef ptrdiff_t runs = min(depth + 1, k.src[0]) if last else k.in_step[0]
+    cdef ptrdiff_t on = a.c if last else (depth + 1) * a.axis[0]
+    cdef ptrdiff_t width = a.axis[1] if k.src[1] > 1 else s.lanes * k.in_step[2]
+    cdef ptrdiff_t to_width = y.axis[1] if k.extent[2] > 1 else s.lanes * k.out_step[2]
+    if not k.in_place or s.x == NULL:
+        runs = 0
+    s.ahead[0] = soon(<const char *>s.x + on * k.itemsize, runs,
+                      ((rows - 1) * k.in_step[1] + k.high[1] - k.low[1] + 1) * width * k.itemsize,
+                      a.axis[0] * k.itemsize, tiles)
+    s.ahead[1] = soon(plane + (y.c if last else k.out_step[0] * y.axis[0]) * k.itemsize, 1,
+                      rows * k.out_step[1] * to_width * k.itemsize, 0, tiles)
