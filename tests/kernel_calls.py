@@ -10,7 +10,7 @@ import numpy as np
 from kernel_helpers import ORDERS, in_order, normal
 
 import fastconv as fc
-from fastconv import reference
+from fastconv import nn, reference
 from fastconv._kernels import _runtime
 
 ALGORITHMS = ("direct", "folded", "winograd2", "winograd4")
@@ -153,6 +153,18 @@ def _of_context(function):
     return run
 
 
+def _training_step(x, dtype):
+    """Fused layers, forward and backward, a residual sum, and an optimizer's step."""
+    model = nn.Sequential(
+        nn.Conv2d(16, 16, 3, padding=1, rng=0, dtype=dtype), nn.BatchNorm2d(16, dtype=dtype), nn.ReLU(),
+        nn.Residual(nn.Conv2d(16, 16, 3, padding=1, rng=1, dtype=dtype)), nn.ReLU())
+    optimizer = nn.Adam(model, lr=0.01)
+    y, backward = model.forward(x)
+    dx = backward(y)
+    optimizer.step()
+    return [y, dx, *(parameter.value for parameter in model.parameters())]
+
+
 def _networks(order, dtype):
     x, dy = normal((3, 37, 31, 33), dtype, 0, order), normal((3, 37, 31, 33), dtype, 1, order)
     gamma, beta = normal((37,), dtype, 2), normal((37,), dtype, 3)
@@ -176,6 +188,9 @@ def _networks(order, dtype):
     yield "linear_backward", Call(
         lambda targets, threads: fc.linear_backward(dy_rows, rows, w, out=tuple(targets), num_threads=threads),
         ((300, 70), (90, 70), (90,)), "channels_first", dtype)
+    yield "training step", Call(_of_context(lambda: _training_step(x[:, :16], dtype)))
+    image = np.abs(normal((61, 67, 3), dtype, 4))
+    yield "filter_image", Call(_of_context(lambda: [fc.filter_image(image, np.ones((5, 5)) / 25)]))
     t = normal((37, 6, 3, 3), dtype, 4)
     yield "conv_transpose2d", Call(_into_first(fc.conv_transpose2d, x, t, stride=2, padding=1), ((3, 6, 61, 65),),
                                    order, dtype)
