@@ -135,7 +135,7 @@ def _name(layer: nn.Module, kind: str) -> str:
              "same": "dropout"}
     if kind == "pool":
         names["pool"] = f"{POOL_WORDS[_pool_operation(layer)]} pooling"
-    if isinstance(layer, conv_layers._ConvTranspose):
+    if isinstance(layer, conv_layers.ConvTranspose):
         names["conv"] = "transposed convolution"
     return names.get(kind, type(layer).__name__)
 
@@ -168,7 +168,7 @@ def _(layer: conv_layers._Conv, x, y):
 
 
 @_describe.register
-def _(layer: conv_layers._ConvTranspose, x, y):
+def _(layer: conv_layers.ConvTranspose, x, y):
     weight = layer.weight.value
     g = checks.conv_transpose_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding,
                                        layer.output_padding, layer.dilation, layer.groups)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .containers import Concat, Residual, Sequential
-from .conv import _ConvTranspose
+from .conv import ConvTranspose
 from .layers import Linear
 from .module import Module
 from .weighted import WeightedLayer
@@ -85,6 +85,6 @@ def _flops(layer: Module, x: np.ndarray, y: np.ndarray) -> int:
     if isinstance(layer, Linear):
         positions = math.prod(x.shape[:-1])
     else:
-        shape = x.shape if isinstance(layer, _ConvTranspose) else y.shape
+        shape = x.shape if isinstance(layer, ConvTranspose) else y.shape
         positions = shape[0] * math.prod(shape[2:])
     return 2 * layer.weight.size * positions
