@@ -59,7 +59,9 @@ def filter_image(image, kernel, *, padding_mode="reflect", offset=0.0, dtype=Non
     >>> bank = fc.filter_image(grey, fc.filters.gabor_bank(size=15), dtype="float32")  # (16, H, W)
     """
     fn = "filter_image"
-    image = checks.photo(fn, "image", image)
+    checks.some_threads(fn, num_threads)
+    given = checks.array(fn, "image", image)
+    image = checks.photo(fn, "image", given)
     kernels, is_bank = checks.kernel_bank(fn, "kernel", kernel)
     mode = checks.choice(fn, "padding_mode", padding_mode, checks.PADDING_MODES)
     offset = checks.number(fn, "offset", offset)
@@ -67,7 +69,7 @@ def filter_image(image, kernel, *, padding_mode="reflect", offset=0.0, dtype=Non
     checks.choice(fn, "alpha", alpha, dict.fromkeys(ALPHA))
     shape = (len(kernels), *image.shape) if is_bank else image.shape
     if out is not None:
-        checks.output(fn, "out", out, shape, dtype, {"image": image})
+        checks.output(fn, "out", out, shape, dtype, {"image": given})
 
     direct = out is not None and out.flags.c_contiguous and out.flags.aligned
     y = out if direct else checks.new(shape, dtype)

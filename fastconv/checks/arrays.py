@@ -306,12 +306,19 @@ def some_threads(fn, num_threads):
 WISHES = {(bool(i), bool(j), bool(k)): (i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)}
 
 
+def some_dtype(fn, name, value):
+    """A dtype from what NumPy takes for one; None is none."""
+    try:
+        if value is not None:
+            return np.dtype(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{fn}: {name}: got {said(value)}; expected a dtype")
+
+
 def float_dtype(fn, name, value):
     """float32 or float64 from what NumPy takes for them."""
-    try:
-        dtype = None if value is None else np.dtype(value)
-    except (TypeError, ValueError):
-        dtype = None
+    dtype = some_dtype(fn, name, value)
     if dtype not in FLOATS:
         raise TypeError(f"{fn}: {name}: got {said(value)}; expected float32 or float64")
     return dtype

@@ -20,7 +20,6 @@ from .arrays import (
     shape_of,
 )
 
-LARGEST = np.finfo(np.float64).max
 AXES = tuple(range(64))  # as many as an array can have
 
 
@@ -30,7 +29,11 @@ def number(fn, name, value, least=-np.inf, most=np.inf):
     """A real number in [least, most] as a Python float."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{fn}: {name}: got {said(value)}; expected a number")
-    if not least <= value <= most or abs(value) > LARGEST and not np.isinf(value):
+    try:
+        inside = least <= float(value) <= most
+    except OverflowError:
+        inside = False
+    if not inside:
         raise ValueError(f"{fn}: {name}: got {said(value)}; expected {least} to {most}")
     return float(value)
 

@@ -1,7 +1,7 @@
 """Rules of filters: images of interleaved channels, and kernels."""
 import numpy as np
 
-from .arrays import FLOATS, array
+from .arrays import FLOATS, array, some_dtype
 
 PHOTOS = (np.dtype(np.uint8), *FLOATS)
 MOST_PHOTO_CHANNELS = 4
@@ -24,7 +24,7 @@ def photo(fn, name, value):
 
 def photo_result(fn, name, dtype, image_dtype):
     """The dtype of a filtered image: the image's own, or float32 for uint8."""
-    dtype = np.dtype(dtype)
+    dtype = some_dtype(fn, name, dtype)
     allowed = {image_dtype} | ({np.dtype(np.float32)} if image_dtype == np.uint8 else set())
     if dtype not in allowed:
         known = " or ".join(sorted(map(str, allowed)))
@@ -34,7 +34,7 @@ def photo_result(fn, name, dtype, image_dtype):
 
 def kernel_bank(fn, name, value):
     """(list of float64 kernels of two axes, whether a bank was given)."""
-    if isinstance(value, (list, tuple)) and value and all(np.ndim(each) == 2 for each in value):
+    if isinstance(value, (list, tuple)) and value and all(array(fn, name, each).ndim == 2 for each in value):
         kernels, is_bank = list(value), True
     else:
         value = array(fn, name, value)
