@@ -44,7 +44,8 @@ def _gradients_and_result(fn, dy, saved, out):
 
 
 def _forward(name, x, out, num_threads, slope=0.0):
-    checks.some_threads(name, num_threads)
+    if num_threads is not None:
+        checks.some_threads(name, num_threads)
     x, y = _operand_and_result(name, x, out)
     _elementwise.activate(checks.ACTIVATIONS[name], slope, x, y, num_threads)
     return checks.delivered(y, out)
@@ -52,7 +53,8 @@ def _forward(name, x, out, num_threads, slope=0.0):
 
 def _backward(name, dy, saved, out, num_threads, slope=0.0):
     fn = f"{name}_backward"
-    checks.some_threads(fn, num_threads)
+    if num_threads is not None:
+        checks.some_threads(fn, num_threads)
     dy, saved, dx = _gradients_and_result(fn, dy, saved, out)
     _elementwise.activate_backward(checks.ACTIVATIONS[name], slope, dy, saved, dx, num_threads)
     return checks.delivered(dx, out)
@@ -200,14 +202,16 @@ def _extents(fn, name, y, axis):
 
 
 def _softmax(fn, x, axis, out, num_threads, logarithm):
-    checks.some_threads(fn, num_threads)
+    if num_threads is not None:
+        checks.some_threads(fn, num_threads)
     x, y = _operand_and_result(fn, x, out)
     _elementwise.softmax(x, y, *_extents(fn, "x", y, axis), logarithm, num_threads)
     return checks.delivered(y, out)
 
 
 def _softmax_backward(fn, dy, saved, axis, out, num_threads, logarithm):
-    checks.some_threads(fn, num_threads)
+    if num_threads is not None:
+        checks.some_threads(fn, num_threads)
     dy, saved, dx = _gradients_and_result(fn, dy, saved, out)
     _elementwise.softmax_backward(dy, saved, dx, *_extents(fn, "dy", dx, axis), logarithm, num_threads)
     return checks.delivered(dx, out)

@@ -124,7 +124,8 @@ _forward_calls = Calls(_prepare_forward)
 
 def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, activation, algorithm, out,
             num_threads):
-    checks.some_threads(fn, num_threads)
+    if num_threads is not None:
+        checks.some_threads(fn, num_threads)
     x, w, b = _arrays(fn, x, w, b)
     call = _forward_calls((x, w, b, out), (fn, rank, stride, padding, dilation, groups, padding_mode, activation,
                                            algorithm, runtime.default_algorithm()))

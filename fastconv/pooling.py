@@ -87,7 +87,8 @@ def _sliding(fn, rank, x, integers, kernel_size, stride, padding, dilation, ceil
 
 
 def _forward(fn, op, x, call, index_dtype, average, out, num_threads):
-    checks.some_threads(fn, num_threads)
+    if num_threads is not None:
+        checks.some_threads(fn, num_threads)
     _, shape, order, layout, unbatched, ready = call
     source = x if ready else checks.in_an_order(x[None] if unbatched else x)[0]
     y = _target(fn, out, shape, _sum_dtype(op, x.dtype), order, layout, {"x": x}, unbatched)

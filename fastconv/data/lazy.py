@@ -1,5 +1,6 @@
 """Samples that stay in their files until they are asked for, so that memory holds a batch rather than the data."""
 
+import errno
 import gzip
 import math
 import os
@@ -190,6 +191,11 @@ def open_npz(path):
             for member in archive.infolist():
                 arrays[member.filename.removesuffix(".npy")] = _open_member(file, archive, member, path)
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError, struct.error) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: not a readable .npz file ({reason})") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the beginning of the file
+            raise
         raise ValueError(f"{path}: not a readable .npz file ({error})") from error
     return arrays
 
