@@ -360,10 +360,9 @@ def _select_both(fn, by_input, g, algorithm, default, need, dy, source):
 
 def _backward_plans(g, by_input, by_weight, dy, x, w, out):
     """The plans of dx, and of dw and db, if the kernels take all arrays as they are; else none."""
-    padded = any(g.before + g.after)
     sources = [checks.is_contiguous(a) or checks.is_channels_last(a) and a.flags.aligned for a in (dy, x)]
     results = (out[0] is None or checks.kernel_view(out[0]), *map(checks.is_contiguous, out[1:]))
-    if not g.n or g.crops or g.mode and padded or not all((*sources, checks.is_contiguous(w), *results)):
+    if not g.n or g.crops or folds_gradient(g) or not all((*sources, checks.is_contiguous(w), *results)):
         return ()
     return (plan_of("backward_input", g._replace(mode=0), by_input, dy, checks.memory_order(dy)),
             plan_of("backward_weight", g, by_weight, x, checks.memory_order(x)))

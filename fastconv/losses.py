@@ -35,6 +35,7 @@ class Entropy(NamedTuple):
         share = self.smoothing / self.logits.shape[1]
         return (1 - self.smoothing) * self.target + share if self.smoothing else self.target
 
+    @keeps_floating_point
     def loss(self):
         log_p = activation.log_softmax(self.logits)
         if self.by_index:
@@ -48,6 +49,7 @@ class Entropy(NamedTuple):
             loss = -np.sum(np.multiply(p, log_p, out=log_p, where=p != 0), where=p != 0, dtype=np.float64)
         return float(loss / self.total) if self.total else float("nan")
 
+    @keeps_floating_point
     def gradient(self):
         gradient = activation.softmax(self.logits)
         if self.by_index:

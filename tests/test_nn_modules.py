@@ -415,6 +415,17 @@ def test_subclass_of_relu_is_not_fused_away():
     assert (nn.Sequential(nn.Linear(2, 3, rng=0), Shifted())(np.ones((4, 2), np.float32)) >= 1).all()
 
 
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.MaxPool2d])
+def test_subclass_with_a_forward_of_its_own_gets_no_more_than_x(kind):
+    class Plain(kind):
+        def forward(self, x):
+            return super().forward(x)
+
+    model = nn.Sequential(nn.Conv2d(2, 4, 1, rng=0), nn.ReLU(), Plain(4 if kind is nn.BatchNorm2d else 2), nn.ReLU())
+    y, backward = model.forward(np.ones((2, 2, 4, 4), np.float32))
+    assert backward(np.ones_like(y)).shape == (2, 2, 4, 4)
+
+
 def test_inference_uses_running_statistics_and_no_dropout():
     model = small_model()
     x = batch()

@@ -83,7 +83,7 @@ class Sequential(_Group):
         modules, backwards = [], []
         rectified = False
         for (module, activation), (after, _) in pairwise((*self._steps(True), (None, None))):
-            behind = activation == "relu" and isinstance(module, WeightedLayer) and isinstance(after, SelectPool)
+            behind = activation == "relu" and isinstance(module, WeightedLayer) and _works_as(after, SelectPool)
             if rectified:
                 x, module_backward = module.forward(x, rectified=True)
             elif behind:
@@ -198,7 +198,13 @@ def _fuses(module: Module, activation: str, training: bool) -> bool:
     """Whether the module can apply the activation to its result."""
     if isinstance(module, WeightedLayer):
         return not training or activation in ACTIVATION_GRADIENTS
-    return activation == "relu" and isinstance(module, (BatchNorm, Residual))
+    return activation == "relu" and (_works_as(module, BatchNorm) or _works_as(module, Residual))
+
+
+def _works_as(module: Module | None, kind: type[Module]) -> bool:
+    """Whether the module is of this kind, and no subclass has changed what that does."""
+    return isinstance(module, kind) and all(getattr(type(module), name) is getattr(kind, name)
+                                            for name in ("__call__", "forward"))
 
 
 def _check_module(container: str, module) -> Module:
