@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,12 @@ __all__ = [
     "linear_backward",
 ]
 
-_Saved: TypeAlias = tuple[Array, Array, bool]
+_Saved: TypeAlias = tuple[Array, Array, bool] | tuple[Array, Array, bool, Array, Array]
 
 def batch_norm(
     x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, running_mean: Array, running_var: Array, *, training: bool,
-    momentum: float = 0.1, eps: float = 1e-05, num_threads: int | None = None
+    momentum: float = 0.1, eps: float = 1e-05, activation: Literal["relu"] | None = None,
+    num_threads: int | None = None
 ) -> tuple[Array, _Saved]: ...
 
 def batch_norm_backward(

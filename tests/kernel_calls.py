@@ -10,7 +10,7 @@ import numpy as np
 from kernel_helpers import ORDERS, in_order, normal
 
 import fastconv as fc
-from fastconv import nn, reference
+from fastconv import dense, nn, reference
 from fastconv._kernels import _runtime
 
 ALGORITHMS = ("direct", "folded", "winograd2", "winograd4")
@@ -165,6 +165,15 @@ def _training_step(x, dtype):
     return [y, dx, *(parameter.value for parameter in model.parameters())]
 
 
+def _stepped(optimizer, values):
+    """The values after a step of their optimizer, with themselves as gradients."""
+    parameters = [nn.Parameter(value.copy()) for value in values]
+    for parameter, value in zip(parameters, values):
+        parameter.grad = value
+    optimizer(parameters, weight_decay=0.1).step()
+    return [parameter.value for parameter in parameters]
+
+
 def _networks(order, dtype):
     x, dy = normal((3, 37, 31, 33), dtype, 0, order), normal((3, 37, 31, 33), dtype, 1, order)
     gamma, beta = normal((37,), dtype, 2), normal((37,), dtype, 3)
@@ -176,6 +185,16 @@ def _networks(order, dtype):
 
     yield "batch_norm", Call(_of_context(norm))
     yield "batch_norm_backward", Call(_of_context(lambda: fc.batch_norm_backward(dy, x, gamma, saved)))
+
+    def rectified():
+        mean, variance = np.zeros(37, dtype), np.ones(37, dtype)
+        y, kept = fc.batch_norm(x, gamma, beta, mean, variance, training=True, activation="relu")
+        return [y, *fc.batch_norm_backward(dy, x, gamma, kept)]
+
+    yield "batch_norm_relu", Call(_of_context(rectified))
+    yield "add", Call(_of_context(lambda: dense.add(x, dy, relu=True)))
+    for optimizer in (nn.SGD, nn.AdamW):
+        yield optimizer.__name__, Call(_of_context(lambda optimizer=optimizer: _stepped(optimizer, [x, gamma, dy])))
     yield "dropout", Call(_of_context(lambda: fc.dropout(x, 0.3, 5)))
     mask = fc.dropout(x, 0.3, 5)[1]
     yield "dropout_backward", Call(_of_context(lambda: [fc.dropout_backward(dy, mask, 0.3)]))

@@ -160,7 +160,7 @@ def _conv_details(layer, weight, geometry, taps) -> dict:
 
 
 @_describe.register
-def _(layer: conv_layers._Conv, x, y):
+def _(layer: conv_layers.Conv, x, y):
     weight = layer.weight.value
     g = checks.conv_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding, layer.dilation,
                              layer.groups, layer.padding_mode)
@@ -202,7 +202,7 @@ def _(layer: pool._PlanePool, x, y):
 
 
 @_describe.register
-def _(layer: norm._BatchNorm, x, y):
+def _(layer: norm.BatchNorm, x, y):
     gamma, beta = layer._scale_and_shift()
     factor = gamma.astype(np.float64) / np.sqrt(layer.running_var.astype(np.float64) + layer.eps)
     return "affine", {"mean": layer.running_mean.tolist(), "factor": factor.tolist(), "shift": beta.tolist()}
