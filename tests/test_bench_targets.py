@@ -42,7 +42,12 @@ BY_NAME = {case.name: case for case in shapes.SUITE}
         ("MobileNet-v1 dw1 3x3 b1", targets.DEPTHWISE),
         ("U-Net 3-D down3_1 3x3x3 128-128 b1", targets.OTHER),
         ("VGG-16 conv1_1 3x3 b1", targets.OTHER),
-        ("VGG-16 pool1 max 2x2 b1", ""),
+        ("VGG-16 pool1 max 2x2 b1", targets.POOL),
+        ("VGG-16 pool1 max 2x2 b8", targets.POOL_BEYOND),
+        ("AlexNet conv1 max 2x2 s2, indices b2", targets.POOL),
+        ("VGG-16 conv3_2 relu b1", targets.RELU),
+        ("ResNet-50 conv1 relu b32", targets.RELU_BEYOND),
+        ("ResNet-50 conv1 relu out= b32", targets.RELU),
     ],
 )
 def test_class_of_known_rows(name, expected):
@@ -57,9 +62,9 @@ def test_float64_has_classes_of_its_own():
 
 def test_every_class_has_rows_and_every_target_terms():
     found = {class_of(case, dtype) for case in shapes.SUITE for dtype in ("float32", "float64")}
-    assert found == {*TARGETS, ""}
+    assert found == {*TARGETS}
     for by_op in TARGETS.values():
-        assert set(by_op) <= {"forward", "backward"}
+        assert set(by_op) <= {"forward", "backward"} or set(by_op) == {"forward", "dx"}
         assert all(len(wanted) <= len(TERMS) for wanted in by_op.values())
 
 

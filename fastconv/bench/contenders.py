@@ -91,6 +91,9 @@ class Fastconv(Contender):
             return self._avg_pool(problem, rank)
         forward = getattr(fastconv, case.family)
         backward = getattr(fastconv, f"{case.family}_backward")
+        if case.variant:
+            out = problem.new_result()
+            return lambda: forward(operands["x"], out=out)
         if problem.op == "forward":
             return lambda **out: forward(operands["x"], **out)
         return lambda **out: backward(operands["dy"], operands["x"], **out)
@@ -133,6 +136,8 @@ class Fastconv(Contender):
         case, x = problem.case, problem.operands["x"]
         window = (case.kernel, case.stride, case.padding)
         forward = getattr(fastconv, f"max_pool{rank}")
+        if case.variant:
+            return lambda **out: forward(x, *window, return_indices=True, **out)[0]
         if problem.op == "forward":
             return lambda **out: forward(x, *window, **out)
         backward = getattr(fastconv, f"max_pool{rank}_backward")
@@ -155,7 +160,7 @@ class FastconvGivenOut(Fastconv):
     name = "fastconv out="
 
     def prepare(self, problem: Problem) -> Callable[[], Any] | None:
-        takes_out = problem.case.family == "conv" or problem.op == "forward"
+        takes_out = problem.case.family == "conv" or (problem.op == "forward" and problem.case.variant != "out")
         call = super().prepare(problem) if takes_out else None
         if call is None:
             return None

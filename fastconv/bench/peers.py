@@ -88,10 +88,12 @@ class Torch(Contender):
     def _max_pool(self, problem: Problem, x, dy=None) -> Callable[[], Any]:
         kernel, stride, padding = self._window(problem)
         rank, aten = len(kernel), self.torch.ops.aten
-        if problem.op == "forward":
+        if problem.op == "forward" and not problem.case.variant:
             function = {2: self.torch.max_pool2d, 3: self.torch.max_pool3d}[rank]
             return lambda: function(x, kernel, stride, padding)
         forward = {2: aten.max_pool2d_with_indices, 3: aten.max_pool3d_with_indices}[rank]
+        if problem.case.variant:
+            return lambda: forward(x, kernel, stride, padding)[0]
         backward = {2: aten.max_pool2d_with_indices_backward, 3: aten.max_pool3d_with_indices_backward}[rank]
         _, indices = forward(x, kernel, stride, padding)
         return lambda: backward(dy, x, kernel, stride, padding, (1,) * rank, False, indices)
@@ -113,6 +115,9 @@ class Torch(Contender):
         )
 
     def _relu(self, problem: Problem, x, dy=None) -> Callable[[], Any]:
+        if problem.case.variant:
+            out = self.torch.empty_like(x)
+            return lambda: self.torch.clamp_min(x, 0, out=out)
         if problem.op == "forward":
             return lambda: self.torch.relu(x)
         return lambda: self.torch.ops.aten.threshold_backward(dy, x, 0)

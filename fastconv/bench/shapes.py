@@ -64,7 +64,7 @@ class ConvCase:
 
 @dataclass(frozen=True)
 class PoolCase:
-    """A max or average pooling layer."""
+    """A max or average pooling layer; the variant "indices" asks for the places of the maxima, too."""
 
     name: str
     source: str
@@ -73,9 +73,13 @@ class PoolCase:
     stride: int | tuple[int, ...]
     padding: int | tuple[int, ...] = 0
     family: str = "max_pool"
+    variant: str = ""
 
-    ops: ClassVar[tuple[str, ...]] = ("forward", "dx")
     memory_bound: ClassVar[bool] = True
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        return ("forward",) if self.variant else ("forward", "dx")
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -94,15 +98,19 @@ class PoolCase:
 
 @dataclass(frozen=True)
 class ActivationCase:
-    """An elementwise layer."""
+    """An elementwise layer; the variant "out" has everybody write into an array that is there."""
 
     name: str
     source: str
     x_shape: tuple[int, ...]  # n c *spatial
     family: str = "relu"
+    variant: str = ""
 
-    ops: ClassVar[tuple[str, ...]] = ("forward", "dx")
     memory_bound: ClassVar[bool] = True
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        return ("forward",) if self.variant else ("forward", "dx")
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -338,6 +346,17 @@ POOLS = (
     PoolCase("VGG-16 pool1 max 2x2 b1", VGG16[0].source, (1, 64, 224, 224), 2, 2),
     PoolCase("VGG-16 pool1 max 2x2 b8", VGG16[0].source, (8, 64, 224, 224), 2, 2),
     PoolCase("M5 raw audio pool1 max 4 b8", M5_AUDIO[0].source, (8, 128, 8000), 4, 4),
+    *(
+        PoolCase(f"{size} {family.removesuffix('_pool')} {name} b{shape[0]}", source, shape, *window, family=family)
+        for size, source, shape in (
+            ("AlexNet conv1", "Krizhevsky et al. 2012, figure 2 (both halves)", (2, 96, 55, 55)),
+            ("VGG-16 conv2", "Simonyan and Zisserman 2014, table 1, column D", (12, 128, 112, 112)),
+        )
+        for name, window in (("2x2 s2", (2, 2)), ("3x3 s2", (3, 2, 1)), ("3x3 s1", (3, 1, 1)))
+        for family in ("max_pool", "avg_pool")
+    ),
+    PoolCase("AlexNet conv1 max 2x2 s2, indices b2", "as above", (2, 96, 55, 55), 2, 2, variant="indices"),
+    PoolCase("VGG-16 conv2 max 2x2 s2, indices b12", "as above", (12, 128, 112, 112), 2, 2, variant="indices"),
     PoolCase("C3D pool1 max 1x2x2 b1", C3D[0].source, (1, 64, 16, 112, 112), (1, 2, 2), (1, 2, 2)),
 )
 
@@ -345,6 +364,8 @@ ACTIVATIONS = (
     ActivationCase("ResNet-50 conv2_1 relu b1", RESNET50[0].source, (1, 64, 56, 56)),
     ActivationCase("ResNet-50 conv1 relu b32", RESNET50[0].source, (32, 64, 112, 112)),
     ActivationCase("VGG-16 conv3_2 relu b1", VGG16[0].source, (1, 256, 56, 56)),
+    ActivationCase("VGG-16 conv3_2 relu out= b1", VGG16[0].source, (1, 256, 56, 56), variant="out"),
+    ActivationCase("ResNet-50 conv1 relu out= b32", RESNET50[0].source, (32, 64, 112, 112), variant="out"),
 )
 
 SUITE: tuple[Case, ...] = (

@@ -5,13 +5,14 @@ where the whole 95 % interval of its ratio against some peer lies below 1. Every
 JSON has them, so that a report, and a document joined from several runs, judge alike.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .shapes import Case, ConvCase, per_axis
+from .shapes import Case, ConvCase, PoolCase, per_axis
 from .timing import Interval
 
 SHORT = 0.8
@@ -28,6 +29,13 @@ DEPTHWISE = "depthwise"
 OTHER = "other"
 DOUBLE_3X3 = "float64, 3x3 s1"
 DOUBLE = "float64, other"
+POOL = "pooling, in cache"
+POOL_BEYOND = "pooling, beyond cache"
+RELU = "relu, in cache or out="
+RELU_BEYOND = "relu, fresh, beyond cache"
+
+CACHE = 32 * 1024 * 1024
+"""Bytes of input from which on a memory-bound row counts as beyond the cache."""
 
 
 class Terms(NamedTuple):
@@ -60,14 +68,21 @@ TARGETS: dict[str, dict[str, tuple[float, ...]]] = {
     OTHER: {},
     DOUBLE_3X3: {"forward": (3.0, 3.0), "backward": (3.0, 3.0)},
     DOUBLE: {"backward": (3.0, 3.0)},
+    POOL: {"forward": (2.0, 2.0), "dx": (1.5, 1.5)},
+    POOL_BEYOND: {"forward": (3.0, 3.0), "dx": (3.0, 3.0)},
+    RELU: {"forward": (1.0, 1.0), "dx": (1.0, 1.0)},
+    RELU_BEYOND: {"forward": (3.0, 3.0), "dx": (3.0, 3.0)},
 }
 """Times faster on the first of `TERMS`, by class and op. Forward of `DOUBLE` is measured by `double_shares`."""
 
 
 def class_of(case: Case, dtype: str) -> str:
-    """The class of a row, a key of `TARGETS`; empty for what is bound by memory."""
+    """The class of a row, a key of `TARGETS`."""
     if not isinstance(case, ConvCase):
-        return ""
+        beyond = math.prod(case.x_shape) * np.dtype(dtype).itemsize > CACHE
+        if isinstance(case, PoolCase):
+            return POOL_BEYOND if beyond else POOL
+        return RELU_BEYOND if beyond and not case.variant else RELU
     n, c, *size = case.x_shape
     kernel, narrow = case.w_shape[2:], min(c, case.w_shape[0])
     stride, dilation = (set(per_axis(value, len(size))) for value in (case.stride, case.dilation))
