@@ -135,7 +135,7 @@ def test_linear(data):
     rows = draw(st.lists(st.integers(0, 4), max_size=3).map(tuple))
     c, k = draw(st.integers(1, 9)), draw(st.sampled_from((1, 3, 17)))
     dtype, contents = np.dtype(draw(st.sampled_from(FLOATS))), ("normal", "integers")
-    call.array("x", (*rows, c), dtype, contents)
+    call.array("x", (*rows, c), dtype, contents, any_shape=True)
     call.array("w", (k, c), dtype, contents)
     call.threads(THREADS)
     if call.name == "linear":
