@@ -188,9 +188,9 @@ cdef class Correlation(Blocks):
 
     cdef bint multiply_even(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                             const fc_gemm *t, ptrdiff_t width, ptrdiff_t row_width) noexcept nogil:
-        """A box as dense products over rows of pixels, if its segments are evenly spaced; whether they are.
+        """A box as dense products over rows of pixels, if its segments are evenly spaced; whether that was done.
 
-        Rows of results are `row_width` apart, or in y if 0.
+        Rows of results are `row_width` apart, or in y if 0. Nothing is read beyond the source: rows aren't short.
         """
         cdef fc_products p
         cdef char bias[BLOCK_BYTES]
@@ -216,7 +216,7 @@ cdef class Correlation(Blocks):
             to_n = to_d * b.count[1]
         if p.a_point == p.rows * p.a_row and p.c_point == p.rows * p.c_row:
             p.points, p.rows = 1, p.points * p.rows
-        if self.in_place and p.rows < FC_PRODUCT_ROWS:  # nothing is to be read beyond x
+        if p.rows < FC_PRODUCT_ROWS:
             return False
         for n in range(b.count[0]):
             for d in range(b.count[1]):
