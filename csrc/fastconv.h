@@ -49,9 +49,13 @@ typedef struct fc_ahead {
 
 /* Ask for the next lines, into L2. */
 static inline void fc_prefetch(fc_ahead *a) {
-    for (ptrdiff_t i = 0; i < a->step && a->runs; i++) {
-        __builtin_prefetch(a->from + 64 * a->line, 0, 2);
-        if (++a->line == a->lines) {
+    for (ptrdiff_t left = a->step; left > 0 && a->runs;) {
+        const ptrdiff_t n = a->lines - a->line < left ? a->lines - a->line : left;
+        const char *const from = a->from + 64 * a->line;
+        for (ptrdiff_t i = 0; i < n; i++) __builtin_prefetch(from + 64 * i, 0, 2);
+        left -= n;
+        a->line += n;
+        if (a->line == a->lines) {
             a->line = 0;
             a->from += a->stride;
             a->runs--;
@@ -126,11 +130,12 @@ typedef struct fc_lane_map {
     ptrdiff_t lanes, lane0, cols, red;
 } fc_lane_map;
 
-/* Taps whose sources continue each other: result m reads source m + t for tap t. Of all sources those lo <= i < hi are
- * there, with lanes lane_lo <= i < lane_hi of the line. x and w are where source 0 and tap 0 lie, w_step
- * the distance of the taps' weights. */
+/* Taps whose sources continue each other: result m reads source m + t for tap t, FC_SLIDE_TAPS at most. Of all sources
+ * those lo <= i < hi are there, with lanes lane_lo <= i < lane_hi of the line. x and w are where source 0 and tap 0 lie,
+ * w_step the distance of the taps' weights. Or, where tap_step isn't 0, any number of taps whose sources are that far
+ * apart: result m reads source m of each, and all are there. */
 typedef struct fc_run {
-    ptrdiff_t taps, lo, hi, lane_lo, lane_hi, x, w, w_step;
+    ptrdiff_t taps, lo, hi, lane_lo, lane_hi, x, w, w_step, tap_step;
     unsigned lanes[2];         /* for slide to use */
 } fc_run;
 enum { FC_SLIDE_TAPS = 5 }; /* at most, in a run */

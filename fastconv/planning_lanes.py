@@ -49,10 +49,10 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
     in_place = zeros and (masked and axes[2].in_step <= 2 if planar else src_last and red == cols == 1)
     width = red if planar else red * lanes
     blocks = -(-groups * cols // lanes)
-    if in_place and planar and red == cols == 1 and not weight_gradient and is_turned(axes, groups, itemsize, lanes):
+    if in_place and planar and red == cols == 1 and is_turned(axes, groups, itemsize, lanes):
         source, result = (tuple(getattr(axis, end) for axis in axes) for end in ("src", "dst"))
         return Blocking(axes, (1, *result), (n, 1, 1, 1), source, True, True, strip_strides(source, lanes, True, 1),
-                        blocks, 1, 1, lanewise=True, turned=True, far=far)
+                        blocks, 1, min(n, PARTS) if weight_gradient else 1, lanewise=True, turned=True, far=far)
 
     def reach(box):
         box = [*box[:2], -(-box[2] // lanes) * lanes] if planar else box

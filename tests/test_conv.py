@@ -42,6 +42,7 @@ CASES = {
     "depthwise-stride2-row": ((2, 18, 1, 183), (18, 1, 1, 4), {"groups": 18, "padding": (0, 3), "stride": 2}),
     "depthwise-stride2-wide": ((1, 18, 9, 92), (18, 1, 3, 3), {"groups": 18, "padding": (1, 0), "stride": 2}),
     "depthwise-stride-beyond-rows": ((1, 3, 8, 20), (3, 1, 3, 3), {"groups": 3, "padding": 1, "stride": (9, 1)}),
+    "depthwise-3d-rows": ((1, 3, 4, 1, 70), (3, 1, 3, 1, 5), {"groups": 3, "padding": (1, 0, 2)}),
     "depthwise-3d": ((1, 16, 5, 6, 19), (16, 1, 3, 3, 3), {"groups": 16, "padding": 1, "stride": (1, 2, 1)}),
     "depthwise-dilated-columns": ((1, 20, 9, 40), (20, 1, 3, 3), {"groups": 20, "padding": (1, 4), "dilation": (1, 4)}),
     "depthwise-reflect": ((1, 16, 9, 20), (16, 1, 3, 3), {"groups": 16, "padding": 2, "padding_mode": "reflect"}),

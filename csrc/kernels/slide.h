@@ -54,6 +54,21 @@ FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *
     for (int s = 0; s < taps; s++) vstore_upto(w + s * w_step, vload(w + s * w_step) + t[s], n_lanes);
 }
 
+/* The same of any number of taps whose sources are apart. */
+FC_INLINE void slide_apart(const fc_run *run, const T *x, ptrdiff_t x_step, T *w, vec *row, const int results,
+                           const int gradient) {
+    for (ptrdiff_t s = 0; s < run->taps; s++, x += run->tap_step, w += run->w_step) {
+        vec t = gradient ? (vec){0} : vload(w);
+#pragma GCC unroll 8
+        for (int m = 0; m < results; m++) {
+            const vec v = vload(x + m * x_step);
+            if (gradient) t = vfma(v, row[m], t);
+            else row[m] = vfma(v, t, row[m]);
+        }
+        if (gradient) vstore(w, vload(w) + t);
+    }
+}
+
 static __attribute__((noinline)) void ask_ahead(fc_ahead *ahead) {
     for (int i = 0; i < 2; i++) fc_prefetch(ahead + i);
 }
@@ -75,6 +90,12 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
         const T *from = x + run->x;
         T *t = w + run->w;
         const ptrdiff_t to = run->w_step;
+        if (run->tap_step) {
+            if (n == results) slide_apart(run, from, g->x_step, t, row, results, gradient);
+            else
+                for (int m = 0; m < n; m++) slide_apart(run, from + m * g->x_step, 0, t, row + m, 1, gradient);
+            continue;
+        }
         switch (run->taps) {
         case 1: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 1, x_lane, gradient); break;
         case 2: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 2, x_lane, gradient); break;

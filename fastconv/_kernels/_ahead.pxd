@@ -19,6 +19,12 @@ cdef inline ptrdiff_t tiles_of(Blocks k, const fc_slide *s, ptrdiff_t results) n
     return ceil_div(results * ceil_div(s.lanes, k.lanes), 8)
 
 
+cdef inline fc_ahead planes_after(Blocks k, const Tensor *t, const void *planes) noexcept nogil:
+    """The planes that follow those of a vector of channels."""
+    cdef ptrdiff_t bytes = k.lanes * t.c * k.itemsize
+    return soon(<const char *>planes + bytes, 1, bytes, 0, k.extent[1] * k.extent[2] * k.extent[3] // 8)
+
+
 cdef inline void next_line(Blocks k, fc_slide *s, const Tensor *a, ptrdiff_t y_line) noexcept nogil:
     """Ask for what the next line of pixels has and this one hasn't, or for what comes next in a row that is all.
 

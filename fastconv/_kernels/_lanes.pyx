@@ -11,7 +11,7 @@ from libc.stdlib cimport free, malloc
 
 import numpy as np
 
-from fastconv._kernels._ahead cimport next_line, next_plane, soon
+from fastconv._kernels._ahead cimport next_line, next_plane, planes_after
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._correlation cimport Correlation
 from fastconv._kernels._runtime cimport (
@@ -88,6 +88,7 @@ cdef class Runs:
         for i in range(self.count):
             run = self.run + i
             for j in range(k.red):
+                r.tap_step = 0
                 r.taps, r.lo, r.hi, r.lane_lo, r.lane_hi = run.taps, 0, 1 << 60, 0, lanes if k.in_place else 1 << 60
                 if k.mode == FC_ZEROS:
                     cells_there(k, self.slid, run.offset, cell, &r.lo, &r.hi)
@@ -165,37 +166,68 @@ cdef bint has_order(cnp.ndarray a, bint last):
 
 
 cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil:
-    """A line of one result, of `lanes` pixels a vector: whole vectors between both ends are as many results."""
-    cdef ptrdiff_t i, count = s.lanes, lo = 0, hi = count // lanes
+    """A line of one result, of `lanes` pixels a vector: whole vectors between both ends are as many results.
+
+    There all taps are there for each of them, and those that follow each other are one run. `s.run` has room for as
+    many runs again.
+    """
+    cdef ptrdiff_t i, count = s.lanes, lo = 0, hi = count // lanes, runs = s.runs
+    cdef fc_run *run = s.run
     for i in range(s.runs):
         lo = max(lo, ceil_div(max(s.run[i].lane_lo, 0), lanes))
         hi = min(hi, s.run[i].lane_hi // lanes)
     if hi <= lo:
-        run_slide(kernels, s, 0, count, back)
+        run_slide(kernels, s, count, back)
         return
     if lo > 0:
-        run_slide(kernels, s, 0, lo * lanes, back)
+        run_slide(kernels, s, lo * lanes, back)
+    s.run, s.runs = run + runs, join_runs(run, runs, s.x_lane == 1, run + runs)
     s.x_step, s.y_step, s.results = s.x_vector, s.y_vector, hi - lo
-    for i in range(s.runs):
-        s.run[i].hi = 1 << 60
-    run_slide(kernels, s, lo * lanes, lanes, back)
-    s.results = 1
-    if count > hi * lanes:
-        run_slide(kernels, s, (hi - lo) * lanes, count - hi * lanes, back)
+    run_slide(kernels, s, lanes, back)
+    s.x, s.y = <const char *>s.x + (hi - lo - 1) * s.x_vector * kernels.itemsize, \
+        <char *>s.y + (hi - lo - 1) * s.y_vector * kernels.itemsize
+    s.run, s.runs, s.results = run, runs, 1
+    for i in range(runs):
+        run[i].lane_lo -= (hi - lo) * lanes
+        run[i].lane_hi -= (hi - lo) * lanes
+    s.lanes = count - hi * lanes
+    if s.lanes:
+        run_slide(kernels, s, s.lanes, back)
 
 
-cdef void run_slide(const fc_kernels *kernels, fc_slide *s, ptrdiff_t skip, ptrdiff_t lanes, bint back) noexcept nogil:
-    """Go on by `skip` pixels, and slide over `lanes`."""
+cdef ptrdiff_t join_runs(const fc_run *run, ptrdiff_t runs, bint joins, fc_run *to) noexcept nogil:
+    """Single taps that all results have, and of those that are evenly apart one run; returns how many runs that is."""
+    cdef ptrdiff_t i = 0, n = 0
+    cdef fc_run *r = to
+    while i < runs:
+        r = to + n
+        r[0] = run[i]
+        r.lo, r.hi, r.lane_lo, r.lane_hi = 0, 1 << 60, 0, 1 << 60
+        i += 1
+        n += 1
+        if not joins:
+            continue
+        r.tap_step = 1
+        if i < runs and run[i].x != r.x:
+            r.tap_step, r.w_step = run[i].x - r.x, run[i].w - r.w
+        while i < runs and run[i].x == r.x + r.taps * r.tap_step and run[i].w == r.w + r.taps * r.w_step:
+            r.taps += 1
+            i += 1
+    return n
+
+
+cdef void run_slide(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil:
+    """Slide over `lanes` pixels, and go on by as many."""
     cdef ptrdiff_t i, itemsize = kernels.itemsize
-    s.x, s.y = <const char *>s.x + skip * s.x_lane * itemsize, <char *>s.y + skip * itemsize
     s.lanes = lanes
-    for i in range(s.runs):
-        s.run[i].lane_lo -= skip
-        s.run[i].lane_hi -= skip
     if back:
         kernels.slide_back(s)
     else:
         kernels.slide(s)
+    s.x, s.y = <const char *>s.x + lanes * s.x_lane * itemsize, <char *>s.y + lanes * itemsize
+    for i in range(s.runs):
+        s.run[i].lane_lo -= lanes
+        s.run[i].lane_hi -= lanes
 
 
 cdef ptrdiff_t blocks_in_place(Blocks k, const fc_kernels *kernels) noexcept nogil:
@@ -271,7 +303,7 @@ cdef class LaneCorrelation(Correlation):
             self.rows_bytes = self.spread_bytes
             if self.out_step[2] > 1:
                 self.rows_bytes += line(self.plane * self.out_step[2] * self.itemsize)
-        self.table_bytes = line((self.runs.count + self.runs.most) * self.red * sizeof(fc_run))
+        self.table_bytes = line((self.runs.count + 2 * self.runs.most) * self.red * sizeof(fc_run))
 
     @property
     def work_items(self):
@@ -325,16 +357,11 @@ cdef class LaneCorrelation(Correlation):
         cdef fc_ahead after[2]
         kernels.load_rows(&r)
         a = self.place(&a, b, 0)
-        after[0] = self.planes_after(x, r.x)
-        after[1] = self.planes_after(y, y.data + (b.origin[0] * y.n + column * y.c) * self.itemsize)
+        after[0] = planes_after(self, x, r.x)
+        after[1] = planes_after(self, y, y.data + (b.origin[0] * y.n + column * y.c) * self.itemsize)
         self.pixels(kernels, &a, &c, b, kb, kb + 1, weights, bias, activation, private, after)
         r = rows_of(self, y, b.origin[0], column, channels, self.extent + 1, rows)
         kernels.store_rows(&r)
-
-    cdef fc_ahead planes_after(self, const Tensor *t, const void *planes) noexcept nogil:
-        """Those that follow a vector of channels' planes."""
-        cdef ptrdiff_t bytes = self.lanes * t.c * self.itemsize
-        return soon(<const char *>planes + bytes, 1, bytes, 0, self.extent[1] * self.extent[2] * self.extent[3] // 8)
 
     cdef void pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t kb0,
                      ptrdiff_t kb1, const char *weights, const char *bias, fc_activation activation, char *private,

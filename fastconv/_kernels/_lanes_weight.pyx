@@ -4,12 +4,12 @@ cimport numpy as cnp
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from fastconv._kernels._ahead cimport next_line, next_plane
+from fastconv._kernels._ahead cimport next_line, next_plane, planes_after
 from fastconv._kernels._blocks cimport Box, box_of
 from fastconv._kernels._lanes cimport (
-    Runs, blocks_in_place, has_order, in_order_of, lane_step, slide_line, source_of, strip_source,
+    Runs, blocks_in_place, has_order, in_order_of, lane_step, lane_tensor, rows_of, slide_line, source_of, strip_source,
 )
-from fastconv._kernels._runtime cimport fc_ahead, fc_kernels, fc_run, fc_slide
+from fastconv._kernels._runtime cimport fc_ahead, fc_kernels, fc_rows, fc_run, fc_slide
 from fastconv._kernels._tensor cimport Tensor, line
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
 
@@ -24,18 +24,24 @@ cdef class LaneGradient(PartialSums):
     """
 
     cdef Runs runs
+    cdef bint turned
     cdef ptrdiff_t channel_size   # elements of one channel's sums, where lanes are pixels
 
     def __cinit__(self, *args, **kwargs):
         self.runs = Runs(self)
+        self.turned = self.blocking.turned
         self.channel_size = (self.ntap + 1) * self.lanes
         self.rows_bytes = line(self.lanes * self.channel_size * self.itemsize) if self.planar else 0
-        self.table_bytes = line((self.runs.count + self.runs.most) * self.red * sizeof(fc_run))
+        if self.turned:
+            self.strip_bytes = line(self.src[0] * self.src[1] * self.src[2] * self.lanes * self.itemsize)
+            self.rows_bytes = line(self.box_pixels() * self.lanes * self.itemsize)
+        self.table_bytes = line((self.runs.count + 2 * self.runs.most) * self.red * sizeof(fc_run))
 
     def run(self, cnp.ndarray src, cnp.ndarray grad, cnp.ndarray dw, cnp.ndarray db, bint accumulate, num_threads):
         """dw (contiguous) and db from x and dy; either result may be None."""
-        if not has_order(grad, not self.planar):
-            grad = in_order_of(grad, not self.planar)
+        cdef bint last = not (self.planar or self.turned)
+        if not has_order(grad, last):
+            grad = in_order_of(grad, last)
         PartialSums.run(self, src, grad, dw, db, accumulate, num_threads)
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
@@ -61,6 +67,12 @@ cdef class LaneGradient(PartialSums):
             memset(column_sums, 0, (kb1 - kb0) * self.lanes * self.itemsize)
             if d.dw != NULL:
                 memset(sums, 0, self.packed_offset(0, kb1 - kb0) * self.itemsize)
+            if self.turned:
+                for kb in range(kb0, kb1):
+                    self.turn(kernels, x, dy, kb, box0, box1, d.dw != NULL,
+                              sums + self.packed_offset(0, kb - kb0) * self.itemsize,
+                              column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
+                continue
             self.pixels(kernels, x, dy, kb0, kb1, box0, box1, d.dw != NULL, sums, column_sums, private)
         kernels.leave(state)
 
@@ -75,17 +87,41 @@ cdef class LaneGradient(PartialSums):
             b = box_of(self.extent, self.grain, self.boxes, box)
             if whole > kb0:
                 a = self.place(x, &b, kb0 * self.lanes)
-                self.add_pixels(kernels, &a, dy, &b, kb0, whole, taps, sums, column_sums, private)
+                self.add_pixels(kernels, &a, dy, &b, kb0, whole, taps, sums, column_sums, private, NULL)
             for kb in range(max(kb0, whole), kb1):
                 if taps:
                     a = strip_source(self, kernels, x, &b, kb, 0, private)
                 self.add_pixels(kernels, &a, dy, &b, kb, kb + 1, taps,
                                 sums + self.packed_offset(0, kb - kb0) * self.itemsize,
-                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
+                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private, NULL)
+
+    cdef void turn(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb, ptrdiff_t box0,
+                   ptrdiff_t box1, bint taps, char *sums, char *column_sums, char *private) noexcept nogil:
+        """Images [box0, box1) of column block kb: planes become channels-last pixels."""
+        cdef ptrdiff_t column = kb * self.lanes, channels = min(self.lanes, self.cols - column), box
+        cdef char *rows = private + self.strip_bytes
+        cdef Tensor a = lane_tensor(self, private, self.src)
+        cdef Tensor c = lane_tensor(self, rows - column * self.itemsize, self.extent + 1)
+        cdef fc_rows r
+        cdef fc_ahead after[2]
+        cdef Box b
+        for box in range(box0, box1):
+            b = box_of(self.extent, self.grain, self.boxes, box)
+            r = rows_of(self, dy, b.origin[0], column, channels, self.extent + 1, rows)
+            kernels.load_rows(&r)
+            after[1] = planes_after(self, dy, r.x)
+            after[0] = after[1]
+            if taps:
+                r = rows_of(self, x, b.origin[0], column, channels, self.src, private)
+                kernels.load_rows(&r)
+                after[0] = planes_after(self, x, r.x)
+            a.data = private
+            a = self.place(&a, &b, 0)
+            self.add_pixels(kernels, &a, &c, &b, kb, kb + 1, taps, sums, column_sums, private, after)
 
     cdef void add_pixels(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
                          ptrdiff_t kb0, ptrdiff_t kb1, bint taps, char *sums, char *column_sums,
-                         char *private) noexcept nogil:
+                         char *private, fc_ahead *after) noexcept nogil:
         cdef fc_run *every = <fc_run *>(private + self.strip_bytes + self.rows_bytes)
         cdef fc_run *run = every + self.runs.count * self.red
         cdef ptrdiff_t column = kb0 * self.lanes, n, d, h
@@ -97,7 +133,7 @@ cdef class LaneGradient(PartialSums):
         s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
         s.x, s.x_step, s.x_vector, s.x_lane = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes, 1
         s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
-        s.ahead = ahead if self.runs.far else NULL
+        s.ahead = NULL if not self.runs.far else after if after != NULL else ahead
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
         if taps:
             self.runs.fill(self, a, cell, s.lanes, every)
@@ -112,7 +148,7 @@ cdef class LaneGradient(PartialSums):
                                         + h * self.in_step[1] * a.axis[1]) * self.itemsize
                     s.y = dy.data + ((b.origin[0] + n) * dy.n + column + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
                                      + cell[2] * dy.axis[2]) * self.itemsize
-                    if self.runs.far:
+                    if s.ahead == ahead:
                         next_line(self, &s, a, dy.axis[1])
                     kernels.slide_back(&s)
 
@@ -168,6 +204,7 @@ cdef class LaneGradient(PartialSums):
                     s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
                 s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
                                  + cell[2]) * self.itemsize
+                s.lanes = b.count[3]
                 if self.runs.far:
                     next_plane(self, &s, a, dy, <const char *>s.y, s.results, d + 1 == b.count[1])
                 if self.runs.flat:

@@ -125,6 +125,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t x
         ptrdiff_t w
         ptrdiff_t w_step
+        ptrdiff_t tap_step
 
     ctypedef struct fc_slide:
         fc_run *run
