@@ -54,13 +54,14 @@ FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *
     for (int s = 0; s < taps; s++) vstore_upto(w + s * w_step, vload(w + s * w_step) + t[s], n_lanes);
 }
 
-/* The same of any number of taps whose sources are apart. */
-FC_INLINE void slide_apart(const fc_run *run, const T *x, ptrdiff_t x_step, T *w, vec *row, const int results,
-                           const int gradient) {
+/* The same of any number of taps whose sources are apart; whole: n is `results`. */
+FC_INLINE void slide_apart(const fc_run *run, const T *x, ptrdiff_t x_step, T *w, vec *row, ptrdiff_t n,
+                           const int whole, const int results, const int gradient) {
     for (ptrdiff_t s = 0; s < run->taps; s++, x += run->tap_step, w += run->w_step) {
         vec t = gradient ? (vec){0} : vload(w);
 #pragma GCC unroll 8
         for (int m = 0; m < results; m++) {
+            if (!whole && m >= n) continue;
             const vec v = vload(x + m * x_step);
             if (gradient) t = vfma(v, row[m], t);
             else row[m] = vfma(v, t, row[m]);
@@ -91,9 +92,8 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
         T *t = w + run->w;
         const ptrdiff_t to = run->w_step;
         if (run->tap_step) {
-            if (n == results) slide_apart(run, from, g->x_step, t, row, results, gradient);
-            else
-                for (int m = 0; m < n; m++) slide_apart(run, from + m * g->x_step, 0, t, row + m, 1, gradient);
+            if (n == results) slide_apart(run, from, g->x_step, t, row, n, 1, results, gradient);
+            else slide_apart(run, from, g->x_step, t, row, n, 0, results, gradient);
             continue;
         }
         switch (run->taps) {
