@@ -24,7 +24,7 @@ from fastconv.bench.loops import LIMIT, LoopNest, cut_down, scaled_seconds
 from fastconv.bench.peers import PEERS
 from fastconv.bench.problems import DTYPES, ORDERS, PARTS, make
 from fastconv.bench.report import Report
-from fastconv.bench.shapes import ActivationCase, ConvCase, PoolCase
+from fastconv.bench.shapes import ActivationCase, ConvCase, ConvTransposeCase, PoolCase
 from fastconv.bench.suite import Row, row_keys, run
 
 SOME = timing.Schedule(row_seconds=0.01, sample_seconds=1e-4, settle_seconds=1e-4)
@@ -42,6 +42,10 @@ SMALL = (
     PoolCase("max 3-D", "", (1, 2, 4, 6, 6), (1, 2, 2), (1, 2, 2)),
     PoolCase("avg 2-D", "", (2, 3, 8, 8), 2, 2, family="avg_pool"),
     ActivationCase("relu 2-D", "", (2, 3, 5, 5)),
+    ConvTransposeCase("transposed 1-D", "", (2, 4, 7), (4, 3, 5), stride=3, padding=1, output_padding=2),
+    ConvTransposeCase("transposed 2-D", "", (2, 4, 5, 6), (4, 3, 4, 2), stride=2, padding=(1, 0)),
+    ConvTransposeCase("transposed 2-D grouped", "", (1, 6, 5, 5), (6, 2, 3, 3), padding=2, dilation=2, groups=3),
+    ConvTransposeCase("transposed 3-D", "", (1, 2, 3, 2, 4), (2, 3, 2, 2, 2), stride=2),
 )
 PROBLEMS = [(case, op) for case in SMALL for op in case.ops]
 
@@ -52,6 +56,7 @@ def over(problems):
 
 over_problems = over(PROBLEMS)
 over_single_results = over([(case, op) for case, op in PROBLEMS if op not in PARTS])
+over_backwards = over([(case, op) for case, op in PROBLEMS if op in PARTS])
 over_convs = pytest.mark.parametrize("case", [case for case in SMALL if case.family == "conv"], ids=lambda c: c.name)
 
 
@@ -83,7 +88,7 @@ def test_suite_covers_the_networks_ranks_and_families():
     for network in (*networks, "DeepLab-v3", "M5 raw audio", "C3D", "cliff"):
         assert any(case.name.startswith(network) for case in shapes.SUITE)
     assert {len(case.x_shape) - 2 for case in shapes.SUITE} == {1, 2, 3}
-    assert {case.family for case in shapes.SUITE} == {"conv", "max_pool", "avg_pool", "relu"}
+    assert {case.family for case in shapes.SUITE} == {"conv", "conv_transpose", "max_pool", "avg_pool", "relu"}
 
 
 def test_sizes_and_operations_of_known_layers():
@@ -291,9 +296,9 @@ def test_packed_calls_are_forward_convolutions_alone():
     assert FastconvPacked().prepare(make(SMALL[1], "forward")) is not None
 
 
-@over_convs
-def test_backward_is_dx_dw_and_db(case):
-    problem = make(case, "backward", "float64")
+@over_backwards
+def test_backward_is_dx_dw_and_db(case, op):
+    problem = make(case, op, "float64")
     assert [part.op for part in problem.parts] == ["dx", "dw", "db"]
     got = naive.vectorised(problem)()
     assert verify.check(problem, got) < 1e-14
@@ -305,10 +310,10 @@ def test_backward_is_dx_dw_and_db(case):
     )
 
 
-@over_convs
+@over_backwards
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_verification_refuses_a_wrong_part(case, which):
-    problem = make(case, "backward")
+def test_verification_refuses_a_wrong_part(case, op, which):
+    problem = make(case, op)
     parts = list(naive.vectorised(problem)())
     parts[which] = parts[which].copy()
     parts[which].flat[-1] += np.abs(parts[which]).max()
@@ -547,7 +552,7 @@ def test_command_lists_rows(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--rows", "alexnet"], "no row matches"),
+        (["--rows", "no such layer"], "no row matches"),
         (["--rows", "("], "not a regular expression"),
         (["--ops", "sideways"], "'sideways' is not one of forward, dx, dw, backward"),
         (["--dtype", "int8"], "'int8' is not one of"),

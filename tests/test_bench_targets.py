@@ -40,6 +40,16 @@ BY_NAME = {case.name: case for case in shapes.SUITE}
         ("ResNeXt-50 32x4d conv2_2 3x3 g32 b1", targets.GROUPED),
         ("DeepLab-v3 ASPP 3x3 d12 b1", targets.GROUPED),
         ("MobileNet-v1 dw1 3x3 b1", targets.DEPTHWISE),
+        ("EfficientNet-B0 stage4 dw 5x5 s2 b16", targets.DEPTHWISE_5X5_S2),
+        ("EfficientNet-B0 stage6 dw 5x5 b1", targets.DEPTHWISE),
+        ("depthwise 3x3 m2 64-128 b1", targets.DEPTHWISE),
+        ("depthwise 15 256-256 4096 b8", targets.DEPTHWISE_1D),
+        ("FastSpeech 2 block conv1 9 b1", targets.SERIES),
+        ("spectrogram 400 s160 b1", targets.SPECTROGRAM),
+        ("volume 3x3x3 32-64 b4", targets.VOLUME),
+        ("volume stem 3x7x7 s2 b1", targets.VOLUME_STEM),
+        ("U-Net up2 2x2 s2 256-128 b1", targets.TRANSPOSED),
+        ("C3D conv1a 3x3x3 b1", targets.OTHER),
         ("U-Net 3-D down3_1 3x3x3 128-128 b1", targets.OTHER),
         ("VGG-16 conv1_1 3x3 b1", targets.OTHER),
         ("VGG-16 pool1 max 2x2 b1", targets.POOL),
@@ -64,7 +74,7 @@ def test_every_class_has_rows_and_every_target_terms():
     found = {class_of(case, dtype) for case in shapes.SUITE for dtype in ("float32", "float64")}
     assert found == {*TARGETS}
     for by_op in TARGETS.values():
-        assert set(by_op) <= {"forward", "backward"} or set(by_op) == {"forward", "dx"}
+        assert set(by_op) <= {"forward", "backward", "dw"} or set(by_op) == {"forward", "dx"}
         assert all(len(wanted) <= len(TERMS) for wanted in by_op.values())
 
 

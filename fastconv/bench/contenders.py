@@ -21,6 +21,10 @@ CONV_OPS = {
 """The operations of the package, each with an algorithm of its own, that an op consists of."""
 
 
+MIRRORED_OPS = {"forward": ("backward_input",), "backward": ("forward", "backward_weight")}
+"""The same of transposed convolution, as operations of the convolution that it mirrors."""
+
+
 class ContenderUnavailable(Exception):
     """The contender can't take part here; the message is one sentence for the user."""
 
@@ -85,6 +89,8 @@ class Fastconv(Contender):
         rank = f"{len(case.x_shape) - 2}d"
         if case.family == "conv":
             return self._conv(problem, rank) if self._serves(problem) else None
+        if case.family == "conv_transpose":
+            return self._conv_transpose(problem, rank)
         if case.family == "max_pool":
             return self._max_pool(problem, rank)
         if case.family == "avg_pool":
@@ -104,13 +110,13 @@ class Fastconv(Contender):
         That of dx and that of dw, where `backward` takes different ones.
         """
         case = problem.case
-        if case.family != "conv":
+        if case.family not in ("conv", "conv_transpose"):
             return ""
+        ops = CONV_OPS[problem.op]
+        if case.family == "conv_transpose":
+            case, ops = case.mirror, MIRRORED_OPS[problem.op]
         choice = {"dtype": problem.dtype, "memory_order": problem.order, "algorithm": self.algorithm}
-        plans = [
-            fastconv.explain_conv(case.x_shape, case.w_shape, op=op, **choice, **geometry(problem.case))
-            for op in CONV_OPS[problem.op]
-        ]
+        plans = [fastconv.explain_conv(case.x_shape, case.w_shape, op=op, **choice, **geometry(case)) for op in ops]
         return "+".join(dict.fromkeys(plan.algorithm for plan in plans))
 
     def _serves(self, problem: Problem) -> bool:
@@ -130,6 +136,15 @@ class Fastconv(Contender):
         else:
             function, args = f"conv{rank}_backward", (operands["dy"], operands["x"], operands["w"])
         call = getattr(fastconv, function)
+        return lambda **out: call(*args, **arguments, **out)
+
+    def _conv_transpose(self, problem: Problem, rank: str) -> Callable[..., Any]:
+        operands, case = problem.operands, problem.case
+        arguments = geometry(case) | {"output_padding": case.output_padding, "algorithm": self.algorithm}
+        name, letters = f"conv_transpose{rank}", "xw"
+        if problem.op == "backward":
+            name, letters = f"{name}_backward", ("dy", "x", "w")
+        call, args = getattr(fastconv, name), [operands[letter] for letter in letters]
         return lambda **out: call(*args, **arguments, **out)
 
     def _max_pool(self, problem: Problem, rank: str) -> Callable[..., Any]:
@@ -160,7 +175,8 @@ class FastconvGivenOut(Fastconv):
     name = "fastconv out="
 
     def prepare(self, problem: Problem) -> Callable[[], Any] | None:
-        takes_out = problem.case.family == "conv" or (problem.op == "forward" and problem.case.variant != "out")
+        case = problem.case
+        takes_out = case.family in ("conv", "conv_transpose") or (problem.op == "forward" and case.variant != "out")
         call = super().prepare(problem) if takes_out else None
         if call is None:
             return None

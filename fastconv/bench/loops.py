@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 
 from .problems import Problem, make
-from .shapes import Axis, Case, ConvCase, PoolCase
+from .shapes import Axis, Case, ConvCase, ConvTransposeCase, PoolCase
 
 LIMIT = 200_000
 """Operations of a cut-down layer: about 10 ms of interpreted loops."""
@@ -42,6 +42,10 @@ def cut_down(case: Case) -> Case:
     """The same kind of layer (kernel, stride, padding, dilation) with few images, channels and pixels."""
     if isinstance(case, ConvCase):
         return _cut_conv(case)
+    if isinstance(case, ConvTransposeCase):
+        small = _cut_conv(case.mirror)
+        extra = tuple((a.size + 2 * a.padding - a.reach) % a.stride for a in small.axes)
+        return replace(case, x_shape=small.y_shape, w_shape=small.w_shape, groups=small.groups, output_padding=extra)
     spatial = case.x_shape[2:]
     if isinstance(case, PoolCase):
         spatial = tuple(_cut_axis(axis) for axis in case.axes)
@@ -76,6 +80,8 @@ class LoopNest:
     """
 
     def __init__(self, problem: Problem):
+        if problem.case.family == "conv_transpose":
+            problem = problem.mirror
         case = problem.case
         self.problem = problem
         self.nest = _NESTS[problem.kind]

@@ -24,6 +24,8 @@ def vectorised(problem: Problem) -> Callable[[], Any]:
     if problem.kind == ("max_pool", "dx"):
         winners = _winners(operands["x"], case)
         return lambda: _max_pool_dx(operands["dy"], winners, case)
+    if case.family == "conv_transpose":
+        return _conv_transpose(problem)
     call = {
         ("conv", "forward"): lambda: _conv(operands["x"], operands["w"], case),
         ("conv", "dx"): lambda: _conv_dx(operands["dy"], operands["w"], case),
@@ -36,6 +38,15 @@ def vectorised(problem: Problem) -> Callable[[], Any]:
         ("relu", "dx"): lambda: operands["dy"] * (operands["x"] > 0),
     }
     return call[problem.kind]
+
+
+def _conv_transpose(problem: Problem) -> Callable[[], Any]:
+    """By the convolution that the layer mirrors."""
+    if problem.op != "backward":
+        return vectorised(problem.mirror)
+    dx, dw = (vectorised(part) for part in problem.parts[:2])
+    dy = problem.operands["dy"]
+    return lambda: (dx(), dw(), dy.sum(axis=(0, *range(2, dy.ndim))))
 
 
 def _padded(x: np.ndarray, axes: tuple[Axis, ...], fill: float = 0) -> np.ndarray:

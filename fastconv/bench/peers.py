@@ -34,7 +34,13 @@ class Torch(Contender):
 
     def prepare(self, problem: Problem) -> Callable[[], Any] | None:
         arrays = {letter: self._tensor(array, problem) for letter, array in problem.operands.items()}
-        prepare = {"conv": self._conv, "max_pool": self._max_pool, "avg_pool": self._avg_pool, "relu": self._relu}
+        prepare = {
+            "conv": self._conv,
+            "conv_transpose": self._conv_transpose,
+            "max_pool": self._max_pool,
+            "avg_pool": self._avg_pool,
+            "relu": self._relu,
+        }
         call = prepare[problem.case.family](problem, **arrays)
 
         def without_autograd():
@@ -80,6 +86,16 @@ class Torch(Contender):
             return lambda: backward(dy, x, w, *tail, mask)
         which = mask.index(True)
         return lambda: backward(dy, x, w, *tail, mask)[which]
+
+    def _conv_transpose(self, problem: Problem, x, w, dy=None) -> Callable[[], Any]:
+        case = problem.case
+        padding, extra = (self._geometry(v, problem, 0) for v in (case.padding, case.output_padding))
+        stride, dilation = (self._geometry(v, problem, 1) for v in (case.stride, case.dilation))
+        tail = (stride, padding, dilation, True, extra, case.groups)
+        if problem.op == "forward":
+            return lambda: self.torch.convolution(x, w, None, *tail)
+        backward, k = self.torch.ops.aten.convolution_backward, case.y_shape[1]
+        return lambda: backward(dy, x, w, [k], *tail, [True] * 3)
 
     def _unread(self, problem: Problem, shape: tuple[int, ...]) -> Any:
         """An operand that PyTorch asks for and reads only the shape and memory format of."""

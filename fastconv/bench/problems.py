@@ -10,6 +10,8 @@ import numpy as np
 
 from .shapes import Case
 
+MIRRORED = {"forward": "dx", "dx": "forward", "dw": "dw"}
+"""Ops of a transposed convolution, and of the convolution that it mirrors, whose x is its y."""
 OPS = ("forward", "dx", "dw", "backward")
 PARTS = {"backward": ("dx", "dw", "db")}
 """Ops that have several results, and the ops that have them one by one."""
@@ -48,6 +50,13 @@ class Problem:
         return tuple(replace(self, op=op) for op in PARTS[self.op]) if self.op in PARTS else (self,)
 
     @property
+    def mirror(self) -> "Problem":
+        """A problem of transposed convolution with one result, as the convolution's: x and dy change places."""
+        letters = {"x": "dy", "dy": "x", "w": "w"}
+        operands = {letters[letter]: array for letter, array in self.operands.items()}
+        return replace(self, case=self.case.mirror, op=MIRRORED[self.op], operands=operands)
+
+    @property
     def result_shape(self) -> tuple[int, ...]:
         """Of `y`, `dx`, `dw` or `db`."""
         case = self.case
@@ -59,10 +68,14 @@ class Problem:
     def reduction(self) -> int:
         """Products summed into one result element at most; 0 where the result is a copy or comparison and so exact."""
         case, op = self.case, self.op
+        if case.family == "conv_transpose" and op != "db":
+            return self.mirror.reduction
+        if op == "db":
+            return math.prod(case.y_shape) // case.y_shape[1]
         if case.family == "conv":
             k, c_per_group, *taps = case.w_shape
             n, _, *out = case.y_shape
-            if op in ("dw", "db"):
+            if op == "dw":
                 return n * math.prod(out)
             return (c_per_group if op == "forward" else k // case.groups) * math.prod(taps)
         if case.family == "relu" or (case.family == "max_pool" and op == "forward"):
@@ -101,7 +114,7 @@ def make(case: Case, op: str, dtype: str = "float32", order: str = "channels_fir
 
 
 def _reads(case: Case, op: str) -> tuple[str, ...]:
-    if case.family == "conv":
+    if case.family in ("conv", "conv_transpose"):
         return {"forward": ("x", "w"), "dx": ("dy", "w"), "dw": ("dy", "x"), "backward": ("dy", "x", "w")}[op]
     if case.family == "avg_pool":
         return {"forward": ("x",), "dx": ("dy",)}[op]

@@ -63,6 +63,47 @@ class ConvCase:
 
 
 @dataclass(frozen=True)
+class ConvTransposeCase:
+    """A transposed convolution layer: the input gradient of the convolution that it mirrors, as a layer of its own."""
+
+    name: str
+    source: str
+    x_shape: tuple[int, ...]  # n c *spatial
+    w_shape: tuple[int, ...]  # c k/groups *kernel
+    stride: int | tuple[int, ...] = 1
+    padding: int | tuple[int, ...] = 0
+    output_padding: int | tuple[int, ...] = 0
+    dilation: int | tuple[int, ...] = 1
+    groups: int = 1
+
+    family: ClassVar[str] = "conv_transpose"
+    ops: ClassVar[tuple[str, ...]] = ("forward", "backward")
+    memory_bound: ClassVar[bool] = False
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        near = _axes(self.x_shape[2:], self.w_shape[2:], self.stride, self.padding, self.dilation)
+        extra = per_axis(self.output_padding, len(near))
+        out = ((a.size - 1) * a.stride - 2 * a.padding + a.reach + more for a, more in zip(near, extra, strict=True))
+        return (self.x_shape[0], self.w_shape[1] * self.groups, *out)
+
+    @property
+    def mirror(self) -> ConvCase:
+        """The convolution from y to x: its dx is this layer's forward, and the other way round; dw is the same."""
+        return ConvCase(
+            self.name, self.source, self.y_shape, self.w_shape, self.stride, self.padding, self.dilation, self.groups
+        )
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return self.mirror.axes
+
+    @property
+    def flops(self) -> int:
+        return self.mirror.flops
+
+
+@dataclass(frozen=True)
 class PoolCase:
     """A max or average pooling layer; the variant "indices" asks for the places of the maxima, too."""
 
@@ -121,7 +162,7 @@ class ActivationCase:
         return math.prod(self.x_shape)
 
 
-Case = ConvCase | PoolCase | ActivationCase
+Case = ConvCase | ConvTransposeCase | PoolCase | ActivationCase
 
 
 def per_axis(value: int | tuple[int, ...], naxes: int) -> tuple[int, ...]:
@@ -339,6 +380,126 @@ C3D = _network(
     ],
 )
 
+DEPTHWISE = (
+    *(
+        case
+        for batch in (1, 16)
+        for case in _network(
+            "EfficientNet-B0",
+            "Tan and Le 2019, table 1: the first 5x5 layers of stages 4 and 6",
+            batch,
+            [
+                ("stage4 dw 5x5 s2", (144, 56, 56), 144, 5, _pad(2, stride=2, groups=144)),
+                ("stage6 dw 5x5", (480, 14, 14), 480, 5, _pad(2, groups=480)),
+            ],
+        )
+    ),
+    *(
+        case
+        for batch in (1, 16)
+        for case in _network(
+            "ConvNeXt-T",
+            "Liu et al. 2022, figure 4: the block of the first stage",
+            batch,
+            [("stage1 dw 7x7", (96, 56, 56), 96, 7, _pad(3, groups=96))],
+        )
+    ),
+    *_network("MobileNet-v1", MOBILENET_V1[0].source, 16, [("dw5 3x3", (256, 28, 28), 256, 3, _pad(1, groups=256))]),
+    *(
+        case
+        for batch in (1, 16)
+        for case in _network(
+            "depthwise",
+            "two filters a channel, as in Chollet 2017's depth multiplier",
+            batch,
+            [("3x3 m2 64-128", (64, 56, 56), 128, 3, _pad(1, groups=64))],
+        )
+    ),
+    *_network(
+        "depthwise",
+        "1-D, as in Wu et al. 2019 (kernels to 31)",
+        1,
+        [("15 256-256 1000", (256, 1000), 256, 15, _pad(7, groups=256))],
+    ),
+    *_network(
+        "depthwise",
+        "1-D, as in Wu et al. 2019 (kernels to 31)",
+        8,
+        [("15 256-256 4096", (256, 4096), 256, 15, _pad(7, groups=256))],
+    ),
+)
+
+SOUND = tuple(
+    case
+    for batch in (1, 16)
+    for case in (
+        *_network(
+            "FastSpeech 2",
+            "Ren et al. 2020, table of hyper-parameters: the first convolution of a block, 500 frames",
+            batch,
+            [("block conv1 9", (256, 500), 1024, 9, _pad(4))],
+        ),
+        *_network(
+            "spectrogram",
+            "windows of 25 ms every 10 ms of ten seconds at 16 kHz, 201 frequencies",
+            batch,
+            [("400 s160", (1, 160000), 201, 400, _pad(0, stride=160))],
+        ),
+    )
+)
+
+VOLUMES = tuple(
+    case
+    for batch in (1, 4)
+    for case in _network(
+        "volume",
+        "3x3x3 of a small volume; the first layer of R3D-18 (Tran et al. 2018) on 16 frames of 112x112",
+        batch,
+        [
+            ("3x3x3 32-64", (32, 16, 40, 40), 64, 3, _pad(1)),
+            ("stem 3x7x7 s2", (3, 16, 112, 112), 64, (3, 7, 7), {"stride": (1, 2, 2), "padding": (1, 3, 3)}),
+        ],
+    )
+)
+
+
+def _up(name, source, x_shape, k, kernel, stride, padding) -> ConvTransposeCase:
+    taps = per_axis(kernel, len(x_shape) - 2)
+    return ConvTransposeCase(f"{name} b{x_shape[0]}", source, x_shape, (x_shape[1], k, *taps), stride, padding)
+
+
+TRANSPOSED = (
+    _up("U-Net up2 2x2 s2 256-128", UNET[0].source, (1, 256, 32, 32), 128, 2, 2, 0),
+    _up("U-Net up4 2x2 s2 128-64", UNET[0].source, (1, 128, 196, 196), 64, 2, 2, 0),
+    *(
+        _up(
+            "DCGAN up2 4x4 s2 512-256",
+            "Radford et al. 2015, figure 1, with 4x4 kernels as in PyTorch's example",
+            (batch, 512, 8, 8),
+            256,
+            4,
+            2,
+            1,
+        )
+        for batch in (1, 64)
+    ),
+    *(_up("HiFi-GAN up1 16 s8 512-256", "Kong et al. 2020, V1", (batch, 512, 100), 256, 16, 8, 4) for batch in (1, 16)),
+    *(
+        _up(
+            "vocoder 512 s256 256-1",
+            "from frames to samples in one layer, as an inverse STFT",
+            (batch, 256, 160),
+            1,
+            512,
+            256,
+            128,
+        )
+        for batch in (1, 8)
+    ),
+    _up("U-Net 3-D up1 2x2x2 s2 64-32", UNET_3D[0].source, (1, 64, 8, 24, 24), 32, 2, 2, 0),
+    _up("U-Net 3-D up3 2x2x2 s2 256-256", UNET_3D[0].source, (1, 256, 18, 20, 20), 256, 2, 2, 0),
+)
+
 POOLS = (
     PoolCase("LeNet-5 S2 avg 2x2 b64", LENET5[0].source, (64, 6, 28, 28), 2, 2, family="avg_pool"),
     PoolCase("ResNet-50 pool1 max 3x3 s2 b1", RESNET50[0].source, (1, 64, 112, 112), 3, 2, 1),
@@ -385,6 +546,10 @@ SUITE: tuple[Case, ...] = (
     *FEW_CHANNELS,
     *GROUPS,
     *CLIFFS,
+    *DEPTHWISE,
+    *SOUND,
+    *VOLUMES,
+    *TRANSPOSED,
     *POOLS,
     *ACTIVATIONS,
 )

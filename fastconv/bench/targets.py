@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .shapes import Case, ConvCase, PoolCase, per_axis
+from .shapes import Case, ConvCase, ConvTransposeCase, PoolCase, per_axis
 from .timing import Interval
 
 SHORT = 0.8
@@ -26,6 +26,13 @@ PLAIN = "3x3 s2, 1x1, 7x7 s2"
 GRAY = "C = 1, batch 64"
 GROUPED = "grouped, dilated"
 DEPTHWISE = "depthwise"
+DEPTHWISE_5X5_S2 = "depthwise 5x5 s2"
+DEPTHWISE_1D = "depthwise 1-D"
+SERIES = "1-D, k = 9"
+SPECTROGRAM = "1-D, k = 400"
+VOLUME = "3x3x3, K <= 64"
+VOLUME_STEM = "3x7x7 s2"
+TRANSPOSED = "transposed"
 OTHER = "other"
 DOUBLE_3X3 = "float64, 3x3 s1"
 DOUBLE = "float64, other"
@@ -36,6 +43,10 @@ RELU_BEYOND = "relu, fresh, beyond cache"
 
 CACHE = 32 * 1024 * 1024
 """Bytes of input from which on a memory-bound row counts as beyond the cache."""
+
+
+BY_KERNEL = {(9,): SERIES, (400,): SPECTROGRAM, (3, 7, 7): VOLUME_STEM}
+"""Classes of dense layers that their kernel tells."""
 
 
 class Terms(NamedTuple):
@@ -64,7 +75,14 @@ TARGETS: dict[str, dict[str, tuple[float, ...]]] = {
     PLAIN: {"forward": (1.05, 1.3, 1.0), "backward": (1.2, 1.5)},
     GRAY: {"forward": (2.5, 2.5, 1.5), "backward": (2.5, 2.5)},
     GROUPED: {"forward": (1.2, 1.5, 1.2), "backward": (1.5, 1.5)},
-    DEPTHWISE: {},
+    DEPTHWISE: {"forward": (1.5, 1.5), "backward": (2.0, 2.0)},
+    DEPTHWISE_5X5_S2: {"forward": (1.5, 1.5), "backward": (2.0, 2.0), "dw": (10.0, 10.0)},
+    DEPTHWISE_1D: {"forward": (20.0, 20.0), "backward": (15.0, 15.0)},
+    SERIES: {"forward": (1.5, 1.5), "backward": (1.5, 1.5)},
+    SPECTROGRAM: {"forward": (1.2, 1.2), "backward": (1.2, 1.2)},
+    VOLUME: {"forward": (10.0, 10.0), "backward": (8.0, 8.0)},
+    VOLUME_STEM: {"forward": (1.3, 1.3), "backward": (1.3, 1.3)},
+    TRANSPOSED: {"forward": (1.3, 1.3), "backward": (1.3, 1.3)},
     OTHER: {},
     DOUBLE_3X3: {"forward": (3.0, 3.0), "backward": (3.0, 3.0)},
     DOUBLE: {"backward": (3.0, 3.0)},
@@ -78,6 +96,8 @@ TARGETS: dict[str, dict[str, tuple[float, ...]]] = {
 
 def class_of(case: Case, dtype: str) -> str:
     """The class of a row, a key of `TARGETS`."""
+    if isinstance(case, ConvTransposeCase):
+        return TRANSPOSED
     if not isinstance(case, ConvCase):
         beyond = math.prod(case.x_shape) * np.dtype(dtype).itemsize > CACHE
         if isinstance(case, PoolCase):
@@ -89,7 +109,9 @@ def class_of(case: Case, dtype: str) -> str:
     dense = case.groups == 1 and dilation == {1}
     ours = dense and kernel == (3, 3) and stride == {1}
     if case.groups == c > 1:
-        return DEPTHWISE
+        if len(size) == 1:
+            return DEPTHWISE_1D
+        return DEPTHWISE_5X5_S2 if kernel == (5, 5) and stride == {2} else DEPTHWISE
     if dtype == "float64":
         return DOUBLE_3X3 if ours else DOUBLE
     if not dense:
@@ -104,7 +126,9 @@ def class_of(case: Case, dtype: str) -> str:
         return NARROW
     if kernel == (1, 1) or (stride == {2} and kernel in ((3, 3), (7, 7))):
         return PLAIN
-    return OTHER
+    if kernel == (3, 3, 3) and case.w_shape[0] <= 64 and c >= 16:
+        return VOLUME
+    return BY_KERNEL.get(kernel, OTHER)
 
 
 class Comparison(NamedTuple):
