@@ -248,7 +248,8 @@ def _even_boxes(axes, box, lanes):
     """
     boxes = [axis.boxes(size) for axis, size in zip(axes, box)]
     if lanes and boxes[2] > 1:
-        box = [*box[:2], -(-(-(-axes[2].dst // lanes)) // boxes[2]) * lanes]
+        vectors = -(-axes[2].dst // lanes)
+        box = [*box[:2], -(-vectors // boxes[2]) * lanes]
     i = next((i for i in range(3) if boxes[i] > 1), None)
     if i is not None and not (lanes and i == 2):
         cells = -(-axes[i].dst // axes[i].out_step)
