@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import checks
 from .._kernels import _norm
+from ..runtime import keeps_floating_point
 from . import arguments
 from .module import Module
 from .parameter import Parameter
@@ -48,6 +49,7 @@ class Optimizer:
         for parameter in self.parameters:
             parameter.zero_grad()
 
+    @keeps_floating_point
     def step(self) -> None:
         """Change every trainable parameter by its gradient."""
         updates, written = [], []
