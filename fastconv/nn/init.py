@@ -9,6 +9,8 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from ..runtime import keeps_floating_point
+
 _SKELETON: ContextVar[bool] = ContextVar("fastconv_nn_skeleton", default=False)
 
 
@@ -33,6 +35,7 @@ def full(shape: tuple[int, ...], value: float, dtype) -> np.ndarray:
     return np.full(shape, value, dtype)
 
 
+@keeps_floating_point
 def fan_in_uniform(shape: tuple[int, ...], fan_in: int, rng: np.random.Generator, dtype) -> np.ndarray:
     """Uniform on ``[-1/sqrt(fan_in), 1/sqrt(fan_in))``: PyTorch's default for weights and biases.
 
