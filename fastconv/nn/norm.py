@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import dense
+from ..runtime import keeps_floating_point
 from . import arguments, init
 from .module import Backward, Module
 from .parameter import Parameter
@@ -66,6 +67,7 @@ class BatchNorm(Module):
         return dense.batch_norm(x, gamma, beta, self.running_mean, self.running_var, training=False, eps=self.eps,
                                 activation=activation)[0]
 
+    @keeps_floating_point
     def forward(self, x: np.ndarray, activation: str | None = None) -> tuple[np.ndarray, Backward]:
         self._check(x)
         for name in self.buffer_names:  # an array that was mapped read-only by a worker process is copied here
