@@ -2,7 +2,20 @@ from collections.abc import Sequence
 
 from numpy.typing import ArrayLike
 
-from ._types import Activation, Algorithm, Array, FloatType, Gradients, MemoryOrder, Operation, Padding, PaddingMode, Pairs, PerAxis, Shape
+from ._types import (
+    Activation,
+    Algorithm,
+    Array,
+    FloatType,
+    Gradients,
+    MemoryOrder,
+    Operation,
+    Padding,
+    PaddingMode,
+    Pairs,
+    PerAxis,
+    Shape,
+)
 from .packed import PackedWeight as PackedWeight
 from .planning import ConvPlan as ConvPlan
 

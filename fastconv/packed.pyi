@@ -25,3 +25,6 @@ class PackedWeight:
 def pack(
     w: Any, stride: Any, dilation: Any, groups: Any, input_shape: Any, algorithm: Any
 ) -> PackedWeight: ...
+def check_packed(
+    fn: str, w: Any, groups: Any, x: Array, rank: int, algorithm: Any
+) -> Any: ...

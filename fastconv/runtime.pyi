@@ -1,6 +1,7 @@
-from _typeshed import SupportsWrite
 from contextlib import AbstractContextManager
 from typing import Literal
+
+from _typeshed import SupportsWrite
 
 __all__ = [
     "algorithm", "get_num_threads", "release_memory", "set_num_threads", "set_result_cache", "show_config",

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def render(steps: Sequence[Step], *, classes: Sequence[str] = (), label: int | N
     return head + "".join(parts.get(piece, piece) for piece in rest)
 
 
-def write_page(path: str | os.PathLike[str], steps: Sequence[Step], **options) -> None:
+def write_page(path: str | os.PathLike[str], steps: Sequence[Step], **options: Any) -> None:
     """Write what `render` returns for the same arguments to a file."""
     Path(path).write_text(render(steps, **options), encoding="utf-8")
 
@@ -88,12 +89,12 @@ def _check_size(steps: Sequence[Step]) -> None:
         )
 
 
-def _plain(step: Step) -> dict:
+def _plain(step: Step) -> dict[str, Any]:
     """A step fit for JSON: arrays as their shape and base64."""
     details = {name: _packed(value) if isinstance(value, np.ndarray) else value for name, value in step.details.items()}
     return {"kind": step.kind, "name": step.name, **_packed(step.values), **details}
 
 
-def _packed(array: np.ndarray) -> dict:
+def _packed(array: np.ndarray) -> dict[str, Any]:
     data = np.ascontiguousarray(array, dtype="<f4")
     return {"shape": list(array.shape), "data": base64.b64encode(data.tobytes()).decode("ascii")}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..data import Normalisation
 from ..nn import conv as conv_layers
 from ..nn import norm, pool
 from ..nn.inference import split_head
-from .taps import adaptive_taps, correlation_taps, pool_taps, transposed_taps
+from .taps import Taps, adaptive_taps, correlation_taps, pool_taps, transposed_taps
 
 __all__ = ["Step", "trace"]
 
@@ -54,7 +55,7 @@ class Step:
     kind: str
     name: str
     values: np.ndarray
-    details: dict = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def trace(model: nn.Module, x: np.ndarray, *, pixels: np.ndarray | None = None,
@@ -97,7 +98,8 @@ def trace(model: nn.Module, x: np.ndarray, *, pixels: np.ndarray | None = None,
 
     body, head = split_head(model)
     asked = probabilities and head is None or isinstance(head, nn.Softmax)
-    y, names = x, Counter()
+    y = x
+    names: Counter[str] = Counter()
     for layer in _layers(body if asked else model):
         before, y = y, layer(y)
         kind, details = _describe(layer, before, y)
@@ -135,7 +137,7 @@ def _name(layer: nn.Module, kind: str) -> str:
              "same": "dropout"}
     if kind == "pool":
         names["pool"] = f"{POOL_WORDS[_pool_operation(layer)]} pooling"
-    if isinstance(layer, conv_layers.ConvTranspose):
+    if isinstance(layer, conv_layers._ConvTranspose):
         names["conv"] = "transposed convolution"
     return names.get(kind, type(layer).__name__)
 
@@ -144,13 +146,14 @@ def _name(layer: nn.Module, kind: str) -> str:
 
 
 @singledispatch
-def _describe(layer: nn.Module, x: np.ndarray, y: np.ndarray) -> tuple[str, dict]:
+def _describe(layer: nn.Module, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     """(kind, details) of a layer that turned `x` into `y`."""
     formula = POINTWISE.get(type(layer).__name__)
     return ("opaque", {}) if formula is None else ("pointwise", {"formula": formula})
 
 
-def _conv_details(layer, weight, geometry, taps) -> dict:
+def _conv_details(layer: Any, weight: np.ndarray, geometry: checks.ConvGeometry,
+                  taps: Callable[[int], Taps]) -> dict[str, Any]:
     """`weight` is (K, C // groups, *kernel) with one or two kernel axes; they become two."""
     weight = weight.reshape(*weight.shape[:2], *geometry.kernel[1:])
     bias = np.zeros(len(weight), weight.dtype) if layer.bias is None else layer.bias.value
@@ -160,7 +163,7 @@ def _conv_details(layer, weight, geometry, taps) -> dict:
 
 
 @_describe.register
-def _(layer: conv_layers.Conv, x, y):
+def _(layer: conv_layers._Conv, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     weight = layer.weight.value
     g = checks.conv_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding, layer.dilation,
                              layer.groups, layer.padding_mode)
@@ -168,7 +171,7 @@ def _(layer: conv_layers.Conv, x, y):
 
 
 @_describe.register
-def _(layer: conv_layers.ConvTranspose, x, y):
+def _(layer: conv_layers._ConvTranspose, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     weight = layer.weight.value
     g = checks.conv_transpose_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding,
                                        layer.output_padding, layer.dilation, layer.groups)
@@ -179,22 +182,24 @@ def _(layer: conv_layers.ConvTranspose, x, y):
     return "conv", {**details, "transposed": True}
 
 
-def _pool_operation(layer) -> str:
+def _pool_operation(layer: nn.Module) -> str:
     return next(word for prefix, word in POOLS.items() if prefix in type(layer).__name__)
 
 
 @_describe.register
-def _(layer: pool._WindowPool, x, y):
+def _(layer: pool._WindowPool, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     windows = checks.pool_windows("trace", layer.ndim, x.shape[2:], *layer._window()[:-1], int(layer.ceil_mode))
-    details = {"operation": _pool_operation(layer), "taps": [pool_taps(windows.axes[axis]) for axis in (1, 2)],
-               "kernel": [axis[2] for axis in windows.axes[1:]], "stride": [axis[3] for axis in windows.axes[1:]]}
-    if details["operation"] == "avg":
-        details |= {"counts_padding": layer.count_include_pad, "divisor": layer.divisor_override}
+    details: dict[str, Any] = {
+        "operation": _pool_operation(layer), "taps": [pool_taps(windows.axes[axis]) for axis in (1, 2)],
+        "kernel": [axis[2] for axis in windows.axes[1:]], "stride": [axis[3] for axis in windows.axes[1:]],
+    }
+    if isinstance(layer, pool._AvgPool):
+        details = {**details, "counts_padding": layer.count_include_pad, "divisor": layer.divisor_override}
     return "pool", details
 
 
 @_describe.register
-def _(layer: pool._PlanePool, x, y):
+def _(layer: pool._PlanePool, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     windows = checks.adaptive_windows("trace", x.ndim - 2, x.shape[2:], y.shape[2:])
     taps = [adaptive_taps(*windows.axes[axis][:2]) for axis in (1, 2)]
     return "pool", {"operation": _pool_operation(layer), "taps": taps, "kernel": [len(axis[0]) for axis in taps],
@@ -202,14 +207,14 @@ def _(layer: pool._PlanePool, x, y):
 
 
 @_describe.register
-def _(layer: norm.BatchNorm, x, y):
+def _(layer: norm._BatchNorm, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     gamma, beta = layer._scale_and_shift()
     factor = gamma.astype(np.float64) / np.sqrt(layer.running_var.astype(np.float64) + layer.eps)
     return "affine", {"mean": layer.running_mean.tolist(), "factor": factor.tolist(), "shift": beta.tolist()}
 
 
 @_describe.register
-def _(layer: nn.Linear, x, y):
+def _(layer: nn.Linear, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     if x.ndim != 2:
         return "opaque", {}
     bias = np.zeros(layer.out_features, layer.dtype) if layer.bias is None else layer.bias.value
@@ -217,10 +222,10 @@ def _(layer: nn.Linear, x, y):
 
 
 @_describe.register
-def _(layer: nn.Flatten, x, y):
+def _(layer: nn.Flatten, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     return "flatten", {}
 
 
 @_describe.register
-def _(layer: nn.Dropout, x, y):
+def _(layer: nn.Dropout, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     return "same", {"p": layer.p}

@@ -6,27 +6,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import checks
 
 
-def _name(owner) -> str:
+def _name(owner: Any) -> str:
     return owner if isinstance(owner, str) else type(owner).__name__
 
 
-def positive_int(owner, name: str, value) -> int:
+def positive_int(owner: Any, name: str, value: Any) -> int:
     """`value` as an int of at least 1."""
     return integer(owner, name, value, 1)
 
 
-def integer(owner, name: str, value, least: int = -(2**63)) -> int:
+def integer(owner: Any, name: str, value: Any, least: int = -(2**63)) -> int:
     """`value` as an int; floats, strings and bools are refused."""
     return checks.integer(_name(owner), name, value, least)
 
 
-def number(owner, name: str, value, low: float = -math.inf, high: float = math.inf) -> float:
+def number(owner: Any, name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """`value` as a finite float in ``[low, high]``."""
     value = checks.number(_name(owner), name, value, low, high)
     if math.isinf(value):
@@ -34,17 +36,17 @@ def number(owner, name: str, value, low: float = -math.inf, high: float = math.i
     return value
 
 
-def flag(owner, name: str, value) -> bool:
+def flag(owner: Any, name: str, value: Any) -> bool:
     """`value`, which has to be a bool."""
     return checks.flag(_name(owner), name, value)
 
 
-def per_axis(owner, name: str, value, ndim: int, least: int = 1) -> tuple[int, ...]:
+def per_axis(owner: Any, name: str, value: Any, ndim: int, least: int = 1) -> tuple[int, ...]:
     """An int of at least `least` for each of `ndim` axes, from one int or a sequence of `ndim`."""
     return checks.per_axis(_name(owner), name, value, ndim, least)
 
 
-def padding(owner, value, ndim: int, words: tuple[str, ...] = (), least: int = 0):
+def padding(owner: Any, value: Any, ndim: int, words: tuple[str, ...] = (), least: int = 0) -> Any:
     """Padding as a layer keeps it: one of `words`, an int, or ints or pairs an axis, of at least `least`."""
     if not isinstance(value, str):
         checks.padding_pairs(_name(owner), value, ndim, least)
@@ -55,13 +57,13 @@ def padding(owner, value, ndim: int, words: tuple[str, ...] = (), least: int = 0
     return value
 
 
-def word(owner, name: str, value, choices) -> str:
+def word(owner: Any, name: str, value: Any, choices: Any) -> str:
     """`value`, which has to be one of `choices`."""
     checks.choice(_name(owner), name, value, dict.fromkeys(choices, True))
     return value
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """`value` made of tuples, Python numbers, strings and None only: what a layer's `config` can hold."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -70,11 +72,11 @@ def plain(value):
     return value.item() if isinstance(value, np.generic) else value
 
 
-def float_dtype(owner, dtype) -> np.dtype:
+def float_dtype(owner: Any, dtype: DTypeLike) -> np.dtype:
     """`dtype` as float32 or float64."""
     return checks.float_dtype(_name(owner), "dtype", dtype)
 
 
-def generator(owner, rng) -> np.random.Generator:
+def generator(owner: Any, rng: np.random.Generator | int | None) -> np.random.Generator:
     """A Generator from a Generator (itself), a seed, or None (fresh entropy)."""
     return checks.generator(_name(owner), rng)

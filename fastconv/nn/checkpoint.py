@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ RUN = "fastconv.checkpoint"  # name of the run's description in the metadata
 _RUN_GENERATOR = "run"  # key of the run's own generator; those of layers are called by their dotted names
 
 
-def save_checkpoint(path: str | os.PathLike, model: Module, optimizer: Optimizer, *,
+def save_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Optimizer, *,
                     schedule: Schedule | None = None, rng: np.random.Generator | None = None,
                     position: Mapping[str, int] | None = None,
                     arrays: Mapping[str, np.ndarray] | None = None) -> None:
@@ -53,7 +54,7 @@ def save_checkpoint(path: str | os.PathLike, model: Module, optimizer: Optimizer
     serialize.save(path, tensors, {RUN: json.dumps(description)})
 
 
-def load_checkpoint(path: str | os.PathLike, model: Module, optimizer: Optimizer, *,
+def load_checkpoint(path: str | os.PathLike[str], model: Module, optimizer: Optimizer, *,
                     schedule: Schedule | None = None,
                     rng: np.random.Generator | None = None) -> tuple[dict[str, int], dict[str, np.ndarray]]:
     """Put the state of a run back into objects that were made as they were made for it.
@@ -74,7 +75,7 @@ def load_checkpoint(path: str | os.PathLike, model: Module, optimizer: Optimizer
         if RUN not in metadata:
             raise ValueError("not a checkpoint of a training run")
         description = parse_json(metadata[RUN].encode(), "the description of the run")
-        parts = {"model": {}, "optimizer": {}, "schedule": {}, "arrays": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "schedule": {}, "arrays": {}}
         for name, array in tensors.items():
             part, _, rest = name.partition(".")
             if part not in parts:
@@ -93,7 +94,7 @@ def load_checkpoint(path: str | os.PathLike, model: Module, optimizer: Optimizer
     return position, parts["arrays"]
 
 
-def _check_kind(part: str, given: object | None, description: dict) -> None:
+def _check_kind(part: str, given: object | None, description: dict[str, Any]) -> None:
     name = None if given is None else type(given).__name__
     if description.get(part) != name:
         raise ValueError(f"the run's {part} was {description.get(part)!r:.80}, got {name!r}")
@@ -106,9 +107,9 @@ def _generators(model: Module, rng: np.random.Generator | None) -> dict[str, np.
     return generators
 
 
-def _generator_state(generator: np.random.Generator) -> dict:
+def _generator_state(generator: np.random.Generator) -> dict[str, Any]:
     """The state of the bit generator as JSON can hold it."""
-    def plain(value):
+    def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: plain(item) for key, item in value.items()}
         return value.tolist() if isinstance(value, np.ndarray) else value
@@ -116,7 +117,7 @@ def _generator_state(generator: np.random.Generator) -> dict:
     return plain(generator.bit_generator.state)
 
 
-def _restore_generators(generators: Mapping[str, np.random.Generator], states) -> None:
+def _restore_generators(generators: Mapping[str, np.random.Generator], states: Any) -> None:
     if not (isinstance(states, dict) and states.keys() == generators.keys()):
         raise ValueError("the run drew its random numbers in other places than this model does")
     for name, generator in generators.items():

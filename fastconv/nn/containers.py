@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ ACTIVATION_NAMES = {ReLU: "relu", ReLU6: "relu6", Sigmoid: "sigmoid", Tanh: "tan
 class _Group(Module):
     """A module whose children are numbered, as PyTorch numbers them in state dictionaries."""
 
-    def __init__(self, *modules: Module):
+    def __init__(self, *modules: Module) -> None:
         for module in modules:
             _check_module(type(self).__name__, module)
         self._modules = tuple(modules)
@@ -39,7 +40,7 @@ class _Group(Module):
     def __iter__(self) -> Iterator[Module]:
         return iter(self._modules)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Any:
         """A module, or for a slice a container that shares the modules."""
         if isinstance(index, slice):
             return type(self)(*self._modules[index])
@@ -124,7 +125,7 @@ class Residual(Module):
         Brings `x` to the shape of the body's result where they differ.
     """
 
-    def __init__(self, body, shortcut=None):
+    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         self.body = _check_module("Residual", body)
         self.shortcut = None if shortcut is None else _check_module("Residual", shortcut)
 
@@ -166,7 +167,7 @@ class Concat(_Group):
         At least one. ``Sequential()`` passes the input itself on.
     """
 
-    def __init__(self, *modules: Module):
+    def __init__(self, *modules: Module) -> None:
         if not modules:
             raise ValueError("Concat: expected at least one module")
         super().__init__(*modules)

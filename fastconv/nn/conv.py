@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import checks, conv
+from .._types import Padding, PaddingMode, Pairs, PerAxis
 from . import arguments
 from .weighted import WeightedLayer
 
@@ -39,8 +41,10 @@ class Conv(WeightedLayer):
     ndim: int
     _function = _function_backward = None
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-                 padding_mode="zeros", *, dtype=np.float32, rng=None):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: PerAxis, stride: PerAxis = 1,
+                 padding: Padding = 0, dilation: PerAxis = 1, groups: int = 1, bias: bool = True,
+                 padding_mode: PaddingMode = "zeros", *, dtype: DTypeLike = np.float32,
+                 rng: np.random.Generator | int | None = None) -> None:
         self.in_channels = arguments.positive_int(self, "in_channels", in_channels)
         self.out_channels = arguments.positive_int(self, "out_channels", out_channels)
         self.kernel_size = arguments.per_axis(self, "kernel_size", kernel_size, self.ndim)
@@ -121,8 +125,10 @@ class ConvTranspose(WeightedLayer):
     ndim: int
     _function = _function_backward = None
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1,
-                 bias=True, dilation=1, *, dtype=np.float32, rng=None):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: PerAxis, stride: PerAxis = 1,
+                 padding: Pairs = 0, output_padding: PerAxis = 0, groups: int = 1, bias: bool = True,
+                 dilation: PerAxis = 1, *, dtype: DTypeLike = np.float32,
+                 rng: np.random.Generator | int | None = None) -> None:
         self.in_channels = arguments.positive_int(self, "in_channels", in_channels)
         self.out_channels = arguments.positive_int(self, "out_channels", out_channels)
         self.kernel_size = arguments.per_axis(self, "kernel_size", kernel_size, self.ndim)

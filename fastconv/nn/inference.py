@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import activation
 from . import arguments
@@ -28,7 +29,7 @@ class Evaluation(NamedTuple):
 class Tally:
     """Loss and accuracy over several batches, each weighted by its elements."""
 
-    def __init__(self, loss: Loss):
+    def __init__(self, loss: Loss) -> None:
         self._loss = loss
         self._sum = 0.0
         self._count = 0
@@ -40,7 +41,7 @@ class Tally:
         if count:  # the loss of no elements is NaN
             self._sum += value * count
             self._count += count
-            self._correct = None if correct is None else self._correct + correct
+            self._correct = None if correct is None or self._correct is None else self._correct + correct
 
     def result(self) -> Evaluation:
         if not self._count:
@@ -49,7 +50,7 @@ class Tally:
         return Evaluation(self._sum / self._count, accuracy)
 
 
-def evaluate(model: Module, x, y, *, loss: Loss | None = None, batch_size: int = 256,
+def evaluate(model: Module, x: Any, y: Any, *, loss: Loss | None = None, batch_size: int = 256,
              transform: Callable[[np.ndarray], np.ndarray] | None = None) -> Evaluation:
     """Mean loss and accuracy of a model in inference.
 
@@ -75,7 +76,7 @@ def evaluate(model: Module, x, y, *, loss: Loss | None = None, batch_size: int =
     return tally.result()
 
 
-def predict(model: Module, x, *, batch_size: int = 256,
+def predict(model: Module, x: Any, *, batch_size: int = 256,
             transform: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """The most probable class of each sample.
 
@@ -102,7 +103,7 @@ def _answers(yes: np.ndarray) -> np.ndarray:
     return (yes[:, 0] if yes.shape[1] == 1 else yes).astype(np.int64)
 
 
-def predict_proba(model: Module, x, *, batch_size: int = 256,
+def predict_proba(model: Module, x: Any, *, batch_size: int = 256,
                   transform: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """Probabilities of the classes.
 
@@ -123,7 +124,7 @@ def predict_proba(model: Module, x, *, batch_size: int = 256,
     return np.concatenate(parts)
 
 
-def confusion_matrix(y_true, y_pred, classes: int | None = None) -> np.ndarray:
+def confusion_matrix(y_true: ArrayLike, y_pred: ArrayLike, classes: int | None = None) -> np.ndarray:
     """How often each class was taken for each.
 
     Parameters
@@ -170,7 +171,7 @@ def without_absorbed(model: Module, loss: Loss) -> Module:
     return body if head is not None and loss.absorbs(head) else model
 
 
-def check_data(x, y) -> tuple:
+def check_data(x: Any, y: Any) -> tuple[Any, ...]:
     """Samples and targets as things that can be indexed, of the same length."""
     x = x if hasattr(x, "shape") else np.asarray(x)
     y = np.asarray(y)
@@ -179,7 +180,8 @@ def check_data(x, y) -> tuple:
     return x, y
 
 
-def _outputs(model: Module, x, batch_size: int, transform: Callable | None) -> Iterator[tuple[slice, np.ndarray]]:
+def _outputs(model: Module, x: Any, batch_size: int,
+             transform: Callable[..., Any] | None) -> Iterator[tuple[slice, np.ndarray]]:
     """``(range, output)`` for batch after batch; one empty batch if there are no samples."""
     batch_size = arguments.positive_int("predict", "batch_size", batch_size)
     x = x if hasattr(x, "shape") else np.asarray(x)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..runtime import keeps_floating_point
 
@@ -28,7 +29,7 @@ def skeleton() -> Iterator[None]:
         _SKELETON.reset(token)
 
 
-def full(shape: tuple[int, ...], value: float, dtype) -> np.ndarray:
+def full(shape: tuple[int, ...], value: float, dtype: DTypeLike) -> np.ndarray:
     """An array filled with `value`."""
     if _SKELETON.get():
         return np.broadcast_to(np.array(value, dtype), shape)
@@ -36,7 +37,7 @@ def full(shape: tuple[int, ...], value: float, dtype) -> np.ndarray:
 
 
 @keeps_floating_point
-def fan_in_uniform(shape: tuple[int, ...], fan_in: int, rng: np.random.Generator, dtype) -> np.ndarray:
+def fan_in_uniform(shape: tuple[int, ...], fan_in: int, rng: np.random.Generator, dtype: DTypeLike) -> np.ndarray:
     """Uniform on ``[-1/sqrt(fan_in), 1/sqrt(fan_in))``: PyTorch's default for weights and biases.
 
     PyTorch writes it as ``kaiming_uniform_(a=sqrt(5))`` (He et al., 2015), which is the same bound. The numbers are

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import activation, conv, dense
 from . import arguments
@@ -16,10 +19,11 @@ __all__ = ["Dropout", "Flatten", "Hardswish", "LeakyReLU", "Linear", "LogSoftmax
 class _Activation(Module):
     """A function without parameters, whose gradient is told by its output or by its input."""
 
-    _function = _function_backward = None
+    _function: ClassVar[staticmethod[..., Any]]
+    _function_backward: ClassVar[staticmethod[..., Any]]
     _saves_output: bool
 
-    def _options(self) -> dict:
+    def _options(self) -> dict[str, Any]:
         """Keyword arguments of both functions."""
         return {}
 
@@ -60,10 +64,10 @@ class LeakyReLU(_Activation):
     _function_backward = staticmethod(activation.leaky_relu_backward)
     _saves_output = False
 
-    def __init__(self, negative_slope=0.01):
+    def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = arguments.number(self, "negative_slope", negative_slope)
 
-    def _options(self):
+    def _options(self) -> dict[str, Any]:
         return {"negative_slope": self.negative_slope}
 
 
@@ -106,10 +110,10 @@ class Softmax(_Activation):
     _function_backward = staticmethod(activation.softmax_backward)
     _saves_output = True
 
-    def __init__(self, axis=1):
+    def __init__(self, axis: int = 1) -> None:
         self.axis = arguments.integer(self, "axis", axis)
 
-    def _options(self):
+    def _options(self) -> dict[str, Any]:
         return {"axis": self.axis}
 
 
@@ -137,19 +141,20 @@ class Linear(WeightedLayer):
     bias : Parameter, ``(out_features,)``, or None
     """
 
-    def __init__(self, in_features, out_features, bias=True, *, dtype=np.float32, rng=None):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = np.float32,
+                 rng: np.random.Generator | int | None = None) -> None:
         self.in_features = arguments.positive_int(self, "in_features", in_features)
         self.out_features = arguments.positive_int(self, "out_features", out_features)
         shape = (self.out_features, self.in_features)
         self._initialise(shape, self.out_features, self.in_features, bias, rng, dtype)
 
-    def _pack(self, weight):
+    def _pack(self, weight: Any) -> Any:
         return conv.pack_weight(weight)
 
-    def _apply(self, x, weight, activation):
+    def _apply(self, x: Any, weight: Any, activation: Any) -> np.ndarray:
         return dense.linear(x, weight, self._bias_value(), activation=activation)
 
-    def _gradients(self, dy, x, weight, **how):
+    def _gradients(self, dy: np.ndarray, x: Any, weight: Any, **how: Any) -> Any:
         return dense.linear_backward(dy, x, weight, **how)
 
 
@@ -179,7 +184,7 @@ class Dropout(Module):
         Source of the masks. With ``None``, `fastconv.nn.fit` lets the layer draw from the generator of the run.
     """
 
-    def __init__(self, p=0.5, *, rng=None):
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
         self.p = arguments.number(self, "p", p, 0.0, 1.0)
         self._own_rng = rng is not None
         self.rng = arguments.generator(self, rng)

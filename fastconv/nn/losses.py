@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import losses
 from . import arguments, layers
@@ -50,7 +51,7 @@ class CrossEntropyLoss(Loss):
         In ``[0, 1]``: the share of the target that is spread over all classes.
     """
 
-    def __init__(self, ignore_index=None, label_smoothing=0.0):
+    def __init__(self, ignore_index: int | None = None, label_smoothing: float = 0.0) -> None:
         if ignore_index is not None:
             ignore_index = arguments.integer(self, "ignore_index", ignore_index)
         self.ignore_index = ignore_index
@@ -66,13 +67,13 @@ class CrossEntropyLoss(Loss):
         checked = losses.entropy("cross_entropy", pred, target, **self._options())
         return checked.loss(), checked.gradient
 
-    def count(self, target):
+    def count(self, target: ArrayLike) -> int:
         target = np.asarray(target)
         if target.dtype.kind == "f":
             return target.size // target.shape[1]
         return int(target.size if self.ignore_index is None else np.count_nonzero(target != self.ignore_index))
 
-    def correct(self, pred, target):
+    def correct(self, pred: np.ndarray, target: ArrayLike) -> int | None:
         target = np.asarray(target)
         if target.dtype.kind == "f":
             target = target.argmax(axis=1)
@@ -81,7 +82,7 @@ class CrossEntropyLoss(Loss):
             right &= target != self.ignore_index
         return int(np.count_nonzero(right))
 
-    def absorbs(self, layer):
+    def absorbs(self, layer: Module) -> bool:
         return isinstance(layer, layers.Softmax) and layer.axis in (1, -1)  # LogSoftmax is one, too
 
 
@@ -104,10 +105,10 @@ class BCEWithLogitsLoss(_ElementwiseLoss):
     _function = staticmethod(losses.binary_cross_entropy_with_logits)
     _function_backward = staticmethod(losses.binary_cross_entropy_with_logits_backward)
 
-    def correct(self, pred, target):
+    def correct(self, pred: np.ndarray, target: ArrayLike) -> int | None:
         return int(np.count_nonzero((pred > 0) == (_fit_target(pred, target) > 0.5)))
 
-    def absorbs(self, layer):
+    def absorbs(self, layer: Module) -> bool:
         return isinstance(layer, layers.Sigmoid)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import arguments
 from .parameter import Parameter
 
-Backward = Callable[..., "np.ndarray | None"]
+Backward = Callable[..., Any]  # gives the gradient of the input, or None where nobody needs it
+_Kind = TypeVar("_Kind")
 
 
 class LoadResult(NamedTuple):
@@ -84,7 +85,7 @@ class Module:
         """``(dotted name, generator)`` of each source of random numbers that forward passes draw from."""
         return self._named(np.random.Generator)
 
-    def _named(self, kind: type) -> Iterator[tuple[str, object]]:
+    def _named(self, kind: type[_Kind]) -> Iterator[tuple[str, _Kind]]:
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
                 if isinstance(value, kind):
@@ -171,9 +172,9 @@ class Module:
 
     # --- description ---
 
-    def config(self) -> dict:
+    def config(self) -> dict[str, Any]:
         """What rebuilds the module without its weights: its class name and constructor arguments, fit for JSON."""
-        config: dict = {"type": type(self).__name__}
+        config: dict[str, Any] = {"type": type(self).__name__}
         for name, value in self._arguments().items():
             if isinstance(value, Module):
                 value = value.config()
@@ -181,11 +182,11 @@ class Module:
         return config
 
     @classmethod
-    def from_config(cls, **config) -> Module:
+    def from_config(cls, **config: Any) -> Module:
         """A new module from what `config` returned, without ``"type"`` and with inner modules already built."""
         return cls(**config)
 
-    def _arguments(self) -> dict:
+    def _arguments(self) -> dict[str, Any]:
         """Constructor arguments by name, except `rng`."""
         names = inspect.signature(type(self)).parameters
         return {name: arguments.plain(getattr(self, name)) for name in names if name != "rng"}
@@ -215,7 +216,7 @@ def _misfit(name: str, stored: np.ndarray, own: np.ndarray) -> str:
     return ""
 
 
-def _same(value, default) -> bool:
+def _same(value: Any, default: Any) -> bool:
     """Whether `value` is the default, also where one int has been spread over the axes."""
     if isinstance(value, np.dtype):
         return value == np.dtype(default)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import dense
 from ..runtime import keeps_floating_point
@@ -44,7 +45,8 @@ class BatchNorm(Module):
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
     _ndims: tuple[int, ...]
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, *, dtype=np.float32):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True, *,
+                 dtype: DTypeLike = np.float32) -> None:
         self.num_features = arguments.positive_int(self, "num_features", num_features)
         self.eps = arguments.number(self, "eps", eps, 0.0)
         self.momentum = None if momentum is None else arguments.number(self, "momentum", momentum, 0.0, 1.0)

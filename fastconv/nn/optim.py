@@ -34,7 +34,7 @@ class Optimizer:
     hyperparameters: tuple[str, ...] = ("lr",)  # attributes that belong to the state, all of them numbers
     state_names: tuple[str, ...] = ()  # arrays of the parameter's shape, zero at first
 
-    def __init__(self, parameters: Module | Iterable[Parameter], lr: float):
+    def __init__(self, parameters: Module | Iterable[Parameter], lr: float) -> None:
         self.parameters = parameters.parameters() if isinstance(parameters, Module) else list(parameters)
         if not all(isinstance(parameter, Parameter) for parameter in self.parameters):
             raise TypeError(f"{type(self).__name__}: parameters holds something else than Parameter objects")
@@ -140,7 +140,8 @@ class SGD(Optimizer):
 
     hyperparameters = ("lr", "momentum", "weight_decay")
 
-    def __init__(self, parameters, lr=1e-3, momentum=0.0, weight_decay=0.0, nesterov=False):
+    def __init__(self, parameters: Module | Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0,
+                 weight_decay: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(parameters, lr)
         self.momentum = arguments.number(self, "momentum", momentum, 0.0)
         self.weight_decay = arguments.number(self, "weight_decay", weight_decay, 0.0)
@@ -172,7 +173,8 @@ class Adam(Optimizer):
     state_names = ("exp_avg", "exp_avg_sq")
     _decoupled = False
 
-    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    def __init__(self, parameters: Module | Iterable[Parameter], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, lr)
         most = math.nextafter(1.0, 0.0)
         self.beta1, self.beta2 = (arguments.number(self, "betas", beta, 0.0, most) for beta in betas)
@@ -202,5 +204,6 @@ class AdamW(Adam):
 
     _decoupled = True
 
-    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
+    def __init__(self, parameters: Module | Iterable[Parameter], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Parameter:
 
     __slots__ = ("_array", "_grad", "_grad_is_zero", "_readonly", "_version", "trainable")
 
-    def __init__(self, value: np.ndarray, trainable: bool = True):
+    def __init__(self, value: np.ndarray, trainable: bool = True) -> None:
         self.grad = None
         self.trainable = trainable
         self._set(value)
@@ -88,7 +89,7 @@ class Parameter:
         self._grad: np.ndarray | None = gradient
         self._grad_is_zero = False  # whatever its memory holds: it is filled when somebody reads it, or overwritten
 
-    def assign(self, value) -> None:
+    def assign(self, value: Any) -> None:
         """Replace the value by a copy of `value`.
 
         Parameters
@@ -173,7 +174,7 @@ class PackCache:
 
     __slots__ = ("_entry",)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._entry: tuple[int, object] | None = None
 
     def get(self, parameter: Parameter, pack):

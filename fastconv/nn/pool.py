@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .. import pool
+from .._types import Pairs, PerAxis
 from ..activation import relu_backward
 from . import arguments
 from .module import Backward, Module
@@ -52,7 +53,8 @@ class SelectPool(_WindowPool):
         Whether a last window may hang over the end.
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, *, ceil_mode=False):
+    def __init__(self, kernel_size: PerAxis, stride: PerAxis | None = None, padding: Pairs = 0, dilation: PerAxis = 1,
+                 *, ceil_mode: bool = False) -> None:
         self._keep(kernel_size, stride, padding, dilation, ceil_mode)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -135,7 +137,8 @@ class _SumPool(_WindowPool):
         Whether a last window may hang over the end.
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, *, ceil_mode=False):
+    def __init__(self, kernel_size: PerAxis, stride: PerAxis | None = None, padding: Pairs = 0, dilation: PerAxis = 1,
+                 *, ceil_mode: bool = False) -> None:
         self._keep(kernel_size, stride, padding, dilation, ceil_mode)
 
     def _options(self) -> dict:
@@ -173,8 +176,9 @@ class _AvgPool(_SumPool):
     dilation : int or sequence of int
     """
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-                 divisor_override=None, *, dilation=1):
+    def __init__(self, kernel_size: PerAxis, stride: PerAxis | None = None, padding: Pairs = 0,
+                 ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None, *,
+                 dilation: PerAxis = 1) -> None:
         self._keep(kernel_size, stride, padding, dilation, ceil_mode)
         self.count_include_pad = arguments.flag(self, "count_include_pad", count_include_pad)
         if divisor_override is not None:
@@ -291,7 +295,7 @@ class _AdaptivePool(_PlanePool):
 
     ndim: int
 
-    def __init__(self, output_size):
+    def __init__(self, output_size: PerAxis) -> None:
         self.output_size = arguments.per_axis(self, "output_size", output_size, self.ndim)
 
     def _sizes(self):

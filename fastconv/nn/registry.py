@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def register(cls: type[Module]) -> type[Module]:
     return cls
 
 
-def build(config: dict, rng: np.random.Generator | int | None = None) -> Module:
+def build(config: dict[str, Any], rng: np.random.Generator | int | None = None) -> Module:
     """The module that `config`, as returned by `Module.config`, describes, with fresh weights.
 
     Only registered layers are built, from numbers, strings, lists and further layers.
@@ -52,7 +53,7 @@ def build(config: dict, rng: np.random.Generator | int | None = None) -> Module:
     return _build(config, None if rng is None else arguments.generator("build", rng), 0)
 
 
-def _build(config, rng: np.random.Generator | None, depth: int) -> Module:
+def _build(config: Any, rng: np.random.Generator | None, depth: int) -> Module:
     if depth > MAX_DEPTH:
         raise ValueError(f"build: modules are nested more than {MAX_DEPTH} deep")
     name = config.get("type") if isinstance(config, dict) else None
@@ -68,7 +69,7 @@ def _build(config, rng: np.random.Generator | None, depth: int) -> Module:
         raise ValueError(f"build: {name}: {error}") from error
 
 
-def _argument(value, rng: np.random.Generator | None, depth: int):
+def _argument(value: Any, rng: np.random.Generator | None, depth: int) -> Any:
     if isinstance(value, dict):
         return _build(value, rng, depth + 1)
     if isinstance(value, (list, tuple)):

@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[s
         if name == METADATA:
             raise ValueError(f"safetensors: no array can be called {METADATA}")
     order = sorted(arrays, key=lambda name: -arrays[name].dtype.itemsize)
-    header: dict = {METADATA: dict(metadata)} if metadata else {}
+    header: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
     begin = 0
     for name in order:
         array = arrays[name]
@@ -104,7 +104,7 @@ def read_header(file: BinaryIO) -> tuple[list[Entry], dict[str, str]]:
     return entries, metadata
 
 
-def parse_json(text: bytes, what: str) -> dict:
+def parse_json(text: bytes, what: str) -> dict[str, Any]:
     """A JSON object from bytes; anything else, names given twice included, is a ValueError about `what`."""
     try:
         value = json.loads(text.decode(), object_pairs_hook=_unique)
@@ -117,14 +117,14 @@ def parse_json(text: bytes, what: str) -> dict:
     return value
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError("a name is given twice")
     return table
 
 
-def _entry(name: str, fields) -> Entry:
+def _entry(name: str, fields: Any) -> Entry:
     if not (isinstance(fields, dict) and fields.keys() == {"dtype", "shape", "data_offsets"}):
         raise ValueError(f"safetensors: {name!r:.80} needs dtype, shape and data_offsets, and nothing else")
     dtype = _DTYPES.get(fields["dtype"]) if isinstance(fields["dtype"], str) else None
@@ -142,14 +142,14 @@ def _entry(name: str, fields) -> Entry:
     return Entry(name, dtype, tuple(shape), begin, end)
 
 
-def _sizes(value) -> bool:
+def _sizes(value: Any) -> bool:
     """Whether `value` is a list of ints that can be sizes of an array or a file."""
     return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
 
 
 def _read_array(file: BinaryIO, entry: Entry) -> np.ndarray:
     data = np.empty(entry.end - entry.begin, np.uint8)
-    if file.readinto(data.data) != data.size:
+    if file.readinto(data.data) != data.size:  # type: ignore[attr-defined]  # of every buffered file
         raise ValueError(f"safetensors: the file ended inside {entry.name!r:.80}")
     if entry.dtype == bool:
         return (data != 0).reshape(entry.shape)

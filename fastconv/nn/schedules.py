@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Schedule:
         When `fastconv.nn.fit` calls `step`; the unit of all counts.
     """
 
-    def __init__(self, optimizer: Optimizer, *, every: str = "epoch"):
+    def __init__(self, optimizer: Optimizer, *, every: str = "epoch") -> None:
         if every not in ("epoch", "batch"):
             raise ValueError(f"every is {every!r}, expected 'epoch' or 'batch'")
         self.optimizer = optimizer
@@ -60,51 +61,52 @@ class Schedule:
 class StepLR(Schedule):
     """``base_lr * gamma ** (count // step_size)``."""
 
-    def __init__(self, optimizer, step_size, gamma=0.1, *, every="epoch"):
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, *, every: str = "epoch") -> None:
         super().__init__(optimizer, every=every)
         self.step_size = arguments.positive_int(self, "step_size", step_size)
         self.gamma = arguments.number(self, "gamma", gamma, 0.0)
         self._apply()
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         return self.base_lr * self.gamma ** (count // self.step_size)
 
 
 class MultiStepLR(Schedule):
     """``base_lr * gamma ** (number of milestones reached)``."""
 
-    def __init__(self, optimizer, milestones: Sequence[int], gamma=0.1, *, every="epoch"):
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, *,
+                 every: str = "epoch") -> None:
         super().__init__(optimizer, every=every)
         self.milestones = sorted(arguments.integer(self, "milestones", milestone) for milestone in milestones)
         self.gamma = arguments.number(self, "gamma", gamma, 0.0)
         self._apply()
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         return self.base_lr * self.gamma ** bisect_right(self.milestones, count)
 
 
 class ExponentialLR(Schedule):
     """``base_lr * gamma ** count``."""
 
-    def __init__(self, optimizer, gamma, *, every="epoch"):
+    def __init__(self, optimizer: Optimizer, gamma: float, *, every: str = "epoch") -> None:
         super().__init__(optimizer, every=every)
         self.gamma = arguments.number(self, "gamma", gamma, 0.0)
         self._apply()
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         return self.base_lr * self.gamma**count
 
 
 class CosineLR(Schedule):
     """Half a cosine from `base_lr` to `min_lr` in `total` steps, then `min_lr` (Loshchilov and Hutter, 2017)."""
 
-    def __init__(self, optimizer, total, min_lr=0.0, *, every="epoch"):
+    def __init__(self, optimizer: Optimizer, total: int, min_lr: float = 0.0, *, every: str = "epoch") -> None:
         super().__init__(optimizer, every=every)
         self.total = arguments.positive_int(self, "total", total)
         self.min_lr = arguments.number(self, "min_lr", min_lr, 0.0)
         self._apply()
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         share = min(count / self.total, 1.0)
         return self.min_lr + (self.base_lr - self.min_lr) * (1.0 + math.cos(math.pi * share)) / 2.0
 
@@ -124,7 +126,8 @@ class WarmupLR(Schedule):
     every : ``"epoch"`` or ``"batch"``
     """
 
-    def __init__(self, optimizer, steps, start=0.1, then: Schedule | None = None, *, every="batch"):
+    def __init__(self, optimizer: Optimizer, steps: int, start: float = 0.1, then: Schedule | None = None, *,
+                 every: str = "batch") -> None:
         super().__init__(optimizer, every=every)
         if then is not None:
             if then.optimizer is not optimizer:
@@ -135,12 +138,12 @@ class WarmupLR(Schedule):
         self.then = then
         self._apply()
 
-    def rate(self, count):
+    def rate(self, count: int) -> float:
         if count < self.steps:
             return self.base_lr * (self.start + (1.0 - self.start) * count / self.steps)
         return self.base_lr if self.then is None else self.then.rate(count - self.steps)
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Any) -> None:
         if self.then is not None:
             self.then.base_lr = float(state["base_lr"])
         super().load_state_dict(state)

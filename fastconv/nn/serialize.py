@@ -22,7 +22,8 @@ ARCHITECTURE = "fastconv.architecture"  # name of the model's configuration in t
 _FORMATS = {".safetensors": safetensors, ".npz": npz}
 
 
-def save(path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray],
+         metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays by name, for instance a ``state_dict()``.
 
     The file appears under its name when it is complete, in the place of an older one: a crash leaves the old file.
@@ -50,7 +51,7 @@ def save(path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: M
         file_format.write(file, tensors, metadata)
 
 
-def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read the arrays of a ``.safetensors`` or an uncompressed ``.npz`` file.
 
     Raises
@@ -62,7 +63,7 @@ def load(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return read(path)[0]
 
 
-def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The metadata that `save` or `save_model` stored beside the arrays."""
     if _format(path) is safetensors:
         with open(path, "rb") as file, naming(path):
@@ -70,7 +71,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     return read(path)[1]
 
 
-def save_model(path: str | os.PathLike, model: Module, metadata: Mapping[str, str] | None = None) -> None:
+def save_model(path: str | os.PathLike[str], model: Module, metadata: Mapping[str, str] | None = None) -> None:
     """Write a model's weights together with its architecture.
 
     Parameters
@@ -87,7 +88,7 @@ def save_model(path: str | os.PathLike, model: Module, metadata: Mapping[str, st
     save(path, dict(model.named_state()), described)
 
 
-def load_model(path: str | os.PathLike) -> Module:
+def load_model(path: str | os.PathLike[str]) -> Module:
     """Rebuild a model from a file that `save_model` wrote.
 
     Raises
@@ -106,14 +107,14 @@ def load_model(path: str | os.PathLike) -> Module:
     return model
 
 
-def _format(path: str | os.PathLike) -> ModuleType:
+def _format(path: str | os.PathLike[str]) -> ModuleType:
     suffix = Path(path).suffix
     if suffix not in _FORMATS:
         raise ValueError(f"{os.fspath(path)}: the file's ending is {suffix!r}, expected {' or '.join(_FORMATS)}")
     return _FORMATS[suffix]
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata of a file."""
     file_format = _format(path)
     with open(path, "rb") as file, naming(path):
@@ -121,7 +122,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]
 
 
 @contextmanager
-def naming(path: str | os.PathLike) -> Iterator[None]:
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Put the file's name in front of a ValueError about its contents."""
     try:
         yield

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .containers import Concat, Residual, Sequential
 from .conv import ConvTranspose
@@ -16,7 +17,7 @@ from .weighted import WeightedLayer
 __all__ = ["summary"]
 
 
-def summary(model: Module, input_shape: Sequence[int], dtype=np.float32) -> str:
+def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike = np.float32) -> str:
     """A line for each layer with its name, type, result, number of parameters, operations and memory.
 
     Parameters
@@ -50,8 +51,8 @@ def summary(model: Module, input_shape: Sequence[int], dtype=np.float32) -> str:
             return x
         place = len(rows)
         if type(module) is Residual:
-            y = sum(inside(child, inner, x) for child, inner in module.children())
-            y = y if module.shortcut is not None else y + x
+            branches = [inside(child, inner, x) for child, inner in module.children()]
+            y = branches[0] + (x if module.shortcut is None else branches[1])
         elif type(module) is Concat:
             y = np.concatenate([inside(child, inner, x) for child, inner in module.children()], axis=1)
         else:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,14 +64,14 @@ class Progress(NamedTuple):
     lr: float
 
 
-def fit(model: Module, x, y, *, epochs: int, loss: Loss | None = None, optimizer: Optimizer | None = None,
-        batch_size: int = 128, rng: np.random.Generator | int | None = None, validation: tuple | None = None,
+def fit(model: Module, x: Any, y: Any, *, epochs: int, loss: Loss | None = None, optimizer: Optimizer | None = None,
+        batch_size: int = 128, rng: np.random.Generator | int | None = None, validation: tuple[Any, ...] | None = None,
         schedule: Schedule | None = None, shuffle: bool = True, drop_last: bool = False,
         transform: Callable[[np.ndarray], np.ndarray] | None = None,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
         callback: Callable[[Progress], object] | None = None,
         on_epoch: Callable[[int, History], object] | None = None,
-        checkpoint: str | os.PathLike | None = None, checkpoint_every: int = 1, resume: bool = False) -> History:
+        checkpoint: str | os.PathLike[str] | None = None, checkpoint_every: int = 1, resume: bool = False) -> History:
     """Train a model.
 
     Parameters
@@ -134,7 +134,9 @@ def fit(model: Module, x, y, *, epochs: int, loss: Loss | None = None, optimizer
     rng = arguments.generator("fit", rng)
     model.seed(rng)
     run = _Run(model, x, y, loss, optimizer, batch_size, rng, schedule, shuffle, drop_last, transform, augment)
-    history = run.restore(checkpoint) if resume and os.path.exists(checkpoint) else History()
+    history = History()
+    if resume and checkpoint is not None and os.path.exists(checkpoint):
+        history = run.restore(checkpoint)
 
     for epoch in range(len(history), epochs):
         start = time.perf_counter()
@@ -169,8 +171,8 @@ class _Run:
     schedule: Schedule | None
     shuffle: bool
     drop_last: bool
-    transform: Callable | None
-    augment: Callable | None
+    transform: Callable[..., Any] | None
+    augment: Callable[..., Any] | None
     last_lr: float = math.nan
 
     def epoch(self, epoch: int, epochs: int, callback: Callable[[Progress], object] | None) -> Evaluation:
@@ -219,12 +221,12 @@ class _Run:
         return {"epoch": epoch, "samples": len(self.x), "batch_size": self.batch_size, "shuffle": int(self.shuffle),
                 "drop_last": int(self.drop_last)}
 
-    def store(self, path: str | os.PathLike, history: History) -> None:
+    def store(self, path: str | os.PathLike[str], history: History) -> None:
         """Write a checkpoint."""
         save_checkpoint(path, self.model, self.optimizer, schedule=self.schedule, rng=self.rng,
                         position=self._position(len(history)), arrays=history.as_arrays())
 
-    def restore(self, path: str | os.PathLike) -> History:
+    def restore(self, path: str | os.PathLike[str]) -> History:
         """Go back to where a checkpoint was written."""
         position, arrays = load_checkpoint(path, self.model, self.optimizer, schedule=self.schedule, rng=self.rng)
         names = {each.name for each in fields(History)}
