@@ -15,9 +15,8 @@ project = "fastconv"
 author = "the fastconv authors"
 release = version = fastconv.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax",
-              "sphinx.ext.napoleon"]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autosummary_generate = False
 autodoc_member_order = "bysource"
@@ -29,6 +28,9 @@ napoleon_use_ivar = True
 exclude_patterns = ["_figures", "_build"]
 html_theme = "furo"
 html_title = "fastconv"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
 html_extra_path = ["_figures/page"]  # the explained digit, which opens beside the site's own pages
 html_copy_source = False
 

@@ -25,8 +25,8 @@ def show(axes, values, title="", *, grey=False, numbers=None, limit=None):
     if numbers:
         for (row, column), value in np.ndenumerate(values):
             bright = value > values.max() / 2 if grey else abs(value) < 0.55 * limit
-            axes.text(column, row, format(value, numbers).replace("-", "\N{MINUS SIGN}"), ha="center", va="center",
-                      fontsize=8, color="black" if bright else "white")
+            text = format(value, numbers).replace("-", "\N{MINUS SIGN}") if value else "0"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color="black" if bright else "white")
 
 
 def panels(count, *, size=2.2, height=2.5):
