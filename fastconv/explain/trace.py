@@ -137,7 +137,7 @@ def _name(layer: nn.Module, kind: str) -> str:
              "same": "dropout"}
     if kind == "pool":
         names["pool"] = f"{POOL_WORDS[_pool_operation(layer)]} pooling"
-    if isinstance(layer, conv_layers._ConvTranspose):
+    if isinstance(layer, conv_layers.ConvTranspose):
         names["conv"] = "transposed convolution"
     return names.get(kind, type(layer).__name__)
 
@@ -163,7 +163,7 @@ def _conv_details(layer: Any, weight: np.ndarray, geometry: checks.ConvGeometry,
 
 
 @_describe.register
-def _(layer: conv_layers._Conv, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
+def _(layer: conv_layers.Conv, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     weight = layer.weight.value
     g = checks.conv_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding, layer.dilation,
                              layer.groups, layer.padding_mode)
@@ -171,7 +171,7 @@ def _(layer: conv_layers._Conv, x: np.ndarray, y: np.ndarray) -> tuple[str, dict
 
 
 @_describe.register
-def _(layer: conv_layers._ConvTranspose, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
+def _(layer: conv_layers.ConvTranspose, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     weight = layer.weight.value
     g = checks.conv_transpose_geometry("trace", layer.ndim, x.shape, weight.shape, layer.stride, layer.padding,
                                        layer.output_padding, layer.dilation, layer.groups)
@@ -207,7 +207,7 @@ def _(layer: pool._PlanePool, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[s
 
 
 @_describe.register
-def _(layer: norm._BatchNorm, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
+def _(layer: norm.BatchNorm, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
     gamma, beta = layer._scale_and_shift()
     factor = gamma.astype(np.float64) / np.sqrt(layer.running_var.astype(np.float64) + layer.eps)
     return "affine", {"mean": layer.running_mean.tolist(), "factor": factor.tolist(), "shift": beta.tolist()}
