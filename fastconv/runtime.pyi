@@ -1,5 +1,6 @@
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from _typeshed import SupportsWrite
 
@@ -7,6 +8,8 @@ __all__ = [
     "algorithm", "get_num_threads", "release_memory", "set_num_threads", "set_result_cache", "show_config",
     "threads",
 ]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def algorithm(name: Literal["auto", "direct"]) -> AbstractContextManager[None]: ...
 
@@ -21,3 +24,5 @@ def set_result_cache(size: int) -> int: ...
 def show_config(file: SupportsWrite[str] | None = None) -> None: ...
 
 def threads(n: int) -> AbstractContextManager[None]: ...
+
+def keeps_floating_point(function: _Function) -> _Function: ...
