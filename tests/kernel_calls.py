@@ -153,18 +153,6 @@ def _of_context(function):
     return run
 
 
-def _training_step(x, dtype):
-    """Fused layers, forward and backward, a residual sum, and an optimizer's step."""
-    model = nn.Sequential(
-        nn.Conv2d(16, 16, 3, padding=1, rng=0, dtype=dtype), nn.BatchNorm2d(16, dtype=dtype), nn.ReLU(),
-        nn.Residual(nn.Conv2d(16, 16, 3, padding=1, rng=1, dtype=dtype)), nn.ReLU())
-    optimizer = nn.Adam(model, lr=0.01)
-    y, backward = model.forward(x)
-    dx = backward(y)
-    optimizer.step()
-    return [y, dx, *(parameter.value for parameter in model.parameters())]
-
-
 def _stepped(optimizer, values):
     """The values after a step of their optimizer, with themselves as gradients."""
     parameters = [nn.Parameter(value.copy()) for value in values]
@@ -207,9 +195,6 @@ def _networks(order, dtype):
     yield "linear_backward", Call(
         lambda targets, threads: fc.linear_backward(dy_rows, rows, w, out=tuple(targets), num_threads=threads),
         ((300, 70), (90, 70), (90,)), "channels_first", dtype)
-    yield "training step", Call(_of_context(lambda: _training_step(x[:, :16], dtype)))
-    image = np.abs(normal((61, 67, 3), dtype, 4))
-    yield "filter_image", Call(_of_context(lambda: [fc.filter_image(image, np.ones((5, 5)) / 25)]))
     t = normal((37, 6, 3, 3), dtype, 4)
     yield "conv_transpose2d", Call(_into_first(fc.conv_transpose2d, x, t, stride=2, padding=1), ((3, 6, 61, 65),),
                                    order, dtype)
