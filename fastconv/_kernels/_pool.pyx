@@ -131,7 +131,7 @@ cdef void pool_share(const Pooling *call, char *private, ptrdiff_t item0, ptrdif
     call.kernels.leave(state)
 
 
-cdef void pool_box(const Pooling *call, const fc_pool *tile) noexcept nogil:
+cdef void pool_box(const Pooling *call, fc_pool *tile) noexcept nogil:
     cdef fc_pool_divide divide = call.divide
     if call.portable:
         portable_pool(tile, call.kind, call.x.itemsize)
