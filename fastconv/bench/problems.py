@@ -10,7 +10,7 @@ import numpy as np
 
 from .shapes import Case
 
-MIRRORED = {"forward": "dx", "dx": "forward", "dw": "dw"}
+MIRRORED = {"forward": "dx", "dx": "forward", "dw": "dw", "backward": "backward"}
 """Ops of a transposed convolution, and of the convolution that it mirrors, whose x is its y."""
 OPS = ("forward", "dx", "dw", "backward")
 PARTS = {"backward": ("dx", "dw", "db")}
@@ -51,7 +51,7 @@ class Problem:
 
     @property
     def mirror(self) -> "Problem":
-        """A problem of transposed convolution with one result, as the convolution's: x and dy change places."""
+        """A problem of transposed convolution as one of the convolution that it mirrors: x and dy change places."""
         letters = {"x": "dy", "dy": "x", "w": "w"}
         operands = {letters[letter]: array for letter, array in self.operands.items()}
         return replace(self, case=self.case.mirror, op=MIRRORED[self.op], operands=operands)
