@@ -55,24 +55,16 @@ FC_INLINE vec gradient_of(const fc_activation activation, vec slope, vec dy, vec
     }
 }
 
-/* Elements, of n, before those that vectors of y hold without crossing cache lines: such stores cost half. */
-FC_INLINE ptrdiff_t unaligned_head(const T *y, ptrdiff_t n) {
-    const ptrdiff_t past = (ptrdiff_t)((uintptr_t)y % VBYTES / sizeof(T));
-    return past && n >= 8 * VL ? VL - past : 0;
-}
-
 FC_INLINE void activate_row(const fc_activation activation, T slope, const T *x, T *y, ptrdiff_t n) {
     const vec slopes = vset1(slope);
-    ptrdiff_t i = unaligned_head(y, n);
-    if (i) vstore_n(y, activation_of(activation, slopes, vload_n(x, i)), i);
+    ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL) vstore(y + i, activation_of(activation, slopes, vload(x + i)));
     if (i < n) vstore_n(y + i, activation_of(activation, slopes, vload_n(x + i, n - i)), n - i);
 }
 
 FC_INLINE void gradient_row(const fc_activation activation, T slope, const T *dy, const T *saved, T *dx, ptrdiff_t n) {
     const vec slopes = vset1(slope);
-    ptrdiff_t i = unaligned_head(dx, n);
-    if (i) vstore_n(dx, gradient_of(activation, slopes, vload_n(dy, i), vload_n(saved, i)), i);
+    ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL)
         vstore(dx + i, gradient_of(activation, slopes, vload(dy + i), vload(saved + i)));
     if (i < n)
