@@ -45,6 +45,13 @@ FC_INLINE void pixel_lanes(const taps *t, const T *x, lanes *l, ptrdiff_t n, con
     for (int v = 0; v < nv && op == FC_POOL_SUM; v++) l[v].best = sum[v];
 }
 
+/* One vector once more, minding NaN: out of line, one for all. */
+static __attribute__((noinline)) lanes exact_pixel(const taps *t, const T *x, ptrdiff_t n, int op, int track) {
+    lanes l;
+    pixel_lanes(t, x, &l, n, 1, op, track, 1);
+    return l;
+}
+
 FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_t index, ptrdiff_t n,
                      const int nv, const int op, const int track) {
     lanes l[4];
@@ -53,7 +60,9 @@ FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_
         vmask nan = visnan(l[0].sum);
 #pragma GCC unroll 4
         for (int v = 1; v < nv; v++) nan |= visnan(l[v].sum);
-        if (vany(nan)) pixel_lanes(t, x, l, n, nv, op, track, 1);
+        if (vany(nan))
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) l[v] = exact_pixel(t, x + v * VL, v == nv - 1 ? n : VL, op, track);
     }
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {

@@ -77,11 +77,17 @@ FC_INLINE lanes output_lanes(const taps *t, const T *x, ptrdiff_t stride, const 
     return l;
 }
 
+/* Once more, minding NaN: out of line, one for all. */
+static __attribute__((noinline)) lanes exact_outputs(const taps *t, const T *x, ptrdiff_t stride, const edge *e,
+                                                     int known_stride, int op, int track) {
+    return output_lanes(t, x, stride, e, known_stride, op, track, 1);
+}
+
 FC_INLINE lanes outputs(const taps *t, const T *x, ptrdiff_t stride, const edge *e, const int known_stride,
                         const int op, const int track) {
     const lanes l = output_lanes(t, x, stride, e, known_stride, op, track, 0);
     if (op == FC_POOL_SUM || !vany(visnan(l.sum))) return l;
-    return output_lanes(t, x, stride, e, known_stride, op, track, 1);
+    return exact_outputs(t, x, stride, e, known_stride, op, track);
 }
 
 /* Outputs [q.lo, q.hi) of one row; `row` is column 0 of the window's first row. Vectors that begin inside
