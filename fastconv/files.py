@@ -2,13 +2,15 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["replacing"]
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A new binary file beside `path` that takes its place at the end of the block, or vanishes if the block fails.
 
     A process that is killed meanwhile leaves the old file as it was, and the beginning of the new one under a hidden

@@ -6,6 +6,7 @@ those of plain numbers is built from it.
 import ast
 import math
 import re
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _LENGTH_BYTES = {b"\x93NUMPY\x01\x00": 2, b"\x93NUMPY\x02\x00": 4}
 _PLAIN_DTYPE = re.compile(r"\|b1|[<>|=]?(?:[iu][1248]|f[248])")
 
 
-def read_header(stream):
+def read_header(stream: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
     """(dtype, shape, memory order "C" or "F") of the array whose elements follow in the stream; else a ValueError."""
     wide = _LENGTH_BYTES.get(stream.read(8), 0)
     length = int.from_bytes(stream.read(wide), "little")

@@ -42,13 +42,16 @@ def one_shape():
 
 
 def test_memory_stays_flat_over_2000_shapes():
-    """No cache grows with the number of shapes: 16 MiB is what a heap may lose to fragments."""
+    """No cache grows with the number of shapes, but that of results, which has a limit and is off here.
+
+    16 MiB is what a heap may lose to fragments.
+    """
     before, after = map(int, run(SHAPES + """
 for i in range(2000):
     one_shape()
     if i == 199: print(resident())
 print(resident())
-""", MALLOC_ARENA_MAX="1").split())
+""", MALLOC_ARENA_MAX="1", FASTCONV_RESULT_CACHE="0").split())
     assert after - before <= 16 << 20, f"{(after - before) / 2**20:.1f} MiB more than after 200 shapes"
 
 

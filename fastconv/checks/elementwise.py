@@ -183,7 +183,8 @@ def class_indices(fn, target, classes, ignore_index):
     if ignore_index is not None:
         counts = target != integer(fn, "ignore_index", ignore_index, -(1 << 63))
         target = np.where(counts, target, 0)
-    if target.size and not (target.min() >= 0 and target.max() < classes):
-        wrong = (target < 0) | (target >= classes)
-        raise ValueError(f"{fn}: target: got class index {target[wrong][0]}; expected 0 to {classes - 1}")
+    once = target[tuple(slice(None if step else 1) for step in target.strides)]  # without the copies of broadcasting
+    if target.size and not (once.min() >= 0 and once.max() < classes):
+        wrong = (once < 0) | (once >= classes)
+        raise ValueError(f"{fn}: target: got class index {once[wrong][0]}; expected 0 to {classes - 1}")
     return target.astype(np.intp, copy=False), counts

@@ -40,7 +40,7 @@ def _decoding(path):
         try:
             yield
         except Exception as error:
-            if isinstance(error, OSError) and error.errno is not None:  # of the file system
+            if isinstance(error, OSError) and error.filename is not None:  # of the file system
                 raise
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(f"{path}: damaged or truncated picture ({reason})") from error
