@@ -19,7 +19,7 @@ class PackedWeight:
     isa : str
         The kernels that can read it.
     algorithm : str
-        The algorithm that it serves, or "auto" for all of them.
+        The algorithm that it serves, or "auto" for all of them ("folded" with few channels alone).
     nbytes : int
     """
 
@@ -45,7 +45,7 @@ class PackedWeight:
 
     @property
     def nbytes(self):
-        return self._data.nbytes
+        return self._data.nbytes + (0 if self._plain is None else self._plain.nbytes)
 
     def with_pixel_axis(self):
         """Weights (out, in) of a dense layer as those of a 1x1 convolution, (out, in, 1)."""
@@ -104,8 +104,11 @@ def check_packed(fn, w, groups, x, rank, algorithm):
         raise ValueError(f"{fn}: w: was packed for {w.isa!r}; the kernels in use are {_runtime.isa_in_use()!r}")
     if w.groups != checks.integer(fn, "groups", groups, 1):
         raise ValueError(f"{fn}: w: was packed for {w.groups} groups; got groups={groups}")
+    checks.choice(fn, "algorithm", algorithm, ALGORITHMS)
     if w.algorithm == "auto":
+        if algorithm == "folded" and w._plain is None:
+            raise ValueError(f"{fn}: algorithm: got 'folded'; weights of so many channels are packed for the others")
         return algorithm
-    if checks.choice(fn, "algorithm", algorithm, ALGORITHMS) not in ("auto", w.algorithm):
+    if algorithm not in ("auto", w.algorithm):
         raise ValueError(f"{fn}: algorithm: got {algorithm!r}; the weights were packed for {w.algorithm!r}")
     return w.algorithm

@@ -472,6 +472,8 @@ def test_packed_weights_are_checked():
     for call, message in ((lambda: fc.conv2d(x.astype(np.float64), packed), "float32"),
                           (lambda: fc.conv2d(x, packed, groups=2), "groups"),
                           (lambda: fc.conv1d(x[0], packed), "axes"),
+                          (lambda: fc.conv2d(x, fc.pack_weight(normal((64, 4, 3, 3), np.float32)), algorithm="folded"),
+                           "folded"),
                           (lambda: fc.conv_transpose2d(x, packed), "packed")):
         with pytest.raises(ValueError, match=message):
             call()
