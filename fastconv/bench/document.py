@@ -42,7 +42,7 @@ Written by `python -m fastconv.bench.document` from the JSON of `fastconv bench`
 over ours, from interleaved rounds in one process, with their 95 % intervals: plain calls against PyTorch in the same
 memory order, weights packed beforehand against ONNX Runtime and OpenVINO. `backward` is dx, dw and db in one call.
 Shares above 100 % of the FMA peak come from algorithms that save multiplications; operations are counted as the direct
-algorithm's.
+algorithm's. `of limit` is the share of the FMA peak, or of the copy bandwidth in classes that memory bounds.
 
 A class reaches its target where the geometric mean does (bold where it doesn't) and no row stays below {SHORT:.0%} of
 it. A row is lost where its whole interval against some peer lies below 1."""
@@ -126,7 +126,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _classes(rows: Sequence[JsonRow], compared: Sequence[Comparison]) -> str:
     terms = [t for t in TERMS if any(c.terms == t for c in compared)]
-    lines = [["class", "op", "rows", "of peak", *(f"x {t.title}" for t in terms)]]
+    lines = [["class", "op", "rows", "of limit", *(f"x {t.title}" for t in terms)]]
     for line in summaries(rows):
         cells = (_class_cell(line, t) for t in terms)
         lines.append([line.layer_class, line.op, str(line.rows), f"{line.share:.0%}", *cells])

@@ -161,7 +161,7 @@ def _classes(rows: Sequence[JsonRow]) -> str:
             cells.append(_cell(line.cell(t), line.ratios.get(t, ""), "short" if missed else ""))
         counts = _cell(line.op), _cell(str(line.rows)), _cell(f"{line.share:.0%}")
         lines.append([_head(line.layer_class), *counts, *cells])
-    heads = ("class", "op", "rows", "of peak", *(f"x {t.title}" for t in terms))
+    heads = ("class", "op", "rows", "of limit", *(f"x {t.title}" for t in terms))
     return _section("Classes of layers", _grid(heads, lines, "Geometric means, and the target behind the stroke."))
 
 

@@ -215,7 +215,7 @@ class Report:
         if not compared:
             return []
         terms = [t for t in TERMS if any(c.terms == t for c in compared)]
-        lines = [["class", "op", "rows", "of peak", *(f"x {t.title}" for t in terms)]]
+        lines = [["class", "op", "rows", "of limit", *(f"x {t.title}" for t in terms)]]
         for line in summaries(rows):
             cells = (line.cell(t) for t in terms)
             lines.append([line.layer_class, line.op, str(line.rows), f"{line.share:.0%}", *cells])
