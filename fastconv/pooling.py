@@ -159,9 +159,16 @@ def _gradient_and_shape(fn, rank, dy, input_shape):
     return dy, shape, unbatched
 
 
+TURNED_TAPS = 16
+"""Taps of windows, at most, whose int64 indices are turned into numbers of taps, channels-last: two to three times as
+fast as adding to places that lie a pixel or a row apart. Channels-first those lie together, and adding is faster."""
+
+
 def _add_to_winners(dy, dx, windows, last, op, source, indices, num_threads):
     """By the numbers of the winning taps, where windows have such; int64 indices may point elsewhere in the plane."""
-    if windows.taps is not None and windows.taps <= checks.WINDOW_TAPS:
+    places = indices is not None and indices.dtype != np.uint8
+    most = checks.WINDOW_TAPS if not places else TURNED_TAPS if last else 0
+    if windows.taps is not None and windows.taps <= most:
         found = _pool_backward.gather(dy, dx, windows.axes, last, None, op, source, indices, num_threads)
         if found is None or indices.dtype == np.uint8:
             return found
