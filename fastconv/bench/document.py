@@ -29,6 +29,7 @@ from .targets import (
     geomean,
     summaries,
 )
+from .timing import Interval
 
 JsonRow = Mapping[str, Any]
 GIGA = 1e9
@@ -144,7 +145,7 @@ def _class_cell(line: ClassSummary, terms: Terms) -> str:
 def _short(compared: Sequence[Comparison], reasons: Reasons) -> str:
     short = [c for c in compared if c.short]
     lines = [["row", "peer", "ratio", "target", "reason"]]
-    lines += [[c.row, c.terms.peer, _interval(c.ratio._asdict()), f"{c.target:.3g}", reasons.of(c.row)] for c in short]
+    lines += [[c.row, c.terms.peer, str(c.ratio), f"{c.target:.3g}", reasons.of(c.row)] for c in short]
     return f"Below {SHORT:.0%} of the target of their class: {len(short)} of {len(compared)} comparisons." + (
         f"\n\n{_table(lines)}" if short else ""
     )
@@ -153,7 +154,7 @@ def _short(compared: Sequence[Comparison], reasons: Reasons) -> str:
 def _lost(compared: Sequence[Comparison], reasons: Reasons) -> str:
     lost = [c for c in compared if c.lost]
     lines = [["row", "peer", "ratio", "reason"]]
-    lines += [[c.row, c.terms.peer, _interval(c.ratio._asdict()), reasons.of(c.row)] for c in lost]
+    lines += [[c.row, c.terms.peer, str(c.ratio), reasons.of(c.row)] for c in lost]
     return _table(lines) if lost else "None."
 
 
@@ -186,6 +187,9 @@ def _columns(unit: str) -> list[tuple[str, Callable[[JsonRow], str]]]:
     def of(figures, name, text):
         return lambda row: text(row[figures][name]) if name in row[figures] else "-"
 
+    def ratio(found):
+        return str(Interval(**found))
+
     return [
         ("row", lambda row: f"{row['name']} {row['op']}"),
         ("class", lambda row: row["class"] or "-"),
@@ -194,17 +198,13 @@ def _columns(unit: str) -> list[tuple[str, Callable[[JsonRow], str]]]:
         ("packed", rate("fastconv packed")),
         ("cold", rate("fastconv", "seconds_cold")),
         ("of peak" if unit == "FLOP/s" else "of copy", lambda row: f"{row['share_of_limit']:.0%}"),
-        *((f"x {peer}", of("times_faster_than", peer, _interval)) for peer in PEERS),
-        *((f"x {peer} cold", of("times_faster_than_cold", peer, _interval)) for peer in PEERS),
+        *((f"x {peer}", of("times_faster_than", peer, ratio)) for peer in PEERS),
+        *((f"x {peer} cold", of("times_faster_than_cold", peer, ratio)) for peer in PEERS),
         ("x NumPy", of("times_faster_than", "numpy", lambda ratio: f"{ratio['median']:.3g}")),
         ("error", of("errors", "fastconv", "{:.0e}".format)),
         *((f"error {peer}", of("errors", peer, "{:.0e}".format)) for peer in PEERS),
         ("algorithm", lambda row: row["algorithm"] or "-"),
     ]
-
-
-def _interval(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['median']:.3g} ({ratio['low']:.3g}-{ratio['high']:.3g})"
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from .contenders import Contender, VectorisedNumPy
 from .network_peers import our_calls, peer_calls
 from .networks import INFERENCE, NetworkCase
-from .timing import Interval, Schedule, interleave, median_interval, times_faster
+from .timing import Interval, Schedule, interleave, median_intervals, times_faster
 
 OURS = "fastconv"
 LOSSES = 3
@@ -58,7 +58,7 @@ class NetworkRow:
             "samples": self.case.samples,
             "source": self.case.source,
             "target": self.case.target,
-            "seconds": {name: median_interval(samples)._asdict() for name, samples in self.seconds.items()},
+            "seconds": median_intervals(self.seconds),
             "times_faster_than": {name: ratio._asdict() for name, ratio in ratios.items() if ratio},
             "errors": self.errors,
             "wrong": self.wrong,

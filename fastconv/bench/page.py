@@ -16,6 +16,7 @@ from .compare import Change, interval_text
 from .compare import Comparison as RunComparison
 from .roofline import roofline
 from .targets import SHORT, TERMS, Comparison, comparisons, full_name, summaries
+from .timing import Interval
 
 JsonRow = Mapping[str, Any]
 GIGA = 1e9
@@ -127,7 +128,7 @@ def _worst(rows: Sequence[Judged]) -> str:
             lines.append([heading, _cell(why), _cell(""), _cell(""), standing])
         for missed in each.missed:
             target = "" if missed.target is None else f"{missed.target:.3g}"
-            ratio = _cell(_ratio(missed.ratio._asdict()), missed.ratio.median)
+            ratio = _cell(str(missed.ratio), missed.ratio.median)
             lines.append([heading, ratio, _cell(target), _cell(missed.terms.peer), standing])
     counts = {name: sum(each.standing == name for each in rows) for name in STANDINGS}
     summary = ", ".join(f"{counts[name]} {title}" for name, title in STANDINGS.items() if counts[name])
@@ -247,7 +248,7 @@ def _columns(rows: Sequence[JsonRow], changes: Mapping[str, Change]) -> list[tup
             found = each.row[figures].get(peer)
             if not found:
                 return _cell("", "")
-            return _cell(_ratio(found), found["median"], "lost" if found["high"] < 1 else "")
+            return _cell(str(Interval(**found)), found["median"], "lost" if found["high"] < 1 else "")
 
         return cell
 
@@ -310,7 +311,3 @@ def _pick(key: str, values: Iterable[str]) -> str:
     names = map(escape, dict.fromkeys(values))
     options = "".join(f'<option value="{name}">{name.replace("_", "-")}</option>' for name in names)
     return f'<label>{key}<select data-key="{key}"><option value="">all</option>{options}</select></label>'
-
-
-def _ratio(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['median']:.3g} ({ratio['low']:.3g}-{ratio['high']:.3g})"

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import filters, get_num_threads, reference
 from ..console import Progress, table
-from .timing import Interval, Schedule, interleave, median_interval, times_faster
+from .timing import Interval, Schedule, interleave, median_intervals, times_faster
 
 HEIGHT, WIDTH = 3000, 4000
 IMAGES = {"uint8 grey": (np.uint8, ()), "uint8 RGB": (np.uint8, (3,)), "float32 grey": (np.float32, ())}
@@ -141,7 +141,7 @@ def _row(case: FilterCase, image_name: str, image: np.ndarray, schedule: Schedul
         "name": case.name,
         "image": image_name,
         "pixels": image.shape[0] * image.shape[1],
-        "seconds": {name: median_interval(samples)._asdict() for name, samples in seconds.items()},
+        "seconds": median_intervals(seconds),
         "times_faster_than": {name: ratio._asdict() for name, ratio in ratios.items()},
         "wrong": "",
     }
@@ -172,11 +172,7 @@ def text(rows: list[Mapping[str, Any]]) -> str:
             continue
         ours = row["seconds"]["fastconv"]["median"]
         found = (row["times_faster_than"].get(name) for name in names)
-        ratios = [_ratio_text(Interval(**ratio)) if ratio else "-" for ratio in found]
+        ratios = [str(Interval(**ratio)) if ratio else "-" for ratio in found]
         lines.append([row["name"], row["image"], f"{ours * 1e3:.2f}", f"{row['pixels'] / ours / 1e6:.0f}", *ratios])
     versions = "; ".join(f"{name} {version}" for name, (_, version) in peers().items()) or "no peer is installed"
     return f"filters on {HEIGHT * WIDTH / 1e6:.0f} megapixels, {get_num_threads()} threads; {versions}\n{table(lines)}"
-
-
-def _ratio_text(ratio: Interval) -> str:
-    return f"{ratio.median:.3g} ({ratio.low:.3g}-{ratio.high:.3g})"

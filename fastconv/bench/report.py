@@ -1,6 +1,6 @@
 """The findings as tables of text and as JSON."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby, product
@@ -14,7 +14,7 @@ from .machine import Machine
 from .network_suite import OURS, NetworkRow
 from .suite import Row
 from .targets import SHORT, TERMS, class_of, comparisons, double_shares, geomean, summaries
-from .timing import Interval, median_interval
+from .timing import Interval, median_intervals
 
 GIGA = 1e9
 TITLES = {"numpy": "NumPy"}
@@ -150,7 +150,7 @@ class Report:
                 row.name,
                 *([_milliseconds(row, OURS), best.partition(", ")[2]] if best else ["WRONG", ""]),
                 *(_milliseconds(row, peer) for peer in peers),
-                *(_interval_text(ratio) if ratio else "-" for ratio in ratios),
+                *(str(ratio) if ratio else "-" for ratio in ratios),
                 f"{row.case.target:.3g}",
                 f"{max(row.errors.values(), default=0):.0e}",
             ])
@@ -195,8 +195,8 @@ class Report:
             "flops": row.flops,
             "bytes": row.nbytes,
             "algorithm": row.algorithm,
-            "seconds": _intervals(row.seconds),
-            "seconds_cold": _intervals(row.cold_seconds),
+            "seconds": median_intervals(row.seconds),
+            "seconds_cold": median_intervals(row.cold_seconds),
             "rounds": len(row.seconds["fastconv"]) if timed else 0,
             "rate": row.rate()._asdict() if timed else None,
             "unit": "bytes/s" if row.case.memory_bound else "FLOP/s",
@@ -227,7 +227,7 @@ class Report:
         texts += [f"  {c.row}: x {c.terms.peer} {c.ratio.median:.3g}, target {c.target:.3g}" for c in short]
         lost = [c for c in compared if c.lost]
         texts.append(f"rows lost to a peer: {len(lost)}")
-        texts += [f"  {c.row}: x {c.terms.peer} {_interval_text(c.ratio)}" for c in lost]
+        texts += [f"  {c.row}: x {c.terms.peer} {c.ratio}" for c in lost]
         return [texts[0], "\n".join(texts[1:])]
 
     def _summary_text(self) -> str:
@@ -239,7 +239,7 @@ class Report:
                 lines.append(
                     f"x {_title(rival)}{suffix.replace('_', ' ')}: geomean {ratio['geomean']:.3g} ({ops}); "
                     f"5th percentile {ratio['percentile_5']:.3g}; "
-                    f"worst {_interval_text(Interval(**ratio['worst']))} in {ratio['worst_row']}; "
+                    f"worst {Interval(**ratio['worst'])} in {ratio['worst_row']}; "
                     f"{len(ratio['lost'])} of {ratio['rows']} rows lost"
                 )
         for key, title in (("share_of_fma_peak", "share of FMA peak"), ("share_of_copy_bandwidth", "share of copy")):
@@ -248,10 +248,6 @@ class Report:
                     f"{title}: geomean {share['geomean']:.1%}; worst {share['worst']:.1%} in {share['worst_row']}"
                 )
         return "\n".join(lines)
-
-
-def _intervals(seconds: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    return {name: median_interval(samples)._asdict() for name, samples in seconds.items()}
 
 
 def _milliseconds(row: NetworkRow, contender: str) -> str:
@@ -273,15 +269,11 @@ def _ratio_text(row: Row, rival: Contender, cold: bool = False) -> str:
     ratio = row.times_faster(rival, cold)
     if ratio is None:
         return "-"
-    return f"{ratio.median:.3g}" if rival.name == VectorisedNumPy.name else _interval_text(ratio)
+    return f"{ratio.median:.3g}" if rival.name == VectorisedNumPy.name else str(ratio)
 
 
 def _error_text(row: Row, contender: str) -> str:
     return f"{row.errors[contender]:.0e}" if contender in row.errors else "-"
-
-
-def _interval_text(ratio: Interval) -> str:
-    return f"{ratio.median:.3g} ({ratio.low:.3g}-{ratio.high:.3g})"
 
 
 def _full_name(row: Row) -> str:

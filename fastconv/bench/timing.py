@@ -48,6 +48,9 @@ class Interval(NamedTuple):
     median: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g}-{self.high:.3g})"
+
 
 def interleave(
     calls: Mapping[str, Callable[[], Any]],
@@ -147,6 +150,11 @@ def median_interval(samples: np.ndarray, level: float = LEVEL) -> Interval:
     if k == 0:
         raise ValueError(f"median_interval: {n} samples are too few for a {level:.0%} interval")
     return Interval(float(ordered[k - 1]), float(np.median(ordered)), float(ordered[n - k]))
+
+
+def median_intervals(seconds: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Of the samples of each contender, fit for JSON."""
+    return {name: median_interval(samples)._asdict() for name, samples in seconds.items()}
 
 
 def times_faster(ours: np.ndarray, theirs: np.ndarray) -> Interval:
