@@ -62,10 +62,15 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
         """Source positions that a box reads: strong dilation leaves gaps between them."""
         return prod(min(across, size * sum(map(len, axis.phases))) for across, size, axis in zip(reach(box), box, axes))
 
+    # In place: all channels of a box, which memory has side by side; or one vector of them where what the taps of one
+    # row of results read of all channels would not fit, so that no two rows would share it.
+    row = used((1, 1, axes[2].dst))
+    together = groups if groups * itemsize * row <= LANE_BOX_BYTES else lanes
+
     def fits(box):
         if not in_place:
             return width * itemsize * used(box) <= (PLANE_STRIP_BYTES if planar else LANE_STRIP_BYTES)
-        return planar or groups * itemsize * used(box) <= LANE_BOX_BYTES
+        return planar or together * itemsize * used(box) <= LANE_BOX_BYTES
 
     box = largest_box(axes, PLANE_PIXELS if planar else BOX_PIXELS, fits)
     k_groups = blocks

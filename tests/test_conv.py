@@ -168,6 +168,14 @@ def test_pixels_as_lanes_give_the_same_bits(isa, threads, pixels, x_shape, w_sha
     np.testing.assert_array_equal(out.array, expected)
     np.testing.assert_array_equal(gradient(dy, w, x_shape, algorithm="direct", **arguments), expected_dx)
 
+@pytest.mark.parametrize("order", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("kernel", [7, 13, 31])
+def test_depthwise_boxes_hold_whole_rows(kernel, order):
+    """Taps that reach far share what they read: rows of results stay whole, however many channels lie side by side."""
+    plan = fc.explain_conv((1, 512, 14, 14), (512, 1, kernel, kernel), padding=kernel // 2, groups=512,
+                           memory_order=order)
+    assert plan.box[3] == 14
+
 
 @pytest.mark.parametrize("stride", [1, 4])
 @pytest.mark.parametrize("order", ORDERS)
