@@ -98,28 +98,40 @@ FC_INLINE void copy_rows(const T *from, ptrdiff_t from_row, T *to, ptrdiff_t to_
         }
 }
 
+/* n columns of len elements `step` apart, to or from rows of a buffer; where they are rows of memory they are turned. */
+FC_INLINE void keep(const fc_softmax *s, const T *from, T *kept, ptrdiff_t width, ptrdiff_t n) {
+    if (s->step == 1) transpose(from, s->len, n, s->len, kept, width);
+    else copy_rows(from, s->step, kept, width, s->len, n);
+}
+
+FC_INLINE void put_back(const fc_softmax *s, const T *kept, ptrdiff_t width, T *to, ptrdiff_t n) {
+    if (s->step == 1) transpose(kept, width, s->len, n, to, s->len);
+    else copy_rows(kept, width, to, s->step, s->len, n);
+}
+
 /* All columns, forward, or backward where dy is given. Blocks of them are copied into a buffer and back, so that
- * memory is passed over once, in long runs, even if a column's elements share a cache set. */
+ * memory is passed over once, in long runs, even if a column's elements share a cache set. Short rows are
+ * columns of the buffer too: they would leave lanes idle, and each would be summed across its lanes. */
 FC_INLINE void each_column(const fc_softmax *s, const int backward, const int logarithm) {
     T buffer[SOFTMAX_KEPT];
     const T *x = s->x, *dy = s->dy;
     T *y = s->y;
-    const ptrdiff_t len = s->len, step = s->step;
+    const ptrdiff_t len = s->len, step = s->step, next = step == 1 ? len : 1;
     const ptrdiff_t fitting = SOFTMAX_KEPT / (len * (backward ? 2 : 1)) / VL * VL, width = fitting ? fitting : VL;
     for (ptrdiff_t i = 0; i < s->count; i += width) {
-        const ptrdiff_t n = s->count - i < width ? s->count - i : width;
+        const ptrdiff_t n = s->count - i < width ? s->count - i : width, at = i * next;
         if (!fitting) {
-            if (backward) softmax_columns_backward(dy + i, x + i, y + i, n, len, step, logarithm);
-            else softmax_columns(x + i, y + i, n, len, step, logarithm);
+            if (backward) softmax_columns_backward(dy + at, x + at, y + at, n, len, step, logarithm);
+            else softmax_columns(x + at, y + at, n, len, step, logarithm);
             continue;
         }
         T *kept = buffer, *kept_dy = buffer + len * width;
-        copy_rows(x + i, step, kept, width, len, n);
-        if (backward) copy_rows(dy + i, step, kept_dy, width, len, n);
+        keep(s, x + at, kept, width, n);
+        if (backward) keep(s, dy + at, kept_dy, width, n);
         for (ptrdiff_t j = 0; j < n; j += VL)
             if (backward) softmax_columns_backward(kept_dy + j, kept + j, kept + j, VL, len, width, logarithm);
             else softmax_columns(kept + j, kept + j, VL, len, width, logarithm);
-        copy_rows(kept, width, y + i, step, len, n);
+        put_back(s, kept, width, y + at, n);
     }
 }
 
@@ -131,16 +143,20 @@ FC_INLINE void each_row(const fc_softmax *s, const int backward, const int logar
         else softmax_row(x + i, y + i, s->len, logarithm);
 }
 
+FC_INLINE int has_long_rows(const fc_softmax *s, const int backward) {
+    return s->step == 1 && s->len >= (backward ? VL : 2 * VL);
+}
+
 static void softmax(const fc_softmax *s) {
-    if (s->step == 1 && s->logarithm) each_row(s, 0, 1);
-    else if (s->step == 1) each_row(s, 0, 0);
+    if (has_long_rows(s, 0) && s->logarithm) each_row(s, 0, 1);
+    else if (has_long_rows(s, 0)) each_row(s, 0, 0);
     else if (s->logarithm) each_column(s, 0, 1);
     else each_column(s, 0, 0);
 }
 
 static void softmax_backward(const fc_softmax *s) {
-    if (s->step == 1 && s->logarithm) each_row(s, 1, 1);
-    else if (s->step == 1) each_row(s, 1, 0);
+    if (has_long_rows(s, 1) && s->logarithm) each_row(s, 1, 1);
+    else if (has_long_rows(s, 1)) each_row(s, 1, 0);
     else if (s->logarithm) each_column(s, 1, 1);
     else each_column(s, 1, 0);
 }

@@ -9,12 +9,16 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport uint8_t, uint64_t
 
+import numpy as np
+
 from fastconv._kernels._runtime cimport (
-    FC_RELU, FC_RELU6, FC_SIGMOID, FC_SILU, FC_TANH, fc_activation, fc_current, fc_kernels, fc_master, fc_settle,
-    fc_softmax, fc_this_thread, shares_of,
+    FC_RELU, FC_RELU6, FC_SIGMOID, FC_SILU, FC_TANH, empty, fc_activation, fc_current, fc_kernels, fc_master,
+    fc_settle, fc_softmax, fc_this_thread, shares_of,
 )
 
 cnp.import_array()
+
+cdef object np_ndarray = np.ndarray
 
 cdef enum:
     CHUNK = 16 * 1024       # elements of a work item: operands and result stay in L2
@@ -79,7 +83,7 @@ cdef double cost_of(fc_activation activation, ptrdiff_t itemsize) noexcept:
     return EXP_FLOPS if activation in (FC_SIGMOID, FC_TANH, FC_SILU) else 2 * itemsize
 
 
-def activate(int activation, double slope, cnp.ndarray x, cnp.ndarray y, num_threads):
+cpdef activate(int activation, double slope, cnp.ndarray x, cnp.ndarray y, num_threads):
     """y = activation(x); y may be x."""
     cdef const fc_kernels *kernels = kernels_for(x)
     cdef Flat f
@@ -87,6 +91,39 @@ def activate(int activation, double slope, cnp.ndarray x, cnp.ndarray y, num_thr
     f.activation, f.factor = <fc_activation>activation, slope
     f.flush = f.activation != FC_RELU and f.activation != FC_RELU6
     run_flat(kernels, forward_item, &f, cnp.PyArray_SIZE(x), cost_of(f.activation, kernels.itemsize), num_threads)
+
+
+cdef bint runs_without_gaps(cnp.ndarray x, bint channels_last) noexcept:
+    """Whether the strides are the canonical ones of a memory order."""
+    cdef ptrdiff_t stride = cnp.PyArray_ITEMSIZE(x)
+    cdef int ndim = cnp.PyArray_NDIM(x), i, axis
+    for i in range(ndim):
+        axis = ndim - 1 - i
+        if channels_last and axis > 0:
+            axis = 1 if i == 0 else axis + 1
+        if cnp.PyArray_STRIDE(x, axis) != stride:
+            return False
+        stride *= cnp.PyArray_DIM(x, axis)
+    return True
+
+
+def activated(int activation, double slope, x):
+    """A new array activation(x), in x's memory order; None where x isn't an array that is read as it is."""
+    cdef cnp.ndarray a
+    cdef bint channels_last = False
+    if type(x) is not np_ndarray:
+        return None
+    a = x
+    if (cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 and cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT64
+            or not cnp.PyArray_ISBEHAVED_RO(a)):
+        return None
+    if not runs_without_gaps(a, False):
+        channels_last = cnp.PyArray_NDIM(a) > 2
+        if not (channels_last and runs_without_gaps(a, True)):
+            return None
+    y = empty(x.shape, a.dtype, channels_last)
+    activate(activation, slope, a, y, None)
+    return y
 
 
 def activate_backward(int activation, double slope, cnp.ndarray dy, cnp.ndarray saved, cnp.ndarray dx, num_threads):

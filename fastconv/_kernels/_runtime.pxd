@@ -1,4 +1,5 @@
-# What the other compiled modules use of the runtime: the kernel table in use, scratch memory.
+# What the other compiled modules use of the runtime: the kernel table in use, results, scratch memory.
+cimport numpy as cnp
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -443,6 +444,8 @@ cdef extern from "openmp.h":
 
 
 cdef const fc_kernels *fc_current(bint f64) noexcept nogil
+
+cpdef empty(shape, cnp.dtype dtype, bint channels_last=*)
 
 cdef class Scratch:
     cdef char *data

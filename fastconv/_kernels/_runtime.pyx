@@ -333,7 +333,7 @@ cdef object result_handler = PyCapsule_New(&fc_result_handler, "mem_handler", NU
 cdef object default_handler = <object>PyDataMem_DefaultHandler
 
 
-def empty(shape, cnp.dtype dtype, bint channels_last=False):
+cpdef empty(shape, cnp.dtype dtype, bint channels_last=False):
     """``numpy.empty(shape, dtype)`` for a result; a large one may get the memory of one that is gone.
 
     With `channels_last`, axis 1 of `shape` lies innermost in memory. Where the caller has given NumPy a memory
