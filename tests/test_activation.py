@@ -245,8 +245,9 @@ def test_gradient_by_central_differences(isa, name):
 # ---------------------------------------------------------------- softmax
 
 # (shape, axis): rows, short and long; columns, few and many; lengths beyond what the column kernel keeps.
-SOFTMAX_CASES = [((6, 10), 1), ((5, 1), 1), ((3, 1000), 1), ((700, 3), 0), ((2, 21, 17, 19), 1), ((3, 5, 64), 1),
-                 ((2, 700, 3, 33), 1), ((1, 9000, 3), 1), ((4, 5, 6), 2), ((4, 5, 6), -3), ((40,), 0)]
+SOFTMAX_CASES = [((6, 10), 1), ((300, 7), 1), ((5, 1), 1), ((3, 1000), 1), ((700, 3), 0), ((2, 21, 17, 19), 1),
+                 ((3, 5, 64), 1), ((2, 700, 9, 23), 1), ((2, 700, 3, 33), 1), ((1, 9000, 3), 1), ((4, 5, 6), 2),
+                 ((4, 5, 6), -3), ((40,), 0)]
 
 
 @dtypes
@@ -270,7 +271,7 @@ def test_softmax_against_the_reference(isa, threads, dtype, name, shape, axis):
 
 @softmaxes
 def test_softmax_bits_do_not_depend_on_threads_or_place(isa, threads, name):
-    for shape in ((600, 100), (3, 30, 40, 41)):
+    for shape in ((600, 100), (3000, 7), (3, 30, 40, 41), (2, 700, 20, 20)):
         x = normal(shape, np.float32)
         y, dy = getattr(fc, name)(x), normal(shape, np.float32, 1)
         assert y.tobytes() == getattr(fc, name)(x, num_threads=1).tobytes()

@@ -2,7 +2,8 @@
  * side (columns). Sums are taken in double, in the order of the elements' vectors. A vector with a NaN or
  * +infinity in it becomes all NaN. */
 
-enum { SOFTMAX_KEPT = 32 * 1024 / sizeof(T) }; /* elements of columns that are worked on in L1 */
+/* Elements of columns that are worked on in L1, and the fewest of a row that are worth copying there. */
+enum { SOFTMAX_KEPT = 32 * 1024 / sizeof(T), SOFTMAX_RUN = 512 / sizeof(T) };
 
 #define MINUS_INFINITY vset1((T)-__builtin_inf())
 
@@ -36,24 +37,23 @@ FC_INLINE void softmax_row(const T *x, T *y, ptrdiff_t n, const int logarithm) {
     }
 }
 
-/* The first n lanes of a vector of columns; elements lie `step` apart in x and y, which may be one array. */
-FC_INLINE void softmax_columns(const T *x, T *y, ptrdiff_t n, ptrdiff_t len, ptrdiff_t step, const int logarithm) {
+/* A vector of columns; elements lie `step` apart in x and y, which may be one array. */
+FC_INLINE void softmax_columns(const T *x, T *y, ptrdiff_t len, ptrdiff_t step, const int logarithm) {
     vec most = MINUS_INFINITY;
-    for (ptrdiff_t l = 0; l < len; l++) most = vmax_second(vload_upto(x + l * step, n), most);
+    for (ptrdiff_t l = 0; l < len; l++) most = vmax_second(vload(x + l * step), most);
 
     wide sum = {0};
     for (ptrdiff_t l = 0; l < len; l++) {
-        const vec e = vexp(vload_upto(x + l * step, n) - most);
-        if (!logarithm) vstore_upto(y + l * step, e, n);
+        const vec e = vexp(vload(x + l * step) - most);
+        if (!logarithm) vstore(y + l * step, e);
         sum = wide_add(sum, vwiden(e));
     }
     if (logarithm) {
         const vec log_total = vlog_from_one(vnarrow(sum));
-        for (ptrdiff_t l = 0; l < len; l++)
-            vstore_upto(y + l * step, vload_upto(x + l * step, n) - most - log_total, n);
+        for (ptrdiff_t l = 0; l < len; l++) vstore(y + l * step, vload(x + l * step) - most - log_total);
     } else {
         const vec scale = vset1(1) / vnarrow(sum);
-        for (ptrdiff_t l = 0; l < len; l++) vstore_upto(y + l * step, vload_upto(y + l * step, n) * scale, n);
+        for (ptrdiff_t l = 0; l < len; l++) vstore(y + l * step, vload(y + l * step) * scale);
     }
 }
 
@@ -77,16 +77,62 @@ FC_INLINE void softmax_row_backward(const T *dy, const T *y, T *dx, ptrdiff_t n,
     }
 }
 
-FC_INLINE void softmax_columns_backward(const T *dy, const T *y, T *dx, ptrdiff_t n, ptrdiff_t len, ptrdiff_t step,
+FC_INLINE void softmax_columns_backward(const T *dy, const T *y, T *dx, ptrdiff_t len, ptrdiff_t step,
                                         const int logarithm) {
     wide sum = {0};
-    for (ptrdiff_t l = 0; l < len; l++)
-        sum = softmax_sum(sum, vload_upto(dy + l * step, n), vload_upto(y + l * step, n), logarithm);
+    for (ptrdiff_t l = 0; l < len; l++) sum = softmax_sum(sum, vload(dy + l * step), vload(y + l * step), logarithm);
     const vec total = vnarrow(sum);
-    for (ptrdiff_t l = 0; l < len; l++) {
-        const vec term = softmax_term(vload_upto(dy + l * step, n), vload_upto(y + l * step, n), total, logarithm);
-        vstore_upto(dx + l * step, term, n);
+    for (ptrdiff_t l = 0; l < len; l++)
+        vstore(dx + l * step, softmax_term(vload(dy + l * step), vload(y + l * step), total, logarithm));
+}
+
+/* Many long columns: whole runs of each row are read, several times, with what is known of the columns in L1. */
+enum { SOFTMAX_WIDE = 2048 / sizeof(T), SOFTMAX_VECTORS = SOFTMAX_WIDE / VL };
+
+FC_INLINE void softmax_wide(const T *x, T *y, ptrdiff_t n, ptrdiff_t len, ptrdiff_t step, const int logarithm) {
+    vec most[SOFTMAX_VECTORS], last[SOFTMAX_VECTORS];
+    wide sum[SOFTMAX_VECTORS];
+    for (ptrdiff_t j = 0; j < n; j += VL) {
+        most[j / VL] = MINUS_INFINITY;
+        sum[j / VL] = (wide){0};
     }
+    for (ptrdiff_t l = 0; l < len; l++)
+        for (ptrdiff_t j = 0; j < n; j += VL)
+            most[j / VL] = vmax_second(vload_upto(x + l * step + j, n - j), most[j / VL]);
+    for (ptrdiff_t l = 0; l < len; l++)
+        for (ptrdiff_t j = 0; j < n; j += VL) {
+            const vec e = vexp(vload_upto(x + l * step + j, n - j) - most[j / VL]);
+            if (!logarithm) vstore_upto(y + l * step + j, e, n - j);
+            sum[j / VL] = wide_add(sum[j / VL], vwiden(e));
+        }
+    for (ptrdiff_t j = 0; j < n; j += VL)
+        if (logarithm) last[j / VL] = vlog_from_one(vnarrow(sum[j / VL]));
+        else last[j / VL] = vset1(1) / vnarrow(sum[j / VL]);
+    for (ptrdiff_t l = 0; l < len; l++)
+        for (ptrdiff_t j = 0; j < n; j += VL) {
+            vec v = vload_upto((logarithm ? x : y) + l * step + j, n - j);
+            if (logarithm) v = v - most[j / VL] - last[j / VL];
+            else v = v * last[j / VL];
+            vstore_upto(y + l * step + j, v, n - j);
+        }
+}
+
+FC_INLINE void softmax_wide_backward(const T *dy, const T *y, T *dx, ptrdiff_t n, ptrdiff_t len, ptrdiff_t step,
+                                     const int logarithm) {
+    wide sum[SOFTMAX_VECTORS];
+    for (ptrdiff_t j = 0; j < n; j += VL) sum[j / VL] = (wide){0};
+    for (ptrdiff_t l = 0; l < len; l++)
+        for (ptrdiff_t j = 0; j < n; j += VL) {
+            const ptrdiff_t at = l * step + j;
+            sum[j / VL] = softmax_sum(sum[j / VL], vload_upto(dy + at, n - j), vload_upto(y + at, n - j), logarithm);
+        }
+    for (ptrdiff_t l = 0; l < len; l++)
+        for (ptrdiff_t j = 0; j < n; j += VL) {
+            const ptrdiff_t at = l * step + j;
+            const vec total = vnarrow(sum[j / VL]);
+            vstore_upto(dx + at, softmax_term(vload_upto(dy + at, n - j), vload_upto(y + at, n - j), total, logarithm),
+                        n - j);
+        }
 }
 
 /* Rows lie pages apart, which the hardware doesn't prefetch: asking for them is 10-15 % at 21 x 256 x 256. */
@@ -110,27 +156,29 @@ FC_INLINE void put_back(const fc_softmax *s, const T *kept, ptrdiff_t width, T *
 }
 
 /* All columns, forward, or backward where dy is given. Blocks of them are copied into a buffer and back, so that
- * memory is passed over once, in long runs, even if a column's elements share a cache set. Short rows are
- * columns of the buffer too: they would leave lanes idle, and each would be summed across its lanes. */
+ * memory is passed over once, in long runs, even if a column's elements share a cache set. Short rows are columns of the
+ * buffer too: they would leave lanes idle, and each would be summed across its lanes. */
 FC_INLINE void each_column(const fc_softmax *s, const int backward, const int logarithm) {
     T buffer[SOFTMAX_KEPT];
     const T *x = s->x, *dy = s->dy;
     T *y = s->y;
     const ptrdiff_t len = s->len, step = s->step, next = step == 1 ? len : 1;
-    const ptrdiff_t fitting = SOFTMAX_KEPT / (len * (backward ? 2 : 1)) / VL * VL, width = fitting ? fitting : VL;
+    const ptrdiff_t fitting = SOFTMAX_KEPT / (len * (backward ? 2 : 1)) / VL * VL;
+    const int wide_runs = fitting < SOFTMAX_RUN && fitting < s->count;
+    const ptrdiff_t width = wide_runs ? SOFTMAX_WIDE : fitting;
     for (ptrdiff_t i = 0; i < s->count; i += width) {
         const ptrdiff_t n = s->count - i < width ? s->count - i : width, at = i * next;
-        if (!fitting) {
-            if (backward) softmax_columns_backward(dy + at, x + at, y + at, n, len, step, logarithm);
-            else softmax_columns(x + at, y + at, n, len, step, logarithm);
+        if (wide_runs) {
+            if (backward) softmax_wide_backward(dy + at, x + at, y + at, n, len, step, logarithm);
+            else softmax_wide(x + at, y + at, n, len, step, logarithm);
             continue;
         }
         T *kept = buffer, *kept_dy = buffer + len * width;
         keep(s, x + at, kept, width, n);
         if (backward) keep(s, dy + at, kept_dy, width, n);
         for (ptrdiff_t j = 0; j < n; j += VL)
-            if (backward) softmax_columns_backward(kept_dy + j, kept + j, kept + j, VL, len, width, logarithm);
-            else softmax_columns(kept + j, kept + j, VL, len, width, logarithm);
+            if (backward) softmax_columns_backward(kept_dy + j, kept + j, kept + j, len, width, logarithm);
+            else softmax_columns(kept + j, kept + j, len, width, logarithm);
         put_back(s, kept, width, y + at, n);
     }
 }

@@ -22,6 +22,7 @@ cdef object np_ndarray = np.ndarray
 
 cdef enum:
     CHUNK = 16 * 1024       # elements of a work item: operands and result stay in L2
+    COLUMNS_BYTES = 512     # an item of softmax columns is at least so many bytes wide: memory is read in runs
     EXP_FLOPS = 40          # what an element of a function with an exponential costs
 
 cdef struct Flat:
@@ -172,7 +173,7 @@ cdef int run_softmax(const fc_kernels *kernels, fc_softmax *s, bint backward, pt
                      num_threads) except -1:
     """(outer, len, inner) elements: rows where inner is 1, else `inner` columns in each of `outer` blocks."""
     cdef ptrdiff_t blocks = 1 if inner == 1 else outer
-    cdef ptrdiff_t line = 128 // kernels.itemsize   # columns of an item are whole pairs of cache lines
+    cdef ptrdiff_t line = COLUMNS_BYTES // kernels.itemsize
     cdef ptrdiff_t per_item = max(1, CHUNK // s.len), across
     s.step, s.count = inner, outer if inner == 1 else inner
     if inner > 1:
