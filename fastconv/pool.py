@@ -29,7 +29,7 @@ def _at_ranks(general):
     public = signature.replace(parameters=list(signature.parameters.values())[2:])
     for rank in (1, 2, 3):
         name = general.__name__.removeprefix("_").replace("_nd", f"{rank}d")
-        function = functools.wraps(general)(_at_rank(general, name, rank))
+        function = functools.wraps(general)(_at_rank(general, name, rank, public))
         function.__name__ = function.__qualname__ = name
         function.__doc__ = general.__doc__.replace("_nd", f"{rank}d")
         function.__signature__ = public
@@ -38,9 +38,17 @@ def _at_ranks(general):
     return named
 
 
-def _at_rank(general, name, rank):
+def _at_rank(general, name, rank, public):
     def function(*args, **kwargs):
-        return general(name, rank, *args, **kwargs)
+        try:
+            return general(name, rank, *args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__.tb_next is not None:
+                raise
+        try:
+            public.bind(*args, **kwargs)  # says the same of the arguments that the caller knows
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
 
     return function
 
@@ -233,6 +241,7 @@ def _adaptive_avg_pool_nd(fn, rank, x, output_size, *, out=None, num_threads=Non
     x : array, (N, C, *spatial), or without the batch axis
         float32 or float64.
     output_size : int or one per axis
+        None for an axis keeps its extent.
     out, num_threads : as in :func:`max_pool_nd`
 
     Returns
@@ -329,7 +338,7 @@ def _max_unpool_nd(fn, rank, x, indices, kernel_size, stride=None, padding=0, ou
     indices : int64 array of the shape of x
         Flat positions in the planes of the result, as :func:`max_pool_nd` returns them.
     kernel_size, stride, padding : as in :func:`max_pool_nd`
-    output_size : one int per spatial axis, optional
+    output_size : one int per spatial axis, or the whole shape (N, C, *spatial), optional
         By default ``(in - 1) * stride - before - after + kernel``.
     out, num_threads : as in :func:`max_pool_nd`
 

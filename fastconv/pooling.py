@@ -259,7 +259,7 @@ def unpool(fn, rank, x, indices, kernel_size, stride, padding, output_size, out,
     x, unbatched = checks.pool_input(fn, rank, x, False)
     indices = checks.indices(fn, indices, x.shape[1:] if unbatched else x.shape)
     indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
-    spatial = checks.unpool_size(fn, rank, x.shape[2:], kernel_size, stride, padding, output_size)
+    spatial = checks.unpool_size(fn, rank, x.shape, kernel_size, stride, padding, output_size)
     checks.addressable(fn, "output_size", (*x.shape[:2], *spatial))
     source, order, layout = _in_layout(x)
     y = _target(fn, out, (*x.shape[:2], *spatial), x.dtype, order, layout, {"x": x, "indices": indices}, unbatched)

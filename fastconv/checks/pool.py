@@ -90,7 +90,12 @@ def _sliding(fn, i, extent, size, stride, pair, dilation, ceil_mode):
 
 @cached_geometry
 def adaptive_windows(fn, rank, spatial, output_size):
-    """Windows that cover the input evenly: output o of n has [floor(o * in / n), ceil((o + 1) * in / n))."""
+    """Windows that cover the input evenly: output o of n has [floor(o * in / n), ceil((o + 1) * in / n)).
+
+    A size of None is the input's.
+    """
+    if isinstance(output_size, (tuple, list)) and len(output_size) == rank:
+        output_size = [extent if size is None else size for extent, size in zip(spatial, output_size)]
     out = per_axis(fn, "output_size", output_size, rank, 1)
     axes = [(extent, o, 0, 1, 1, 0, 0) for extent, o in zip(spatial, out)]
     return Windows(to_three(axes, (1, 1, 0, 1, 1, 0, 0)), out, spatial, ())
@@ -102,12 +107,15 @@ def average(fn, count_include_pad, divisor_override):
     return flag(fn, "count_include_pad", count_include_pad), divisor
 
 
-def unpool_size(fn, rank, spatial, kernel_size, stride, padding, output_size):
-    """Spatial extents of the result of max_unpool."""
+def unpool_size(fn, rank, shape, kernel_size, stride, padding, output_size):
+    """Spatial extents of the result of max_unpool for x (N, C, *spatial); `output_size` may begin with N and C."""
+    spatial = shape[2:]
     kernel = per_axis(fn, "kernel_size", kernel_size, rank, 1)
     strides = kernel if stride is None else per_axis(fn, "stride", stride, rank, 1)
     pairs = padding_pairs(fn, padding, rank, 0)
     if output_size is not None:
+        if isinstance(output_size, (tuple, list)) and tuple(output_size[:-rank]) == shape[:2]:
+            output_size = output_size[-rank:]
         return per_axis(fn, "output_size", output_size, rank, 1)
     sizes = tuple((extent - 1) * s - before - after + k
                   for extent, s, (before, after), k in zip(spatial, strides, pairs, kernel))

@@ -51,6 +51,8 @@ def _axis_windows(axis, size, k, s, pad, d, ceil_mode):
 def adaptive_windows(spatial, output_size):
     """The windows of adaptive pooling: output ``o`` of ``out`` looks at [floor(o in / out), ceil((o + 1) in / out))."""
     axes = []
+    if np.ndim(output_size):
+        output_size = [size if out is None else out for size, out in zip(spatial, output_size, strict=True)]
     for size, out in zip(spatial, per_axis(output_size, len(spatial))):
         if out < 1:
             raise ValueError(f"output_size must be at least 1, got {output_size!r}")

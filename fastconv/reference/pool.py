@@ -294,7 +294,8 @@ def _max_unpool_nd(nd, x, indices, kernel_size, stride=None, padding=0, output_s
                    num_threads=None):
     """Zeros with every element of ``x`` at its flat position in ``indices``; of equal positions the last wins.
 
-    ``output_size`` is one number per spatial axis, by default ``(in - 1) * stride - before - after + kernel``.
+    ``output_size`` is one number per spatial axis, after n and c if it has them, by default
+    ``(in - 1) * stride - before - after + kernel``.
     """
     xb, flat = with_batch(nd, x), with_batch(nd, indices)
     spatial = output_size
@@ -303,7 +304,7 @@ def _max_unpool_nd(nd, x, indices, kernel_size, stride=None, padding=0, output_s
         strides = kernel if stride is None else per_axis(stride, nd)
         sizes = zip(xb.shape[2:], strides, pairs(padding, nd), kernel)
         spatial = [(size - 1) * s - before - after + k for size, s, (before, after), k in sizes]
-    spatial = per_axis(spatial, nd)
+    spatial = per_axis(spatial[-nd:] if np.ndim(spatial) else spatial, nd)
     writers = _last_writers(_check_flat(flat, spatial), math.prod(spatial))
     values = np.take_along_axis(_planes(xb), np.maximum(writers, 0), axis=-1)
     y = np.where(writers < 0, 0, values).reshape(*xb.shape[:2], *spatial)
