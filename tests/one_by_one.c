@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -27,7 +28,8 @@ static struct {
     atomic_uint entered[MOST_REGIONS];
     piece piece[MOST_PIECES];
     size_t shared, bytes, peak;
-} state;
+    int taken, allowed; /* pieces of scratch */
+} state = {.allowed = INT_MAX};
 
 static __thread int thread_num = -1;
 static __thread unsigned thread_count;
@@ -39,6 +41,7 @@ extern void __libc_free(void *);
 
 void begin(int mode, unsigned seed) {
     state.mode = mode, state.seed = seed, state.regions = 0, state.shared = 0, state.peak = state.bytes;
+    state.taken = 0;
     state.active = 1;
 }
 
@@ -53,6 +56,12 @@ size_t shared(void) { return state.shared; }
 
 /* Most bytes of scratch at a time since begin(). */
 size_t peak(void) { return state.peak; }
+
+/* Pieces of scratch that were asked for since begin(). */
+int taken(void) { return state.taken; }
+
+/* From now on there is no memory for more pieces of scratch after begin(); below 0 there is. */
+void allow(int pieces) { state.allowed = pieces < 0 ? INT_MAX : pieces; }
 
 static void watch_as(void *data, size_t size, int named) {
     if (state.pieces == MOST_PIECES) abort();
@@ -71,9 +80,11 @@ void unwatch(void) {
 /* ---------------------------------------------------------------- memory */
 
 int posix_memalign(void **to, size_t alignment, size_t size) {
+    const int scratch = alignment >= LINE && state.active;
+    if (scratch && state.taken++ >= state.allowed) return ENOMEM;
     void *data = __libc_memalign(alignment, size);
     if (!data) return ENOMEM;
-    if (alignment >= LINE && state.active) {
+    if (scratch) {
         memset(data, 0xff, size);
         watch_as(data, size, 0);
         state.bytes += size;

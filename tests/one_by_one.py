@@ -3,6 +3,7 @@
 ``one_by_one.py ISA {convolutions,others}``: every call has the same bits on 1, 2, 3 and 7 real threads, each of which
 enters, and on as many threads as there are work items, run one after the other in any order. Where each finds memory
 as it was before the parallel region, they write disjoint bytes, of results and scratch alike, and all of the results.
+Where there is no memory for a piece of scratch, the call is a MemoryError, and the next one has the same bits.
 Convolutions also keep their bits for any split of the batch, and use no more scratch than explain_conv says.
 """
 import ctypes
@@ -68,6 +69,22 @@ def check_items(name, call, expected):
         assert run(call, SHUFFLED, THREADS, fresh(call), seed) == expected, f"{name}: other bits in another order"
 
 
+def check_no_memory(name, call, expected):
+    """Without its first, second, ... piece of scratch."""
+    run(call, COUNT, 3, fresh(call))
+    for pieces in range(shim.taken()):
+        shim.allow(pieces)
+        try:
+            run(call, COUNT, 3, fresh(call))
+        except MemoryError:
+            pass
+        else:
+            raise AssertionError(f"{name}: no MemoryError where there are {pieces} pieces of scratch")
+        finally:
+            shim.allow(-1)
+        assert run(call, COUNT, 3, fresh(call)) == expected, f"{name}: other bits after a MemoryError"
+
+
 def check_split(name, call):
     whole, = call.run(fresh(call), None)
     images = len(whole)
@@ -107,6 +124,7 @@ def check(name, call):
     expected = bits(call.run(fresh(call), 1))
     check_threads(name, call, expected)
     check_items(name, call, expected)
+    check_no_memory(name, call, expected)
     if call.split:
         check_split(name, call)
     if call.plan:

@@ -1,10 +1,14 @@
 """Kernels in children of fork: of Python's, of a pool's, of a C library's, beside other OpenMP runtimes."""
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from fastconv._kernels import _runtime
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
@@ -32,10 +36,13 @@ def child(fork, function=work):
 """
 
 
-def run(code, **environment):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", COMMON + code], capture_output=True, text=True,
-                          timeout=SECONDS, env=os.environ | environment)
+def run_as_it_is(code):
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stdout + done.stderr
+
+
+def run(code):
+    run_as_it_is(COMMON + code)
 
 
 def test_children_and_parent_in_turns():
@@ -126,10 +133,33 @@ print("done")
 """)
 
 
+@pytest.mark.parametrize("order", ["loaded-first", "loaded-last"])
+def test_beside_another_openmp_runtime(order, tmp_path):
+    """A copy of gcc's under another name, as wheels bring along, that works and has threads of its own."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if _runtime.openmp_version() and maps.exists() else []
+    library = next((line.split()[-1] for line in lines if "/libgomp" in line), None)
+    if library is None:
+        pytest.skip("doesn't run on gcc's OpenMP runtime")
+    copy = shutil.copy(library, tmp_path / "libgomp-other.so.1")
+    load = f"import ctypes; other = ctypes.CDLL({str(copy)!r}, ctypes.RTLD_GLOBAL)\n"
+    regions = """
+came = set()
+@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def body(_):
+    came.add(threading.get_ident())
+for _ in range(10):
+    other.GOMP_parallel(body, None, 2, 0)
+    assert len(came) > 1 and work() == expected and child(os.fork) and child(ctypes.PyDLL(None).fork)
+print("done")
+"""
+    run_as_it_is(load + COMMON + regions if order == "loaded-first" else COMMON + load + regions)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 @pytest.mark.parametrize("first", ["import torch", ""], ids=["torch-first", "torch-last"])
 def test_beside_the_openmp_runtime_of_torch(first):
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", first + COMMON + """
+    run_as_it_is(first + COMMON + """
 import torch
 torch.set_num_threads(2)
 tx, tw = torch.from_numpy(x), torch.from_numpy(w)
@@ -138,5 +168,4 @@ for _ in range(10):
     torch.randn(100, 100) @ torch.randn(100, 100)
     assert work() == expected and child(os.fork) and child(ctypes.PyDLL(None).fork)
 print("done")
-"""], capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stdout + done.stderr
+""")
