@@ -11,7 +11,7 @@ import pytest
 from kernel_helpers import DTYPES, ORDERS, in_order, normal
 
 import fastconv as fc
-from fastconv import plans, reference
+from fastconv import nn, plans, reference
 from fastconv._kernels import _runtime
 
 UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}
@@ -139,6 +139,48 @@ def test_every_worker_flushes_subnormals(isa, no_threshold, algorithm, shape, or
         if algorithm != "folded":
             assert not fc.conv2d_backward_weight(
                 in_order(np.full(x_shape, weight, dtype), order), x, w_shape, algorithm=algorithm, **options).any()
+
+
+def stepped(optimizer, gradient):
+    parameter = nn.Parameter(np.zeros_like(gradient))
+    parameter.grad = gradient
+    optimizer([parameter], lr=1.0).step()
+    return parameter.value
+
+
+def backward_at(name, saved):
+    return lambda x: getattr(fc, f"{name}_backward")(x, np.full_like(x, saved))
+
+
+def normed(x):
+    zeros, ones = np.zeros(x.shape[1], x.dtype), np.ones(x.shape[1], x.dtype)
+    return fc.batch_norm(x, ones, zeros, zeros.copy(), ones.copy(), training=False)[0]
+
+
+# Of subnormal numbers, what would be subnormal.
+ARITHMETIC = {
+    **{name: getattr(fc, name) for name in ("leaky_relu", "tanh", "silu", "hardswish")},
+    **{f"{name}_backward": backward_at(name, 0.5) for name in ("sigmoid", "tanh", "silu", "hardswish")},
+    **{f"{name}_backward": backward_at(name, -1) for name in ("leaky_relu", "log_softmax")},
+    "avg_pool2d": lambda x: fc.avg_pool2d(x, 2), "sum_pool2d": lambda x: fc.sum_pool2d(x, 2),
+    "global_sum_pool": fc.global_sum_pool, "adaptive_avg_pool2d": lambda x: fc.adaptive_avg_pool2d(x, (9, 7)),
+    "avg_pool2d_backward": lambda x: fc.avg_pool2d_backward(x, (*x.shape[:2], 72, 70), 2),
+    "sum_pool2d_backward": lambda x: fc.sum_pool2d_backward(x, (*x.shape[:2], 38, 37), 3, 1),
+    "batch_norm": normed, "dropout": lambda x: fc.dropout(x, 0.5, 0)[0],
+    "linear": lambda x: fc.linear(x.reshape(-1, x.shape[3]), np.ones((50, x.shape[3]), x.dtype)),
+    "conv_transpose2d": lambda x: fc.conv_transpose2d(x, np.ones((x.shape[1], 5, 2, 2), x.dtype), stride=2),
+    "SGD": lambda x: stepped(nn.SGD, x),
+    "filter_image": lambda x: fc.filter_image(np.ascontiguousarray(x[0, 0]), np.full((3, 3), 0.1)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_every_worker_of_arithmetic_functions_flushes_subnormals(isa, no_threshold, name, order, dtype):
+    x = in_order(np.full((3, 40, 36, 35), -TINY[dtype][0], dtype), order)
+    with fc.threads(3):
+        assert not ARITHMETIC[name](x).any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
