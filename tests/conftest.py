@@ -31,9 +31,3 @@ def threads(request):
     with runtime.threads(request.param):
         yield request.param
     _runtime.set_serial_threshold(before)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _threads_beyond_the_cores():
-    """Three threads on two cores should not spin against each other."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
