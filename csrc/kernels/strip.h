@@ -115,9 +115,8 @@ static void pixels_adjacent(const fc_strip *s, const T *src, T *dst, ptrdiff_t n
 static void strip_row(const fc_strip *s, const T *src, T *dst) {
     const ptrdiff_t w0 = s->lo[2], w1 = w0 + s->count[2], extent = s->extent[2];
     const ptrdiff_t sw = s->src_axis[2], dw = s->dst_axis[2], c = s->channels;
-    const ptrdiff_t in0 = w0 < 0 ? (w1 < 0 ? w1 : 0) : (w0 < extent ? w0 : extent);
-    const ptrdiff_t in1 = w1 > extent ? (extent > w0 ? extent : w0) : (w1 > in0 ? w1 : in0);
-
+    const ptrdiff_t in0 = w0 < 0 ? (w1 < 0 ? w1 : 0) : w0, end = w1 < extent ? w1 : extent;
+    const ptrdiff_t in1 = end > in0 ? end : in0;
     const ptrdiff_t left = (src ? in0 : w1) - w0, n = src ? in1 - in0 : 0, right = w1 - w0 - left - n;
     if (dw == 1 && s->split == 1 && (!src || (sw == 1 && s->mode == FC_ZEROS))) { /* zeros around rows as they are */
         const ptrdiff_t src_c = s->src_c, dst_c = s->dst_c;
