@@ -3,6 +3,7 @@ import contextlib
 import contextvars
 import functools
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -56,23 +57,41 @@ def _quota_at(folder):
     return None
 
 
-def cgroup_quota(mount="/sys/fs/cgroup", membership="/proc/self/cgroup"):
-    """The least CPUs that this process's control group and those around it allow; None without a quota.
+def _memory_at(folder):
+    """Bytes that one control group allows; None without a limit."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return int((folder / name).read_text())
+    return None
 
-    Version 2 keeps all controllers in one tree, version 1 those of the CPU in a tree of their own. In a container the
-    tree may begin at the process's own group, and the path of its membership leads nowhere.
+
+def _least_of_groups(limit_at, controller, mount, membership):
+    """The least limit of this process's control group and of those around it; None without one.
+
+    Version 2 keeps all controllers in one tree, version 1 each in a tree of its own. In a container the tree may begin
+    at the process's own group, and the path of its membership leads nowhere.
     """
     try:
         entries = [line.split(":", 2) for line in Path(membership).read_text().splitlines()]
     except OSError:
         entries = []
-    quotas = []
-    for root, path in [(Path(mount), "/"), (Path(mount, "cpu"), "/"), *(
-            (Path(mount, "cpu") if controllers else Path(mount), path) for _, controllers, path in entries
-            if not controllers or "cpu" in controllers.split(","))]:
+    limits = []
+    for root, path in [(Path(mount), "/"), (Path(mount, controller), "/"), *(
+            (Path(mount, controller) if controllers else Path(mount), path) for _, controllers, path in entries
+            if not controllers or controller in controllers.split(","))]:
         group = Path(root, path.lstrip("/"))
-        quotas += [_quota_at(folder) for folder in (group, *group.parents) if folder.is_relative_to(root)]
-    return min((quota for quota in quotas if quota is not None), default=None)
+        limits += [limit_at(folder) for folder in (group, *group.parents) if folder.is_relative_to(root)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def cgroup_quota(mount="/sys/fs/cgroup", membership="/proc/self/cgroup"):
+    """The least CPUs that this process's control group and those around it allow; None without a quota."""
+    return _least_of_groups(_quota_at, "cpu", mount, membership)
+
+
+def cgroup_memory(mount="/sys/fs/cgroup", membership="/proc/self/cgroup"):
+    """The least bytes that this process's control group and those around it allow; None without a limit."""
+    return _least_of_groups(_memory_at, "memory", mount, membership)
 
 
 def _environment_threads():
@@ -149,7 +168,8 @@ def set_result_cache(size):
     Parameters
     ----------
     size : int
-        At first 512 MiB or a sixteenth of the machine's memory, whichever is less, or what the environment variable
+        At first 512 MiB or a sixteenth of the memory that the process may have (the machine's, its control group's
+        limit, that of its address space), whichever is less, or what the environment variable
         ``FASTCONV_RESULT_CACHE`` says.
 
     Returns
@@ -165,10 +185,17 @@ def set_result_cache(size):
     return _runtime.limit_results(checks.integer("set_result_cache", "size", size, 0))
 
 
+def _memory():
+    """Bytes that this process may have: of the machine, of its control group, of its address space."""
+    limits = (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), cgroup_memory(),
+              resource.getrlimit(resource.RLIMIT_AS)[0])
+    return min(limit for limit in limits if limit is not None and limit != resource.RLIM_INFINITY)
+
+
 def _environment_results():
     text = os.environ.get("FASTCONV_RESULT_CACHE")
     if not text:
-        return min(MOST_RESULTS_KEPT, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 16)
+        return min(MOST_RESULTS_KEPT, _memory() // 16)
     if not text.isdecimal() or int(text) > sys.maxsize:
         raise ValueError(f"FASTCONV_RESULT_CACHE: got {text!r}; expected a number of bytes")
     return int(text)

@@ -183,5 +183,7 @@ def test_the_environment_sets_the_limit():
     show = "import fastconv; print(fastconv.set_result_cache(1))"
     assert python(show, FASTCONV_RESULT_CACHE="12345").stdout == "12345\n"
     assert 0 < int(python(show, FASTCONV_RESULT_CACHE="").stdout) <= 512 * MIB
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({2 << 30}, -1)); "
+    assert int(python(limit + show, FASTCONV_RESULT_CACHE="").stdout) <= 128 * MIB
     for wrong in ("much", "-1", str(1 << 64)):
         assert "FASTCONV_RESULT_CACHE" in python(show, FASTCONV_RESULT_CACHE=wrong).stderr

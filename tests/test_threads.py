@@ -211,6 +211,16 @@ def test_quotas_of_control_groups_of_version_1(tmp_path, text, expected):
     assert runtime.cgroup_quota(tmp_path / "tree", tmp_path / "member") == expected
 
 
+@pytest.mark.parametrize("path, text, expected", [
+    ("memory.max", "max", None), ("memory.max", "1073741824", 2**30), ("a/memory.max", "4096", 4096),
+    ("memory/a/memory.limit_in_bytes", "8192", 8192), ("other/memory.max", "4096", None)])
+def test_memory_of_control_groups(tmp_path, path, text, expected):
+    (tmp_path / "tree" / path).parent.mkdir(parents=True)
+    (tmp_path / "tree" / path).write_text(f"{text}\n")
+    (tmp_path / "member").write_text("4:memory:/a\n0::/a\n")
+    assert runtime.cgroup_memory(tmp_path / "tree", tmp_path / "member") == expected
+
+
 def test_the_quota_caps_the_default():
     code = ("from fastconv._kernels import _runtime; import fastconv as fc; _runtime.set_caps(0, 1); "
             "print(fc.get_num_threads(), _runtime.threads_for_call(5))")
