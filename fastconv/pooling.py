@@ -201,7 +201,7 @@ def select_backward(fn, op, rank, dy, x, window, indices, out, num_threads):
 
 def adapt_select_backward(fn, op, rank, dy, x, indices, out, num_threads):
     dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
-    windows = checks.adaptive_windows(fn, rank, x.shape[2:], dy.shape[2:])
+    windows = checks.adaptive_windows(fn, rank, x.shape[2:], dy.shape[2:], "dy")
     return _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads)
 
 
@@ -230,7 +230,7 @@ def total_backward(fn, rank, dy, input_shape, window, out, num_threads):
 def adapt_sum_backward(fn, op, rank, dy, input_shape, out, num_threads):
     """Of "avg" or "sum" over windows that cover the input evenly."""
     dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
-    windows = checks.adaptive_windows(fn, rank, shape[2:], dy.shape[2:])
+    windows = checks.adaptive_windows(fn, rank, shape[2:], dy.shape[2:], "dy")
     return _sum_backward(fn, dy, shape, unbatched, windows, (False, 0) if op == "avg" else None, out, num_threads)
 
 

@@ -89,14 +89,14 @@ def _sliding(fn, i, extent, size, stride, pair, dilation, ceil_mode):
 
 
 @cached_geometry
-def adaptive_windows(fn, rank, spatial, output_size):
+def adaptive_windows(fn, rank, spatial, output_size, name="output_size"):
     """Windows that cover the input evenly: output o of n has [floor(o * in / n), ceil((o + 1) * in / n)).
 
-    A size of None is the input's.
+    `name` is that of the argument which gives the output's extents, where None is the input's.
     """
     if isinstance(output_size, (tuple, list)) and len(output_size) == rank:
         output_size = [extent if size is None else size for extent, size in zip(spatial, output_size)]
-    out = per_axis(fn, "output_size", output_size, rank, 1)
+    out = per_axis(fn, name, output_size, rank, 1)
     axes = [(extent, o, 0, 1, 1, 0, 0) for extent, o in zip(spatial, out)]
     return Windows(to_three(axes, (1, 1, 0, 1, 1, 0, 0)), out, spatial, ())
 
