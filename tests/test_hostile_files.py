@@ -69,6 +69,7 @@ def save_picture(path):
 
 
 def read_picture(path):
+    pytest.importorskip("PIL.Image")
     return data.read_image(path, (5, 5), 3)
 
 
