@@ -35,6 +35,23 @@ def varied_network():
     return network
 
 
+def branching_network():
+    """Branches with layers and without, one inside the other, on maps and on rows of numbers."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, rng=0), nn.ReLU(),
+        nn.Residual(nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1, rng=1), nn.BatchNorm2d(6)),
+                    nn.Conv2d(4, 6, 1, stride=2, rng=2)), nn.ReLU(),
+        nn.Concat(nn.Conv2d(6, 2, 1, rng=3), nn.Sequential(),
+                  nn.Sequential(nn.Residual(nn.Conv2d(6, 6, 3, padding=1, rng=4)), nn.MaxPool2d(3, 1, padding=1))),
+        nn.GlobalAvgPool(), nn.Flatten(), nn.Residual(nn.Linear(14, 14, rng=5)), nn.Linear(14, 3, rng=6),
+    )
+
+
+@pytest.fixture(scope="module")
+def branching():
+    return Classifier(branching_network(), ("cat", "dog", "bird"), (3, 15, 14), Normalisation((99.0,) * 3, (50.0,) * 3))
+
+
 @pytest.fixture(scope="module")
 def classifier():
     return Classifier(varied_network(), ("cat", "</script><b>dog", "bird"), (3, 15, 14),
@@ -123,10 +140,36 @@ def test_signals_and_plain_features_are_traced():
         assert sum_under_taps(step, before, *place) == pytest.approx(float(step.values[place]), abs=1e-5)
 
 
+BRANCHING = [  # kind and sources of the steps of `branching`, from the first layer on
+    ("conv", (1,)), ("pointwise", (2,)), ("conv", (3,)), ("affine", (4,)), ("conv", (3,)), ("sum", (5, 6)),
+    ("pointwise", (7,)), ("conv", (8,)), ("conv", (8,)), ("sum", (10, 8)), ("pool", (11,)), ("join", (9, 8, 12)),
+    ("pool", (13,)), ("flatten", (14,)), ("linear", (15,)), ("sum", (16, 15)), ("linear", (17,)), ("softmax", (18,)),
+]
+
+
+def test_branches_are_opened(branching, image):
+    x = branching.normalisation(image[None])
+    steps = explain.trace(branching.network, x, pixels=image, normalisation=branching.normalisation, probabilities=True)
+    assert [(step.kind, step.sources) for step in steps[2:]] == BRANCHING
+    for step in steps:
+        parts = [steps[index].values for index in step.sources]
+        if step.kind == "sum":
+            assert np.array_equal(step.values, parts[0] + parts[1])
+        if step.kind == "join":
+            assert np.array_equal(step.values, np.concatenate(parts))
+    assert steps[7].details["branches"] == [["body", 4, 6], ["shortcut", 6, 7]]
+    assert steps[13].details["branches"] == [["branch 1", 9, 10], ["branch 2", 10, 10], ["branch 3", 10, 13]]
+    assert np.array_equal(steps[-1].values, branching.probabilities(image[None])[0])
+
+
 def test_what_is_not_opened_is_shown_as_such():
-    model = nn.Sequential(nn.Residual(nn.Conv2d(2, 2, 3, padding=1, rng=0)))
-    steps = explain.trace(model, np.ones((1, 2, 4, 4), np.float32))
-    assert [step.kind for step in steps] == ["pixels", "opaque"]
+    class Doubled(nn.Module):
+        def __call__(self, x):
+            return 2 * x
+
+    steps = explain.trace(nn.Sequential(Doubled(), nn.ReLU()), np.ones((1, 2, 4, 4), np.float32))
+    assert [(step.kind, step.name) for step in steps] == [("pixels", "input"), ("opaque", "Doubled"),
+                                                          ("pointwise", "ReLU")]
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 8, 8), (1, 1, 4, 4, 4), (8,)])
@@ -193,6 +236,22 @@ for (let i = 0; i < 40; i++) { press("ArrowLeft"); note(); walked.push(Number(pa
 for (const [key, shift] of [["ArrowDown", false], ["ArrowUp", false], ["ArrowDown", true], ["ArrowRight", true]]) {
   press(key, shift); note();
 }
+const crossings = {};
+for (const head of document.querySelectorAll("#rail .head")) {
+  const step = Number(head.parentNode.dataset.step);
+  const arrive = () => { press("Escape"); head.click(); };
+  arrive();
+  const choices = panel.querySelectorAll(".way").length;
+  crossings[step] = Array.from({ length: choices }, (_, index) => {
+    arrive();
+    press(String(index + 1));
+    note();
+    const [byKey, map] = [panel.dataset.step, panel.dataset.map];
+    arrive();
+    panel.querySelectorAll(".way")[index].click();
+    return byKey === panel.dataset.step && map === panel.dataset.map ? Number(byKey) : null;
+  });
+}
 press("Escape");
 const released = panel.querySelector(".held").hidden;
 const sizes = [];
@@ -204,7 +263,7 @@ for (const [name, value] of [["size", 5], ["stride", 3], ["padding", 4], ["size"
 }
 const result = document.createElement("pre");
 result.id = "result";
-result.textContent = JSON.stringify({ shown, hovered, held, released, walked, sizes, errors });
+result.textContent = JSON.stringify({ shown, hovered, held, released, walked, crossings, sizes, errors });
 document.body.append(result);
 </script>
 """
@@ -218,25 +277,29 @@ def browse(path, *options):
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-@pytest.fixture(scope="module")
-def browsed(tmp_path_factory, classifier, image):
+def probed(folder, classifier, image):
+    """What the page of a classifier shows to the probe, and the console."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here to open the page with")
-    path = tmp_path_factory.mktemp("page") / "page.html"
+    path = folder / "page.html"
     classifier.explain(path, image, 0)
     path.write_text(path.read_text(encoding="utf-8").replace("</body>", PROBE + "</body>"), encoding="utf-8")
     document, console = browse(path)
     return json.loads(html.unescape(re.search(r'<pre id="result">(.*?)</pre>', document, flags=re.S)[1])), console
 
 
-def test_browser_reports_no_errors(browsed):
-    result, console = browsed
-    assert result["errors"] == [] and console == []
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory, classifier, image):
+    return probed(tmp_path_factory.mktemp("page"), classifier, image)
 
 
-def test_every_sum_that_is_pointed_at_is_the_kernels_number(browsed, steps):
-    result, _ = browsed
-    assert result["hovered"] > 300
+@pytest.fixture(scope="module")
+def browsed_branches(tmp_path_factory, branching, image):
+    return probed(tmp_path_factory.mktemp("branches"), branching, image)
+
+
+def check_sums(result, steps):
+    """Every sum that was shown is the number that the kernels made."""
     for told in result["shown"]:
         step = steps[told["step"]]
         place = (told["map"],) if step.values.ndim == 1 else (told["map"], told["y"], told["x"])
@@ -246,12 +309,34 @@ def test_every_sum_that_is_pointed_at_is_the_kernels_number(browsed, steps):
     assert {told["step"] for told in result["shown"]} == set(range(len(steps)))
 
 
+def test_browser_reports_no_errors(browsed, browsed_branches):
+    for result, console in (browsed, browsed_branches):
+        assert result["errors"] == [] and console == []
+
+
+def test_every_sum_that_is_pointed_at_is_the_kernels_number(browsed, steps):
+    assert browsed[0]["hovered"] > 300
+    check_sums(browsed[0], steps)
+
+
 def test_pointer_holds_and_keys_walk_through_all_layers(browsed, steps):
     result, _ = browsed
     assert result["held"] and result["released"]
     last = len(steps) - 1
     assert result["walked"][:last] == list(range(1, last + 1))
     assert result["walked"][40:40 + last] == list(range(last - 1, -1, -1))
+    assert not any(result["crossings"].values())
+
+
+def test_keys_and_buttons_walk_through_branches(browsed_branches, branching, image):
+    result, _ = browsed_branches
+    steps = explain.trace(branching.network, branching.normalisation(image[None]), pixels=image,
+                          normalisation=branching.normalisation, probabilities=True)
+    check_sums(result, steps)
+    assert result["walked"][:15] == [1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 18, 19]
+    assert {int(step): ways for step, ways in result["crossings"].items() if ways} == {
+        3: [4, 6], 7: [5, 6], 8: [9, 10, 11, 13], 11: [10, 8], 13: [9, 8, 12], 15: [16, 17], 17: [16, 15],
+    }
 
 
 def test_sliders_give_the_sizes_that_the_library_gives(browsed):

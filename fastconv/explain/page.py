@@ -92,7 +92,7 @@ def _check_size(steps: Sequence[Step]) -> None:
 def _plain(step: Step) -> dict[str, Any]:
     """A step fit for JSON: arrays as their shape and base64."""
     details = {name: _packed(value) if isinstance(value, np.ndarray) else value for name, value in step.details.items()}
-    return {"kind": step.kind, "name": step.name, **_packed(step.values), **details}
+    return {"kind": step.kind, "name": step.name, "sources": step.sources, **_packed(step.values), **details}
 
 
 def _packed(array: np.ndarray) -> dict[str, Any]:

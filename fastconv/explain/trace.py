@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,8 +30,10 @@ POINTWISE = {
     "Hardswish": "x times min(max(x + 3, 0), 6) / 6",
 }
 POOL_WORDS = {"max": "max", "min": "min", "avg": "average", "sum": "sum"}
-NUMBERED = ("conv", "linear")  # layers with weights: people speak of the second convolution
+NUMBERED = ("conv", "linear", "sum", "join")  # people speak of the second convolution
 POOLS = {"Max": "max", "Min": "min", "Avg": "avg", "Sum": "sum"}
+
+_Branch: TypeAlias = tuple[np.ndarray, int, list[Any]]  # its result, the step that made it, and how `Step` tells of it
 
 
 @dataclass
@@ -41,20 +43,25 @@ class Step:
     Attributes
     ----------
     kind : str
-        "pixels", "affine", "conv", "pool", "pointwise", "flatten", "linear", "softmax", "same" (it passes on what it
-        gets) or "opaque" (its arithmetic isn't shown).
+        "pixels", "affine", "conv", "pool", "pointwise", "flatten", "linear", "softmax", "sum" (of the branches of a
+        `Residual`), "join" (of those of a `Concat`), "same" (it passes on what it gets) or "opaque" (its arithmetic
+        isn't shown).
     name : str
     values : array, (C, H, W) or (features,)
         What comes out, by the package's kernels.
+    sources : tuple of int
+        The steps whose values this one is made of: none for the first, one for each branch of a sum or join.
     details : dict
         What the arithmetic needs besides the values of the step before: weights as arrays, everything else fit for
         JSON. ``taps`` are two lists (rows, columns) of a list for each output position with the input position under
-        each tap: -1 on padding, -2 where the tap counts for nothing.
+        each tap: -1 on padding, -2 where the tap counts for nothing. ``branches`` of a sum or join are a name, the
+        first step and the end each: what lies between is that branch's, in order.
     """
 
     kind: str
     name: str
     values: np.ndarray
+    sources: tuple[int, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -65,7 +72,8 @@ def trace(model: nn.Module, x: np.ndarray, *, pixels: np.ndarray | None = None,
     Parameters
     ----------
     model : nn.Module
-        Layers in a `Sequential` (or several, nested) are steps; a `Residual` or `Concat` is one step, not opened.
+        Its layers are steps, those in the branches of a `Residual` or `Concat`, too: one branch after the other, then
+        their sum or join. A module of any other kind is one step.
     x : array, (1, C, *spatial) or (1, features)
         One sample as the network takes it, with at most two spatial axes.
     pixels : array, (C, H, W), optional
@@ -86,41 +94,77 @@ def trace(model: nn.Module, x: np.ndarray, *, pixels: np.ndarray | None = None,
     x = np.asarray(x)
     if x.ndim not in (2, 3, 4) or len(x) != 1:
         raise ValueError(f"trace: x: got shape {x.shape}; expected one sample (1, C, H, W), (1, C, L) or (1, features)")
-    steps = []
+    way = _Way(x)
     if pixels is not None:
-        steps.append(Step("pixels", "image", np.asarray(pixels)))
+        way.add("pixels", "image", np.asarray(pixels)[None])
     if pixels is not None and normalisation is not None:
         factor = [1 / std for std in normalisation.std]
         about = {"mean": list(normalisation.mean), "factor": factor, "shift": [0.0] * len(factor)}
-        steps.append(Step("affine", "normalised", _planes(x), about))
+        way.add("affine", "normalised", x, about)
     else:
-        steps.append(Step("pixels", "input", _planes(x)))
+        way.add("pixels", "input", x)
 
     body, head = split_head(model)
     asked = probabilities and head is None or isinstance(head, nn.Softmax)
-    y = x
-    names: Counter[str] = Counter()
-    for layer in _layers(body if asked else model):
-        before, y = y, layer(y)
-        kind, details = _describe(layer, before, y)
-        name = _name(layer, kind)
-        names[name] += kind in NUMBERED
-        steps.append(Step(kind, f"{name} {names[name]}" if kind in NUMBERED else name, _planes(y), details))
+    way.follow(body if asked else model)
+    y = way.y
     if asked and y.ndim == 2:
         every = [losses.cross_entropy(y, np.array([k])) for k in range(y.shape[1])]
-        steps.append(Step("softmax", "softmax", activation.softmax(y)[0], {"losses": every}))
+        way.add("softmax", "softmax", activation.softmax(y), {"losses": every})
     elif asked and head is not None:
-        steps.append(Step("opaque", type(head).__name__, _planes(head(y))))
-    return steps
+        way.add("opaque", type(head).__name__, head(y))
+    return way.steps
 
 
-def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """The layers of nested `Sequential` containers in order; any other module is a layer."""
-    if type(model) is nn.Sequential:
-        for inner in model:
-            yield from _layers(inner)
-    else:
-        yield model
+class _Way:
+    """A sample on its way: `y` is where it stands, made by the step `at`."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.steps: list[Step] = []
+        self.y, self.at = x, -1
+        self._count: Counter[str] = Counter()
+
+    def add(self, kind: str, name: str, y: np.ndarray, details: dict[str, Any] | None = None,
+            sources: tuple[int, ...] | None = None) -> None:
+        """A step that makes `y` of what there is, or of several steps."""
+        if sources is None:
+            sources = (self.at,) if self.steps else ()
+        if kind in NUMBERED:
+            self._count[name] += 1
+            name = f"{name} {self._count[name]}"
+        self.steps.append(Step(kind, name, _planes(y), sources, details or {}))
+        self.y, self.at = y, len(self.steps) - 1
+
+    def follow(self, layer: nn.Module) -> None:
+        """Through the steps of a module."""
+        if type(layer) is nn.Sequential:
+            for inner in layer:
+                self.follow(inner)
+        elif type(layer) is nn.Residual:
+            parts = self._branches({"body": layer.body, "shortcut": layer.shortcut or nn.Sequential()})
+            self._meet("sum", "sum", layer._sum(*[y for y, _, _ in parts], None), parts)
+        elif type(layer) is nn.Concat:
+            parts = self._branches({f"branch {number}": module for number, module in enumerate(layer, 1)})
+            self._meet("join", "concatenation", layer._join([y for y, _, _ in parts]), parts)
+        else:
+            before = self.y
+            y = layer(before)
+            kind, details = _describe(layer, before, y)
+            self.add(kind, _name(layer, kind), y, details)
+
+    def _branches(self, modules: dict[str, nn.Module]) -> list[_Branch]:
+        """What each of the modules makes of the sample; the way stands where it stood."""
+        start, parts = (self.y, self.at), []
+        for name, module in modules.items():
+            self.y, self.at = start
+            first = len(self.steps)
+            self.follow(module)
+            parts.append((self.y, self.at, [name, first, len(self.steps)]))
+        return parts
+
+    def _meet(self, kind: str, name: str, y: np.ndarray, parts: list[_Branch]) -> None:
+        """The step where branches end."""
+        self.add(kind, name, y, {"branches": [place for _, _, place in parts]}, tuple(at for _, at, _ in parts))
 
 
 def _planes(y: np.ndarray) -> np.ndarray:
@@ -208,8 +252,7 @@ def _(layer: pool._PlanePool, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[s
 
 @_describe.register
 def _(layer: norm.BatchNorm, x: np.ndarray, y: np.ndarray) -> tuple[str, dict[str, Any]]:
-    gamma, beta = layer._scale_and_shift()
-    factor = gamma.astype(np.float64) / np.sqrt(layer.running_var.astype(np.float64) + layer.eps)
+    factor, beta = layer.inference_scale_and_shift()[0], layer._scale_and_shift()[1]
     return "affine", {"mean": layer.running_mean.tolist(), "factor": factor.tolist(), "shift": beta.tolist()}
 
 

@@ -44,6 +44,9 @@ const sentences = {
   },
   pointwise: (step) => `Each number by itself: ${step.formula}.` +
     (step.name === "ReLU" ? " What a filter found stays, its opposite becomes 0." : ""),
+  sum: (step) => `Here ${step.branches.length} ways meet: the numbers at the same place are added. ` + (step.branches
+    .some(([, first, end]) => first === end) ? "The input itself is one of them, so the layers only have to find what to change in it." : ""),
+  join: (step) => `Here ${step.branches.length} ways meet: the maps of one are put behind those of the other.`,
   flatten: (step) => `The maps are laid out in one row of ${step.maps} numbers: map by map, line by line.`,
   linear: (step) => `Each of ${plural(step.maps, "result")} is a weighted sum of all ${step.weight.shape[1]} numbers, plus a ` +
     "bias. A positive product speaks for it, a negative one against.",
@@ -61,7 +64,7 @@ const bodies = {
     step.shift[c] ? ` ${number(step.shift[c])}` : "", " = ", strong(number(how.result)))],
 
   conv(step, place, how) {
-    const before = steps[step.index - 1], most = step.weight.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
+    const from = before(step), most = step.weight.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
     const listed = bySize(how.parts, (part) => part.sum);
     const shown = listed.slice(0, showAll ? undefined : FEW_PARTS);
     const scale = largest(how.parts.flatMap((part) => part.taps.flat()), (tap) => Math.abs(tap.product)).product || 1;
@@ -69,7 +72,7 @@ const bodies = {
       const cells = (name) => part.taps.map((taps) => taps.map((tap) => ({ kind: tap.kind, value: tap[name] })));
       const weights = cells("weight").map((taps) => taps.map((tap) => ({ ...tap, kind: "real" })));
       return h("div", { class: "product" },
-        grid(cells("value"), (value) => shade(before, value), `${before.name}, map ${part.c}`), sign(TIMES),
+        grid(cells("value"), (value) => shade(from, value), `${from.name}, map ${part.c}`), sign(TIMES),
         grid(weights, (value) => colour(value, most), "weights"), sign("="),
         grid(cells("product"), (value) => colour(value, Math.abs(scale)), `sum ${number(part.sum)}`));
     });
@@ -84,7 +87,6 @@ const bodies = {
   },
 
   pool(step, place, how) {
-    const before = steps[step.index - 1];
     const cells = how.taps.map((taps) => taps.map((tap) => ({
       ...tap, class: how.winner && tap.kind === "real" && tap.y === how.winner.y && tap.x === how.winner.x ? "winner" : "",
     })));
@@ -95,23 +97,33 @@ const bodies = {
       avg: () => [`the sum ${number(how.total)} divided by ${how.divisor} is `, strong(number(how.result))],
     }[step.operation]();
     return [
-      h("div", { class: "product" }, grid(cells, (value) => shade(before, value), `window in map ${place.c}`)),
+      h("div", { class: "product" }, grid(cells, (value) => shade(before(step), value), `window in map ${place.c}`)),
       line(...result),
     ];
   },
 
   pointwise(step, place, how) {
-    const given = at(steps[step.index - 1], place.c, place.y, place.x);
+    const given = at(before(step), place.c, place.y, place.x);
     return [line(`x = ${number(given)} becomes `, strong(number(how.value)))];
   },
 
   flatten(step, { c }, { source, value }) {
-    const before = steps[step.index - 1];
+    const { height, width } = before(step);
     return [
-      line(`Map ${source.c}, row ${source.y}, column ${source.x} has place ${source.c} ${TIMES} ${before.height} ${TIMES} ` +
-        `${before.width} + ${source.y} ${TIMES} ${before.width} + ${source.x} = ${c} in the row: `, strong(number(value))),
+      line(`Map ${source.c}, row ${source.y}, column ${source.x} has place ${source.c} ${TIMES} ${height} ${TIMES} ` +
+        `${width} + ${source.y} ${TIMES} ${width} + ${source.x} = ${c} in the row: `, strong(number(value))),
     ];
   },
+
+  sum(step, place, how) {
+    const most = Math.max(...how.parts.map(Math.abs)) || 1;
+    const rows = how.parts.map((value, k) => h("tr", {}, h("td", {}, `${step.branches[k][0]}: ${sources(step)[k].name}`),
+      h("td", {}, number(value)), h("td", { class: "wide" }, bar(value, most))));
+    return [h("table", { class: "terms" }, h("tbody", {}, rows)), line("Together ", strong(number(how.result)))];
+  },
+
+  join: (step, place, how) => [line(`Map ${place.c} is map ${how.map} of ${step.branches[how.branch][0]}, ` +
+    `${sources(step)[how.branch].name}: `, strong(number(how.value)))],
 
   linear(step, { c }, how) {
     const listed = bySize(how.parts, (part) => part.product);
@@ -134,10 +146,10 @@ const bodies = {
   },
 
   softmax(step, { c }, how) {
-    const before = steps[step.index - 1];
+    const given = before(step);
     const options = Array.from(step.values, (_, k) => h("option", { value: k, selected: k === page.label }, className(k)));
     const rows = Array.from(step.values, (value, k) => h("tr", { class: k === c ? "chosen" : "" },
-      h("td", {}, className(k)), h("td", {}, number(before.values[k])), h("td", {}, small(how.powers[k])),
+      h("td", {}, className(k)), h("td", {}, number(given.values[k])), h("td", {}, small(how.powers[k])),
       h("td", {}, percent(value)), h("td", { class: "wide" }, bar(value, 1))));
     const heads = ["class", "dense result z", `e^(z ${MINUS} ${how.most.toFixed(2)})`, "share", ""];
     return [
@@ -177,9 +189,9 @@ function bar(value, most) {
 
 // The shape of the maps behind a dense layer's row of numbers; null where they were never maps.
 function unflattened(step) {
-  let index = step.index - 1;
-  while (index > 0 && (steps[index].kind === "same" || steps[index].kind === "pointwise") && steps[index].vector) index--;
-  return steps[index].kind === "flatten" && !steps[index - 1].vector ? steps[index - 1] : null;
+  let from = before(step);
+  while (from.sources.length && (from.kind === "same" || from.kind === "pointwise") && from.vector) from = before(from);
+  return from.kind === "flatten" && !before(from).vector ? before(from) : null;
 }
 
 function sourceName(maps, index) {
@@ -209,19 +221,31 @@ function mosaic(values, maps, caption) {
 
 // The pictures at both ends of the arithmetic, large.
 function pictures(step, place, how) {
-  const before = steps[step.index - 1], made = [];
-  if (before && !before.vector && !step.vector) {
-    const from = origin(step, place), node = picture(before, from.c, (target, held) => held && select(before, target, true));
-    const seen = step.taps ? reach(step, place) : { x: place.x, y: place.y };
-    if (seen) frame(node, before.width, before.height, seen);
-    made.push(h("figure", { class: "large" }, node, h("figcaption", {}, `${before.name}, map ${from.c}`)), sign("→"));
+  const made = [], ends = !step.sources.length || step.vector ? []
+    : step.kind === "sum" ? sources(step).map((from) => ({ step: from, place })) : [origin(step, place)];
+  for (const from of ends.filter((end) => !end.step.vector)) {
+    const node = picture(from.step, from.place.c, (target, held) => held && select(from.step, target, true));
+    const seen = step.taps ? reach(step, place) : from.place;
+    if (seen) frame(node, from.step.width, from.step.height, seen);
+    if (made.length) made.push(sign("+"));
+    made.push(h("figure", { class: "large" }, node, h("figcaption", {}, `${from.step.name}, map ${from.place.c}`)));
   }
+  if (made.length) made.push(sign("→"));
   if (!step.vector) {
     const node = picture(step, place.c, (target, held) => select(step, target, held));
     frame(node, step.width, step.height, place);
     made.push(h("figure", { class: "large" }, node, h("figcaption", {}, `${step.name}, map ${place.c}: ${number(how.value)}`)));
   }
   return made.length ? h("div", { class: "pictures" }, made) : null;
+}
+
+// Buttons for the ways that meet at a step or part behind it; the digits press them.
+function crossing(step, place) {
+  const choices = ways(step, place);
+  if (!choices.length) return null;
+  const buttons = choices.map(({ name, meets, to, target }, index) => h("button", { class: "way", onclick: () => go(to, target) },
+    h("kbd", {}, String(index + 1)), ` ${meets ? "from" : "on through"} ${name}: ${to.name}`));
+  return h("div", { class: "ways" }, buttons);
 }
 
 function position(step, { c, y, x }) {
@@ -233,11 +257,11 @@ function showInspector(step, place, held) {
   const how = explain(step, place), panel = document.getElementById("inspector");
   panel.replaceChildren(
     h("div", { class: "bar-top" },
-      h("button", { "aria-label": "back to what contributed most", disabled: !step.index, onclick: back }, "←"),
+      h("button", { "aria-label": "back to what contributed most", disabled: !step.sources.length, onclick: back }, "←"),
       h("h2", {}, step.name, h("small", {}, position(step, place))),
       h("span", { class: "held", hidden: !held, title: "Esc lets go" }, "held"),
-      h("button", { "aria-label": "on to the next layer", disabled: step.index === steps.length - 1, onclick: forth }, "→")),
-    h("p", { class: "what" }, sentences[step.kind](step)),
+      h("button", { "aria-label": "on to the next layer", disabled: !readers(step).length, onclick: forth }, "→")),
+    h("p", { class: "what" }, sentences[step.kind](step)), ...[crossing(step, place)].filter(Boolean),
     h("div", { class: "work" }, [pictures(step, place, how), h("div", { class: "sums" }, bodies[step.kind](step, place, how))].filter(Boolean)));
   Object.assign(panel.dataset, { step: step.index, map: place.c, y: place.y, x: place.x, sum: how.result, value: how.value });
 }

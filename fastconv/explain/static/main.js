@@ -26,13 +26,15 @@ function go(step, place) {
 }
 
 function forth() {
-  const { step, place } = chosen;
-  if (step.index < steps.length - 1) go(steps[step.index + 1], destination(step, place));
+  const { step, place } = chosen, [next] = readers(step);
+  if (next) go(next, destination(step, place, next));
 }
 
 function back() {
   const { step, place } = chosen;
-  if (step.index) go(steps[step.index - 1], origin(step, place));
+  if (!step.sources.length) return;
+  const from = origin(step, place);
+  go(from.step, from.place);
 }
 
 function refresh(answer = false) {
@@ -52,6 +54,12 @@ const keys = {
   "Shift+ArrowDown": () => move(0, 1, 0), "Shift+ArrowUp": () => move(0, -1, 0),
   Escape: () => { held = false; refresh(); },
 };
+for (let digit = 1; digit <= 9; digit++) {
+  keys[digit] = () => {
+    const way = ways(chosen.step, chosen.place)[digit - 1];
+    if (way) go(way.to, way.target);
+  };
+}
 
 function press(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select")) return;
@@ -89,7 +97,7 @@ function showAnswer() {
     last.kind === "softmax" ? `, ${percent(last.values[answer])} sure.` : ".", verdict, loss);
 }
 
-document.getElementById("rail").append(...steps.map(layer));
+document.getElementById("rail").append(...flow(0, steps.length));
 document.getElementById("source").textContent =
   `Written by fastconv ${page.version}; its ${page.isa} kernels computed the pictures. The sums are done again here.`;
 document.addEventListener("keydown", press);

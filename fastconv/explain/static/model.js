@@ -19,6 +19,12 @@ const steps = page.steps.map((step, index) => {
   return { ...step, ...arrays, index, vector, maps, height, width, values, most };
 });
 
+// The steps that this one is made of, and those that are made of it.
+const sources = (step) => step.sources.map((index) => steps[index]);
+const before = (step) => steps[step.sources[0]];
+const readers = (step) => steps.filter((other) => other.sources.includes(step.index));
+const isMeeting = (step) => step.kind === "sum" || step.kind === "join";
+
 const at = (step, c, y, x) => step.values[(c * step.height + y) * step.width + x];
 const element = (c, y, x) => ({ c, y, x });
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
@@ -30,20 +36,20 @@ function unravel(step, index) {
 }
 
 // The taps of one output pixel on one map of the step before: rows of {value, y, x, kind}.
-function patch(step, before, c, y, x) {
+function patch(step, from, c, y, x) {
   return step.taps[0][y].map((row) => step.taps[1][x].map((column) => {
     if (row === -2 || column === -2) return { kind: "nothing", value: 0 };
     if (row === -1 || column === -1) return { kind: "padding", value: 0 };
-    return { kind: "real", value: at(before, c, row, column), y: row, x: column };
+    return { kind: "real", value: at(from, c, row, column), y: row, x: column };
   }));
 }
 
 const arithmetic = {
-  conv(step, before, { c, y, x }) {
+  conv(step, from, { c, y, x }) {
     const [outputs, inputs, rows, columns] = step.weight.shape;
     const first = Math.floor(c / (outputs / step.groups)) * inputs;
     const parts = Array.from({ length: inputs }, (_, i) => {
-      const taps = patch(step, before, first + i, y, x).map((line, r) => line.map((tap, s) => {
+      const taps = patch(step, from, first + i, y, x).map((line, r) => line.map((tap, s) => {
         const weight = step.weight[((c * inputs + i) * rows + r) * columns + s];
         return { ...tap, weight, product: tap.kind === "real" ? tap.value * weight : 0 };
       }));
@@ -52,8 +58,8 @@ const arithmetic = {
     return { parts, bias: step.bias[c], result: sum(parts.map((part) => part.sum)) + step.bias[c] };
   },
 
-  pool(step, before, { c, y, x }) {
-    const taps = patch(step, before, c, y, x);
+  pool(step, from, { c, y, x }) {
+    const taps = patch(step, from, c, y, x);
     const real = taps.flat().filter((tap) => tap.kind === "real");
     if (step.operation === "max" || step.operation === "min") {
       const sign = step.operation === "max" ? 1 : -1;
@@ -67,46 +73,65 @@ const arithmetic = {
     return { taps, total, divisor, result: total / divisor };
   },
 
-  linear(step, before, { c }) {
+  linear(step, from, { c }) {
     const inputs = step.weight.shape[1];
     const parts = Array.from({ length: inputs }, (_, i) => {
-      const value = before.values[i], weight = step.weight[c * inputs + i];
+      const value = from.values[i], weight = step.weight[c * inputs + i];
       return { index: i, value, weight, product: value * weight };
     });
     return { parts, bias: step.bias[c], result: sum(parts.map((part) => part.product)) + step.bias[c] };
   },
 
-  affine(step, before, { c, y, x }) {
-    const given = at(before, c, y, x);
+  affine(step, from, { c, y, x }) {
+    const given = at(from, c, y, x);
     return { given, result: (given - step.mean[c]) * step.factor[c] + step.shift[c] };
   },
 
-  softmax(step, before, { c }) {
-    const most = Math.max(...before.values);
-    const powers = Array.from(before.values, (value) => Math.exp(value - most));
+  softmax(step, from, { c }) {
+    const most = Math.max(...from.values);
+    const powers = Array.from(from.values, (value) => Math.exp(value - most));
     return { most, powers, total: sum(powers), result: powers[c] / sum(powers) };
   },
 
-  flatten(step, before, { c }) {
-    const source = unravel(before, c);
-    return { source, result: at(before, source.c, source.y, source.x) };
+  flatten(step, from, { c }) {
+    const source = unravel(from, c);
+    return { source, result: at(from, source.c, source.y, source.x) };
+  },
+
+  sum(step, _, { c, y, x }) {
+    const parts = sources(step).map((from) => at(from, c, y, x));
+    return { parts, result: sum(parts) };
+  },
+
+  join(step, _, { c, y, x }) {
+    let branch = 0, map = c;
+    while (map >= sources(step)[branch].maps) map -= sources(step)[branch++].maps;
+    return { branch, map, result: at(sources(step)[branch], map, y, x) };
   },
 };
 
 // How the number at `place` of a step came about; `result` is computed here, in double precision, from what the kernels
 // read. Where the arithmetic isn't known here, it is the kernels' number.
 function explain(step, place) {
-  const before = steps[step.index - 1];
-  const known = before && arithmetic[step.kind];
+  const known = step.sources.length && arithmetic[step.kind];
   const value = at(step, place.c, place.y, place.x);
-  return { value, result: value, ...(known ? known(step, before, place) : {}) };
+  return { value, result: value, ...(known ? known(step, before(step), place) : {}) };
 }
 
 const largest = (list, score) => list.reduce((best, item) => (score(item) > score(best) ? item : best));
 
-// The number of the step before that contributed most to this one.
+// The number of a step before that contributed most to this one: {step, place}.
 function origin(step, place) {
-  const before = steps[step.index - 1], how = explain(step, place);
+  const how = explain(step, place);
+  if (step.kind === "sum") {
+    const share = (from) => Math.abs(at(from, place.c, place.y, place.x));
+    return { step: largest(sources(step), share), place };
+  }
+  if (step.kind === "join") return { step: sources(step)[how.branch], place: element(how.map, place.y, place.x) };
+  return { step: before(step), place: originPlace(step, place, how) };
+}
+
+function originPlace(step, place, how) {
   if (step.kind === "conv") {
     const taps = how.parts.flatMap((part) => part.taps.flat().filter((tap) => tap.kind === "real")
       .map((tap) => ({ ...tap, c: part.c })));
@@ -118,16 +143,19 @@ function origin(step, place) {
     const tap = how.winner || largest(how.taps.flat().filter((one) => one.kind === "real"), (one) => Math.abs(one.value));
     return element(place.c, tap.y, tap.x);
   }
-  if (step.kind === "linear") return unravel(before, largest(how.parts, (part) => Math.abs(part.product)).index);
+  if (step.kind === "linear") return unravel(before(step), largest(how.parts, (part) => Math.abs(part.product)).index);
   if (step.kind === "flatten") return how.source;
-  return clamp(before, place);
+  return clamp(before(step), place);
 }
 
-// A number of the next step that this one has a part in.
-function destination(step, place) {
-  const next = steps[step.index + 1];
+// A number of `next`, which is made of this step, that this number has a part in.
+function destination(step, place, next) {
   if (next.kind === "flatten") return element((place.c * step.height + place.y) * step.width + place.x, 0, 0);
   if (next.kind === "linear") return element(strongest(next), 0, 0);
+  if (next.kind === "join") {
+    const ahead = sources(next).slice(0, next.sources.indexOf(step.index));
+    return element(place.c + sum(ahead.map((from) => from.maps)), place.y, place.x);
+  }
   if (next.kind !== "conv" && next.kind !== "pool") return clamp(next, place);
   const [y, x] = [place.y, place.x].map((position, axis) => {
     const middle = (next.taps[axis][0].length - 1) / 2;
@@ -138,6 +166,29 @@ function destination(step, place) {
   if (next.kind === "pool") return element(place.c, y, x);
   const maps = Array.from({ length: next.maps }, (_, c) => c);
   return element(largest(maps, (c) => at(next, c, y, x)), y, x);
+}
+
+// Where branches meet at a step, or part behind it: {name, meets, to, target} for each way.
+function ways(step, place) {
+  const back = !isMeeting(step) ? [] : sources(step).map((to, k) => ({
+    name: step.branches[k][0], meets: true, to, target: clamp(to, wayBack(step, place, k)),
+  }));
+  const on = readers(step);
+  return back.concat(on.length < 2 ? [] : on.map((to) => (
+    { name: branchTo(step, to), meets: false, to, target: destination(step, place, to) })));
+}
+
+function wayBack(step, place, k) {
+  const { branch, map } = explain(step, place);
+  return step.kind === "sum" ? place : element(branch === k ? map : 0, place.y, place.x);
+}
+
+// The name of the branch by which a step is reached from one in front of the fork.
+function branchTo(step, next) {
+  if (isMeeting(next)) return next.branches[next.sources.indexOf(step.index)][0];
+  const entered = steps.filter(isMeeting).flatMap((other) => other.branches)
+    .filter(([, first, end]) => step.index < first && first <= next.index && next.index < end);
+  return largest(entered, ([, first, end]) => first - end)[0];
 }
 
 function clamp(step, { c, y, x }) {

@@ -1,7 +1,7 @@
 // The layers from left to right, every map a picture.
 
 const FEW_MAPS = 9, MOST_MAPS = 96;
-const thumbs = steps.map(() => []);
+const thumbs = steps.map(() => []), sections = [];
 
 function size(step) {
   if (step.vector) return plural(step.maps, "number");
@@ -13,9 +13,27 @@ function layer(step) {
   if (isClasses(step)) maps.append(classBars(step));
   else if (step.vector) maps.append(keep(step, vectorPicture(step, (place, held) => select(step, place, held)), 0));
   else addMaps(step, maps, 0, MOST_MAPS);
-  return h("section", { class: "layer", "data-step": step.index },
+  sections[step.index] = h("section", { class: "layer", "data-step": step.index },
     h("button", { class: "head", onclick: () => select(step, bestPlace(step), true) },
       h("b", {}, step.name), h("small", {}, size(step))), maps);
+  return sections[step.index];
+}
+
+// The layers of some steps in order; branches stand one below the other, in front of the step where they meet.
+function flow(first, end) {
+  const nodes = [];
+  for (let index = end - 1; index >= first;) {
+    const step = steps[index];
+    nodes.unshift(layer(step));
+    if (isMeeting(step)) nodes.unshift(h("div", { class: "fork" }, step.branches.map(branch)));
+    index = isMeeting(step) ? step.branches[0][1] - 1 : index - 1;
+  }
+  return nodes;
+}
+
+function branch([name, first, end]) {
+  return h("div", { class: "branch" }, h("small", {}, first === end ? `${name}: passes on what comes` : name),
+    h("div", { class: "flow" }, flow(first, end)));
 }
 
 function keep(step, node, c) {
@@ -54,14 +72,13 @@ function bestPlace(step) {
 function markRail(step, place, reveal) {
   document.querySelectorAll("#rail .mark").forEach((mark) => mark.remove());
   document.querySelectorAll("#rail .here").forEach((node) => node.classList.remove("here"));
-  const rail = document.getElementById("rail"), section = rail.children[step.index];
+  const rail = document.getElementById("rail"), section = sections[step.index];
   section.classList.add("here");
   mark(step, place);
-  const before = steps[step.index - 1];
-  if (before) markSources(step, before, place);
+  if (step.sources.length) markSources(step, place);
   if (reveal) {
-    const room = rail.clientWidth - section.offsetWidth;
-    rail.scrollTo({ left: section.offsetLeft - rail.offsetLeft - Math.max(0, room / 2), behavior: "auto" });
+    const centred = (edge, side) => section[edge] - rail[edge] - Math.max(0, (rail[`client${side}`] - section[`offset${side}`]) / 2);
+    rail.scrollTo({ left: centred("offsetLeft", "Width"), top: centred("offsetTop", "Height"), behavior: "auto" });
   }
 }
 
@@ -77,17 +94,21 @@ function mark(step, { c, y, x }) {
 }
 
 // Frames around all that the number is made of.
-function markSources(step, before, place) {
-  if (step.kind === "conv" && !before.vector) {
+function markSources(step, place) {
+  const from = before(step);
+  if (step.kind === "conv" && !from.vector) {
     const [outputs, inputs] = step.weight.shape, first = Math.floor(place.c / (outputs / step.groups)) * inputs;
     const seen = reach(step, place);
     for (let c = first; seen && c < first + inputs; c++) {
-      if (thumbs[before.index][c]) frame(thumbs[before.index][c], before.width, before.height, seen);
+      if (thumbs[from.index][c]) frame(thumbs[from.index][c], from.width, from.height, seen);
     }
   } else if (step.kind === "pool") {
-    const node = thumbs[before.index][place.c];
-    if (node) frame(node, before.width, before.height, reach(step, place));
+    const node = thumbs[from.index][place.c];
+    if (node) frame(node, from.width, from.height, reach(step, place));
+  } else if (step.kind === "sum") {
+    sources(step).forEach((one) => mark(one, place));
   } else if (step.kind !== "linear" && step.kind !== "softmax" && step.kind !== "opaque") {
-    mark(before, origin(step, place));
+    const { step: one, place: its } = origin(step, place);
+    mark(one, its);
   }
 }
