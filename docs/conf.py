@@ -20,6 +20,8 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autosummary_generate = False
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+default_role = "py:obj"  # `name` in a docstring links to what it names
 autodoc_typehints = "none"  # the docstrings say more: shapes and units
 napoleon_google_docstring = False
 napoleon_use_rtype = False
@@ -27,6 +29,7 @@ napoleon_use_ivar = True
 
 exclude_patterns = ["_figures", "_build"]
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "fastconv"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

@@ -191,7 +191,7 @@ def _pooled_twice(image_shape):
     return (h // 2 // 2) * (w // 2 // 2)
 
 
-#: The networks that ``fastconv train --model`` knows by name: functions ``(image_shape, classes, rng)``.
+#: The networks that ``fastconv train --model`` knows by name, as functions of ``(image_shape, classes, rng)``.
 NETWORKS = {"small": small, "lenet": lenet}
 
 

@@ -14,7 +14,9 @@ class PackedWeight:
 
     Attributes
     ----------
-    shape, dtype : of the plain weights
+    shape : tuple
+    dtype : dtype
+        Of the plain weights.
     groups : int
     isa : str
         The kernels that can read it.

@@ -55,14 +55,14 @@ class ConvPlan:
     memory_order: str
     box: tuple            #: images, depth, height, width of the output box of one work item
     block: int            #: output channels that one pass of the tile computes
-    strip: tuple | None   #: channels, depth, height, width of the padded input copied for a box; None: read in place
+    strip: tuple | None   #: channels, depth, height, width of the padded input copied for a box, or None
     work_items: int
-    partial_sums: int     #: weight gradient: partial sums joined in a fixed order
+    partial_sums: int     #: of a weight gradient, which are joined in a fixed order
     flops: int            #: multiply and add counted as two, padding taps included
-    packed_bytes: int     #: packed weights, or partial weight gradients; dx of a padding mode: the padded gradient, too
+    packed_bytes: int     #: packed weights, or partial weight gradients; with dx of a padding mode the padded gradient
     share_bytes: int      #: scratch memory of one thread
     threads: int
-    workspace: int        #: bytes of scratch memory that the call uses: packed_bytes + threads * share_bytes
+    workspace: int        #: packed_bytes + threads * share_bytes, the scratch memory that the call uses
 
 
 class Axis(NamedTuple):

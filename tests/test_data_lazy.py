@@ -1,6 +1,10 @@
 """Data that are opened rather than loaded: the same as in memory, in the memory of a batch."""
 
 import gzip
+import json
+import struct
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -69,6 +73,20 @@ def test_damaged_npz_is_refused(tmp_path):
     np.savez(path, x=np.array([{}], object))
     with pytest.raises(ValueError, match="expected bool, integer or floating point"):
         data.open_npz(path)
+
+
+def test_opened_arrays_refuse_what_is_not_there(tmp_path):
+    data.write_idx(tmp_path / "a", np.arange(20, dtype=np.uint8).reshape(5, 4))
+    opened = data.open_idx(tmp_path / "a")
+    for index in (5, [0, -6], np.array([0.5]), np.ones(4, bool)):
+        with pytest.raises(IndexError):
+            opened[index]
+    assert opened[-1].tolist() == [16, 17, 18, 19] and opened[[-5]].tolist() == [[0, 1, 2, 3]]
+    with open(tmp_path / "a", "r+b") as file:
+        file.truncate(20)
+    assert opened[0].tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="a: has become shorter since it was opened"):
+        opened[3:]
 
 
 def test_subset_is_indexed_like_an_array(tmp_path):
@@ -142,3 +160,53 @@ def test_training_from_a_file_takes_the_memory_of_batches(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100e6 < 4 * opened.size
+
+
+# Trains by the command, which here keeps at most 16 MiB of images, and prints the most memory that was resident.
+TRAIN = """
+import re, sys
+from fastconv import cli
+from fastconv.cli import train
+train.MOST_KEPT = 16 << 20
+code = cli.main(["train", *sys.argv[1:], "--epochs", "1", "--batch-size", "8", "--validation", "0.1", "--threads", "1"])
+print("peak", int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) >> 10)
+sys.exit(code)
+"""
+SIDE = 256
+
+
+def idx_files(folder, images):
+    """MNIST's files with images of SIDE x SIDE zeros, as holes in files, and two classes."""
+    for part, count in (("train", images), ("t10k", 20)):
+        with open(folder / f"{part}-images-idx3-ubyte", "wb") as file:
+            file.write(struct.pack(">4B3I", 0, 0, 8, 3, count, SIDE, SIDE))
+            file.truncate(16 + count * SIDE * SIDE)
+        data.write_idx(folder / f"{part}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 2)
+
+
+def picture_files(folder, images):
+    """Grey pictures of SIDE x SIDE in the folders of two classes."""
+    pillow = pytest.importorskip("PIL.Image")
+    for part, count in (("train", images), ("test", 20)):
+        for name, brightness in (("dark", 0), ("bright", 200)):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count // 2):
+                pillow.new("L", (SIDE, SIDE), brightness).save(folder / part / name / f"{number}.png")
+
+
+@pytest.mark.parametrize(("write", "options"), [(idx_files, []), (picture_files, ["--size", f"{SIDE}x{SIDE}"])],
+                         ids=["idx", "pictures"])
+def test_command_trains_on_more_than_it_keeps_in_memory(tmp_path, write, options):
+    network = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear((SIDE // 16) ** 2, 2))
+    (tmp_path / "network.json").write_text(json.dumps(network.config()))
+    peaks = []
+    for images in (120, 2400):  # 8 MiB, which is kept, and 150 MiB
+        folder = tmp_path / str(images)
+        folder.mkdir()
+        write(folder, images)
+        command = [sys.executable, "-c", TRAIN, folder, "--model", tmp_path / "network.json", "--out",
+                   tmp_path / "model.npz", *options]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 64, peaks

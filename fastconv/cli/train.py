@@ -6,6 +6,9 @@ from pathlib import Path
 
 from .options import add_command, add_threads, check_writable, count_from, fraction, names, positive, size, threads_of
 
+MOST_KEPT = 256 << 20  # bytes of images that are read once and kept in memory
+READ_AT_ONCE = 16
+
 
 def add(commands):
     parser = add_command(
@@ -14,7 +17,7 @@ def add(commands):
         """
 DATA is a folder: either with the four IDX files of MNIST or one of its relatives, gzipped or not, or with one
 sub-folder of pictures for each class (or with train/ and test/ that hold such sub-folders). Without a test part, a
-sixth of the pictures is held out for the test.""",
+sixth of the pictures is held out for the test. Data may be larger than the memory: they are read batch by batch.""",
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with IDX files or with a sub-folder a class")
     parser.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE",
@@ -44,14 +47,13 @@ def run(options):
     import numpy as np
 
     from ..classifier import Classifier
-    from ..data import Normalisation
 
     checkpoint = _train_files(options)
     say = _silent if options.json else print
     dataset = _load_dataset(options)
     rng = np.random.default_rng(options.seed)
     network = _build_network(options.model, dataset, rng)
-    classifier = Classifier(network, dataset.classes, dataset.image_shape, Normalisation.fit(dataset.x_train))
+    classifier = Classifier(network, dataset.classes, dataset.image_shape, _normalisation(dataset.x_train))
     weights = sum(parameter.size for parameter in network.parameters())
     say(f"{len(dataset.x_train):,} training and {len(dataset.x_test):,} test images of {classifier.size_text}, "
         f"{len(dataset.classes)} classes; network of {weights:,} weights", flush=True)
@@ -105,17 +107,17 @@ def _train_files(options):
 def _load_dataset(options):
     from dataclasses import replace
 
-    from ..data import load_idx_folder, open_image_folder
+    from ..data import open_idx_folder, open_image_folder
 
     if not options.data.is_dir():
         raise ValueError(f"{options.data}: no such folder")
     if not any("-ubyte" in entry.name for entry in options.data.iterdir()):
         if options.classes:
             raise ValueError("--classes is for IDX files; folders of pictures name their classes")
-        return _decoded(open_image_folder(options.data, size=options.size))
+        return _kept(open_image_folder(options.data, size=options.size))
     if options.size:
         raise ValueError("--size is for folders of pictures; images in IDX files keep theirs")
-    dataset = load_idx_folder(options.data)
+    dataset = _kept(open_idx_folder(options.data))
     if options.classes is None:
         return dataset
     if len(options.classes) != len(dataset.classes):
@@ -123,8 +125,8 @@ def _load_dataset(options):
     return replace(dataset, classes=options.classes)
 
 
-def _decoded(dataset):
-    """The dataset with its pictures in memory."""
+def _kept(dataset):
+    """The dataset with its images in memory, if they take little of it; else they are read anew for each batch."""
     from dataclasses import replace
 
     import numpy as np
@@ -132,17 +134,29 @@ def _decoded(dataset):
     from ..console import Progress
 
     parts = (dataset.x_train, dataset.x_test)
-    with Progress(sum(map(len, parts)), "reading pictures") as bar:
+    if sum(part.size for part in parts) > MOST_KEPT:
+        return dataset
+    with Progress(sum(map(len, parts)), "reading images") as bar:
 
         def read(images):
             pixels = np.empty(images.shape, images.dtype)
-            for index, image in enumerate(pixels):
-                image[...] = images[index]
-                bar.advance()
+            for start in range(0, len(pixels), READ_AT_ONCE):
+                part = slice(start, start + READ_AT_ONCE)
+                pixels[part] = images[part]
+                bar.show(bar.done + len(pixels[part]))
             return pixels
 
         x_train, x_test = map(read, parts)
     return replace(dataset, x_train=x_train, x_test=x_test)
+
+
+def _normalisation(images):
+    """Measured on the training images."""
+    from ..console import Progress
+    from ..data import Normalisation
+
+    with Progress(len(images), "measuring images") as bar:
+        return Normalisation.fit(images, bar.show)
 
 
 def _build_network(name, dataset, rng):
@@ -157,11 +171,12 @@ def _build_network(name, dataset, rng):
 
 def _fit(classifier, dataset, options, rng, checkpoint):
     from .. import nn
-    from ..data import split_indices
+    from ..data import Subset, split_indices
 
-    watched, learned = split_indices(len(dataset.x_train), options.validation)
-    validation = (dataset.x_train[watched], dataset.y_train[watched]) if len(watched) else None
-    x, y = (dataset.x_train[learned], dataset.y_train[learned]) if len(watched) else (dataset.x_train, dataset.y_train)
+    x, y = dataset.x_train, dataset.y_train
+    watched, learned = split_indices(len(x), options.validation)
+    validation = (Subset(x, watched), y[watched]) if len(watched) else None
+    x, y = (Subset(x, learned), y[learned]) if len(watched) else (x, y)
     return classifier.fit(
         x, y, epochs=options.epochs, batch_size=options.batch_size, optimizer=nn.Adam(classifier.network, options.lr),
         rng=rng, validation=validation, augment=_augmentation(options), checkpoint=checkpoint, resume=options.resume,

@@ -18,8 +18,11 @@ class Normalisation:
     std: tuple
 
     @classmethod
-    def fit(cls, images):
-        """Measured on `images` `(N, C, H, W)`, some at a time; a channel that never changes keeps its scale."""
+    def fit(cls, images, on_part=None):
+        """Measured on `images` `(N, C, H, W)`, some at a time; a channel that never changes keeps its scale.
+
+        `on_part(done)` is called with the number of images that have been measured, after each part.
+        """
         step = max(1, FIT_ELEMENTS // max(1, math.prod(images.shape[1:])))
         count, mean, squares = 0, 0.0, 0.0
         for start in range(0, len(images), step):
@@ -30,6 +33,8 @@ class Normalisation:
             apart = centre - mean
             squares = squares + spread * size + apart**2 * (count * size / (count + size))
             mean, count = mean + apart * (size / (count + size)), count + size
+            if on_part is not None:
+                on_part(start + len(part))
         std = np.sqrt(squares / count)
         return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
 

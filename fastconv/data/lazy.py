@@ -47,20 +47,74 @@ class _Indexed:
 class StoredArray(_Indexed):
     """An array in a file. Indexing reads, and gives an array in memory that may be written to.
 
-    The file may be deleted or replaced by another meanwhile, but not be shortened: what is mapped and no longer there
-    ends the process.
+    Nothing else is kept in memory, whatever the file's size. The file may be deleted or replaced by another meanwhile.
+
+    Parameters
+    ----------
+    file : binary file
+        May be closed afterwards.
+    dtype : dtype
+        In the file; the samples' is the same in this machine's byte order.
+    shape : tuple of int
+    offset : int
+        In bytes, of the first sample in the file; the others follow without gaps.
     """
 
-    def __init__(self, mapped):
-        self._mapped = mapped
-        self.shape, self.dtype = mapped.shape, mapped.dtype.newbyteorder("=")
+    def __init__(self, file, dtype, shape, offset):
+        self._file, self._stored, self._offset = _Descriptor(file), dtype, offset
+        self.shape, self.dtype = tuple(shape), dtype.newbyteorder("=")
 
     def with_channel_axis(self):
         """`(N, H, W)` as `(N, 1, H, W)`."""
-        return StoredArray(self._mapped[:, None])
+        return StoredArray(self._file, self._stored, (len(self), 1, *self.shape[1:]), self._offset)
 
     def __getitem__(self, index):
-        return np.array(self._mapped[index], self.dtype)
+        rows = _rows(self.shape[0], index) if self.shape else np.zeros((), np.intp)
+        part = np.empty((rows.size, *self.shape[1:]), self._stored)
+        sample = math.prod(self.shape[1:]) * self._stored.itemsize
+        content = memoryview(part.reshape(-1).view(np.uint8))
+        flat = rows.ravel()
+        ends = [*(np.flatnonzero(np.diff(flat) != 1) + 1).tolist(), len(flat)]
+        for first, end in zip([0, *ends], ends):  # neighbours in the file are read at once
+            if first < end:
+                self._file.read(content[first * sample:end * sample], self._offset + int(flat[first]) * sample)
+        return part.astype(self.dtype, copy=False).reshape(*rows.shape, *self.shape[1:])
+
+
+def _rows(count, index):
+    """The samples, of so many, that a slice, an index, or an array of indices or bools chooses."""
+    if isinstance(index, slice):
+        return np.arange(*index.indices(count))
+    rows = np.asarray(index)
+    if rows.dtype == bool and rows.shape == (count,):
+        return np.flatnonzero(rows)
+    if rows.dtype.kind not in "iu" and rows.size:
+        raise IndexError(f"got {rows.dtype} {rows.shape}; expected a slice, integers, or {count} bools")
+    rows = np.where(rows < 0, rows + count, rows).astype(np.intp)
+    if rows.size and not 0 <= rows.min() <= rows.max() < count:
+        raise IndexError(f"got {index}; expected {-count} to {count - 1}")
+    return rows
+
+
+class _Descriptor:
+    """A file's descriptor of its own, closed when nobody has it any more."""
+
+    def __init__(self, file):
+        self.name, self._number = file.name, os.dup(file.fileno())
+
+    def fileno(self):
+        return self._number
+
+    def read(self, content, offset):
+        """Fill a memoryview with what is at `offset`."""
+        while content:
+            count = os.preadv(self._number, [content], offset)
+            if not count:
+                raise ValueError(f"{self.name}: has become shorter since it was opened")
+            content, offset = content[count:], offset + count
+
+    def __del__(self):
+        os.close(self._number)
 
 
 class StoredImages(_Indexed):
@@ -114,8 +168,7 @@ def open_idx(path):
     Parameters
     ----------
     path : str or path-like
-        Plain: it is mapped into memory. Gzipped: it is unpacked once, piece by piece, into a temporary file that goes
-        with the result.
+        Gzipped: it is unpacked once, piece by piece, into a temporary file that goes with the result.
 
     Returns
     -------
@@ -133,7 +186,7 @@ def open_idx(path):
         size = os.fstat(file.fileno()).st_size
         if not packed:
             dtype, shape = read_idx_header(file, size, path)
-            return _mapped(file, dtype, shape, file.tell(), size - file.tell(), path)
+            return _stored(file, dtype, shape, file.tell(), size - file.tell(), path)
         try:
             with gzip.GzipFile(fileobj=file) as stream:
                 dtype, shape = read_idx_header(stream, size * DEFLATE_MAX_RATIO, path)
@@ -142,14 +195,16 @@ def open_idx(path):
             raise ValueError(f"{path}: damaged or truncated gzip file ({error})") from error
 
 
-def _mapped(file, dtype, shape, offset, rest, path, order="C"):
+def _stored(file, dtype, shape, offset, rest, path, order="C"):
     """The array at `offset` in a file, of which `rest` bytes are there for it."""
     wanted = math.prod(shape) * dtype.itemsize
     if rest != wanted:
         raise ValueError(f"{path}: the header declares {shape} {dtype.name}, {wanted} bytes, but {rest} follow")
-    if not wanted:
-        return StoredArray(np.empty(shape, dtype))
-    return StoredArray(np.memmap(file, dtype, "r", offset, shape, order))
+    if order == "C" or not wanted:
+        return StoredArray(file, dtype, shape, offset)
+    with tempfile.TemporaryFile(prefix="fastconv") as rewritten:
+        np.ascontiguousarray(np.memmap(file, dtype, "r", offset, shape, order)).tofile(rewritten)
+        return StoredArray(rewritten, dtype, shape, 0)
 
 
 def _unpacked(stream, dtype, shape, path, order="C"):
@@ -160,7 +215,7 @@ def _unpacked(stream, dtype, shape, path, order="C"):
             file.write(block)
             written += len(block)
         file.flush()
-        return _mapped(file, dtype, shape, 0, written, path, order)
+        return _stored(file, dtype, shape, 0, written, path, order)
 
 
 # ---------------------------------------------------------------------------------------------------------------- npz
@@ -172,8 +227,9 @@ def open_npz(path):
     Parameters
     ----------
     path : str or path-like
-        From `numpy.savez`, whose arrays are mapped into memory (their checksums are not looked at), or from
-        `numpy.savez_compressed`, whose arrays are unpacked once, piece by piece, into temporary files.
+        From `numpy.savez`, whose arrays are read where they are (their checksums are not looked at), or from
+        `numpy.savez_compressed`, whose arrays are unpacked once, piece by piece, into temporary files. Arrays in
+        Fortran's order are rewritten into such files, for which they have to fit the memory once.
 
     Returns
     -------
@@ -219,4 +275,4 @@ def _open_member(file, archive, member, path):
     offset = member.header_offset + ZIP_LOCAL_HEADER.size + of_name + of_extra + header
     if offset + member.file_size - header > os.fstat(file.fileno()).st_size:
         raise ValueError(f"{name} is cut off")
-    return _mapped(file, dtype, shape, offset, member.file_size - header, name, order)
+    return _stored(file, dtype, shape, offset, member.file_size - header, name, order)
