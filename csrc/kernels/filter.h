@@ -1,11 +1,9 @@
 /* Filters on images of interleaved channels: rows come in as T, with their borders; results go out as T or bytes. */
 
+enum { HAS_BYTES = sizeof(T) == 4 }; /* images of bytes are summed in float32 alone */
+
 /* 1.5 x 2^(bits of the fraction): a sum with it has the integer next to a small number, ties to even, in low bits. */
-#ifdef FC_F64
-#define FC_ROUNDER 0x1.8p52
-#else
-#define FC_ROUNDER 0x1.8p23f
-#endif
+#define FC_ROUNDER (sizeof(T) == 4 ? (T)0x1.8p23 : (T)0x1.8p52)
 
 FC_INLINE ivec vround_int(vec v) {
     const vec rounder = vset1(FC_ROUNDER);
@@ -35,27 +33,31 @@ static void load_image_row(const fc_photo *p, ptrdiff_t row, ptrdiff_t lo, ptrdi
     for (ptrdiff_t i = lo; i < lo + count;) {
         if (i >= 0 && i < w) { /* all that is inside; the next row is asked for early, since the CPU sees no pattern in
                                 * pieces of rows: a fifth of the time of small kernels */
-            const ptrdiff_t end = lo + count < w ? lo + count : w, size = p->bytes ? 1 : sizeof(T);
+            const ptrdiff_t end = lo + count < w ? lo + count : w, size = HAS_BYTES && p->bytes ? 1 : sizeof(T);
             const char *next = (const char *)p->x + ((from + 1) * p->row + i * c) * size;
             for (ptrdiff_t ahead = 0; from + 1 < p->extent[0] && ahead < (end - i) * c * size; ahead += 64)
                 __builtin_prefetch(next + ahead);
-            if (p->bytes) widen_bytes(bytes + i * c, pixel, (end - i) * c);
+            if (HAS_BYTES && p->bytes) widen_bytes(bytes + i * c, pixel, (end - i) * c);
             else copy(pixel, line + i * c, (end - i) * c);
             pixel += (end - i) * c;
             i = end;
             continue;
         }
         const ptrdiff_t at = padded_source(i++, w, p->mode);
-        for (ptrdiff_t j = 0; j < c; j++) *pixel++ = at < 0 ? 0 : p->bytes ? bytes[at * c + j] : line[at * c + j];
+        for (ptrdiff_t j = 0; j < c; j++) *pixel++ = at < 0 ? 0 : HAS_BYTES && p->bytes ? bytes[at * c + j] : line[at * c + j];
     }
+}
+
+FC_INLINE ivec rounded_byte(vec v) {
+    return vround_int(vmin_second(vmax_second(v, vset1(0)), vset1(255)));
 }
 
 /* n <= most results of one kernel, from memory that has room for whole vectors. */
 static void store_filtered(const fc_filter *f, const T *from, ptrdiff_t i, ptrdiff_t n, void *y) {
-    const vec low = vset1(0), high = vset1(255), offset = vset1((T)f->offset);
+    const vec offset = vset1((T)f->offset);
     for (ptrdiff_t at = 0; at < n; at += VL) {
         const vec v = vload(from + at) + offset;
-        if (f->bytes) vstore_bytes((uint8_t *)y + i + at, vround_int(vmin_second(vmax_second(v, low), high)), n - at);
+        if (HAS_BYTES && f->bytes) vstore_bytes((uint8_t *)y + i + at, rounded_byte(v), n - at);
         else vstore_upto((T *)y + i + at, v, n - at);
     }
 }
@@ -81,12 +83,22 @@ FC_INLINE void filter_tile(const fc_filter *f, ptrdiff_t i, const int kernels, c
             for (int v = 0; v < vectors; v++) sum[k][v] = vfma(source[v], weight, sum[k][v]);
         }
     }
+    const ptrdiff_t n = f->len - i < vectors * VL ? f->len - i : vectors * VL;
+    if (kernels == 1 && n == vectors * VL) { /* from registers: small kernels wait for their stores */
+        const vec offset = vset1((T)f->offset);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) {
+            const ptrdiff_t at = i + v * VL;
+            if (HAS_BYTES && f->bytes) vput_bytes((uint8_t *)f->y[0] + at, rounded_byte(sum[0][v] + offset));
+            else vstore((T *)f->y[0] + at, sum[0][v] + offset);
+        }
+        return;
+    }
     vec results[FC_FILTER_KERNELS * FC_NV]; /* in memory, so that stores are there once for all vectors */
 #pragma GCC unroll 4
     for (int k = 0; k < kernels; k++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) results[k * vectors + v] = sum[k][v];
-    const ptrdiff_t n = f->len - i < vectors * VL ? f->len - i : vectors * VL;
     for (int k = 0; k < kernels && f->y[k]; k++) store_filtered(f, (const T *)(results + k * vectors), i, n, f->y[k]);
 }
 
