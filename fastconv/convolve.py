@@ -95,8 +95,7 @@ def _known(fn, op, g, algorithm, default, x, w, b, out, shape, activation, unbat
     """The Forward of an operation whose operands have been checked, but for `out`."""
     order = checks.memory_order(x)
     algorithm = select(fn, op, g, algorithm, default, x.dtype, order)
-    ready = (not unbatched and not g.crops and (order == checks.CHANNELS_LAST and x.flags.aligned
-             or checks.is_contiguous(x)) and all(checks.is_contiguous(a) for a in (w, b)))
+    ready = not unbatched and not g.crops and checks.is_readable(x, order) and all(map(checks.is_contiguous, (w, b)))
     direct = False
     if out is not None:
         checks.output_layout(fn, "out", out, shape[1:] if unbatched else shape, x.dtype)
@@ -249,7 +248,7 @@ def _input_gradient(g, algorithm, dy, order, w, dx, num_threads):
 def _weight_gradients(g, algorithm, dy, x, shapes, need, out, accumulate, num_threads):
     """(dw, db) of the convolution x -> dy; each None where not needed. `out` has been checked."""
     given = tuple(o if wanted else None for o, wanted in zip(out, need))
-    in_place = all(o is None or o.flags.c_contiguous and o.flags.aligned for o in given)
+    in_place = all(map(checks.is_contiguous, given))
     accumulate = accumulate and any(o is not None for o in given)
     fresh = np.zeros if accumulate or not g.n else checks.new
     parts = [None if not wanted else o if o is not None and in_place else fresh(shape, x.dtype)
@@ -360,7 +359,7 @@ def _select_both(fn, by_input, g, algorithm, default, need, dy, source):
 
 def _backward_plans(g, by_input, by_weight, dy, x, w, out):
     """The plans of dx, and of dw and db, if the kernels take all arrays as they are; else none."""
-    sources = [checks.is_contiguous(a) or checks.is_channels_last(a) and a.flags.aligned for a in (dy, x)]
+    sources = [checks.is_readable(a, checks.memory_order(a)) for a in (dy, x)]
     results = (out[0] is None or checks.kernel_view(out[0]), *map(checks.is_contiguous, out[1:]))
     if not g.n or g.crops or folds_gradient(g) or not all((*sources, checks.is_contiguous(w), *results)):
         return ()

@@ -36,7 +36,7 @@ def _features(fn, name, x):
 
 def _rows_out(out):
     """The image that an array of rows is to the engine, where it has no gaps; else None."""
-    return _as_pixels(out) if out is not None and out.flags.c_contiguous and out.flags.aligned else None
+    return _as_pixels(out) if out is not None and checks.is_contiguous(out) else None
 
 
 def _delivered_rows(image, shape, out):

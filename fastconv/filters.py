@@ -71,7 +71,7 @@ def filter_image(image, kernel, *, padding_mode="reflect", offset=0.0, dtype=Non
     if out is not None:
         checks.output(fn, "out", out, shape, dtype, {"image": given})
 
-    direct = out is not None and out.flags.c_contiguous and out.flags.aligned
+    direct = out is not None and checks.is_contiguous(out)
     y = out if direct else checks.new(shape, dtype)
     pixels = image if image.ndim == 3 else image[..., None]
     filtering.run(pixels, kernels, y.reshape(len(kernels), *pixels.shape), mode, offset, num_threads)

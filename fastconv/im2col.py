@@ -77,6 +77,5 @@ def col2im(cols, input_shape, kernel_size, stride=1, padding=0, dilation=1):
     g, before, expected = _windows("col2im", "input_shape", shape, kernel_size, stride, padding, dilation)
     checks.shape_of("col2im", "cols", cols, expected)
     x = np.zeros(shape, cols.dtype)
-    dense = cols.flags.c_contiguous and cols.flags.aligned
-    _im2col.run(x, cols if dense else cols.copy(order="C"), g, before, True, None)
+    _im2col.run(x, checks.contiguous(cols), g, before, True, None)
     return x

@@ -62,7 +62,7 @@ class Pooling(NamedTuple):
 def _pooling_of(fn, x, unbatched, windows):
     checks.addressable(fn, "x", (*x.shape[:2], *windows.out))
     order = checks.memory_order(x)
-    ready = not unbatched and checks.in_an_order(x)[0] is x
+    ready = not unbatched and checks.is_readable(x, order)
     return Pooling(windows, (*x.shape[:2], *windows.out), order, _layout(x, order), unbatched, ready)
 
 

@@ -107,16 +107,20 @@ def memory_order(x):
 
 def in_an_order(x):
     """(x, memory order), through one copy where x is in neither order or not aligned."""
-    if is_channels_last(x):
-        return (x, CHANNELS_LAST) if x.flags.aligned else (x.copy(order="K"), CHANNELS_LAST)
-    if not (x.flags.c_contiguous and x.flags.aligned):
-        x = np.array(x, order="C", copy=True)
-    return x, CHANNELS_FIRST
+    order = memory_order(x)
+    if not is_readable(x, order):
+        x = x.copy(order="K" if order == CHANNELS_LAST else "C")
+    return x, order
+
+
+def is_readable(x, order):
+    """Whether kernels can read x, of this memory order, as it is: without gaps, and aligned."""
+    return x.flags.aligned and (order == CHANNELS_LAST or x.flags.c_contiguous)
 
 
 def is_contiguous(operand):
     """Whether kernels can read an operand in row-major order as it is; None and packed weights are."""
-    return not isinstance(operand, np.ndarray) or operand.flags.c_contiguous and operand.flags.aligned
+    return not isinstance(operand, np.ndarray) or is_readable(operand, CHANNELS_FIRST)
 
 
 def contiguous(operand):

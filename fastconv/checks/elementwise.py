@@ -7,6 +7,7 @@ import numpy as np
 
 from .arrays import (
     array,
+    contiguous,
     empty,
     in_an_order,
     integer,
@@ -154,7 +155,7 @@ def per_channel(fn, name, value, x):
     value = operand(fn, name, value)
     same_dtype(fn, "x", x, name, value)
     shape_of(fn, name, value, x.shape[1:2])
-    return np.ascontiguousarray(value) if value.flags.aligned else value.copy()
+    return contiguous(value)
 
 
 def with_channels(fn, name, x):

@@ -1,7 +1,7 @@
 """Rules of filters: images of interleaved channels, and kernels."""
 import numpy as np
 
-from .arrays import FLOATS, array, some_dtype
+from .arrays import FLOATS, array, contiguous, some_dtype
 
 PHOTOS = (np.dtype(np.uint8), *FLOATS)
 MOST_PHOTO_CHANNELS = 4
@@ -19,7 +19,7 @@ def photo(fn, name, value):
                          f"{MOST_PHOTO_CHANNELS} on the last axis: grey, grey and alpha, RGB, RGBA")
     if not value.size:
         raise ValueError(f"{fn}: {name}: got shape {value.shape}; expected at least one pixel")
-    return value if value.flags.c_contiguous and value.flags.aligned else value.copy(order="C")
+    return contiguous(value)
 
 
 def photo_result(fn, name, dtype, image_dtype):

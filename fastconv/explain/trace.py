@@ -142,7 +142,8 @@ class _Way:
                 self.follow(inner)
         elif type(layer) is nn.Residual:
             parts = self._branches({"body": layer.body, "shortcut": layer.shortcut or nn.Sequential()})
-            self._meet("sum", "sum", layer._sum(*[y for y, _, _ in parts], None), parts)
+            body, shortcut = (y for y, _, _ in parts)
+            self._meet("sum", "sum", layer._sum(body, shortcut, None), parts)
         elif type(layer) is nn.Concat:
             parts = self._branches({f"branch {number}": module for number, module in enumerate(layer, 1)})
             self._meet("join", "concatenation", layer._join([y for y, _, _ in parts]), parts)
