@@ -370,6 +370,14 @@ def test_reader_of_a_pipe_may_leave(model, tmp_path):
     assert result.returncode == 1 and result.stderr == b""
 
 
+def test_resume_beyond_the_end_says_so(digits_folder, tmp_path, capsys):
+    words = ["train", str(digits_folder), "--threads", "1", "--out", str(tmp_path / "m.npz")]
+    assert cli.main([*words, "--epochs", "2"]) == 0
+    assert "already" not in capsys.readouterr().out
+    assert cli.main([*words, "--epochs", "1", "--resume"]) == 0
+    assert "m.checkpoint.npz has 2 epochs already: --epochs counts those, too" in capsys.readouterr().out
+
+
 # ----------------------------------------------------------------------------------------------------- progress
 
 

@@ -70,20 +70,27 @@ def _operator(filters, name):
 
 def run(options):
     from .. import filters
+    from ..console import Progress
     from ..data import read_photo, write_photo
 
     check_writable(options.out)
-    photo = read_photo(options.image, grey=options.grey)
     kernel = _KERNELS[options.filter](filters, options)
-    begin = time.perf_counter()
-    with threads_of(options):
-        if kernel is None:
-            operator = _operator(filters, options.filter)
-            done = filters.gradient_magnitude(photo, operator, padding_mode=options.padding_mode)
-        else:
-            offset = OFFSETS.get(options.filter, 0.0) if options.offset is None else options.offset
-            done = filters.filter_image(photo, kernel, padding_mode=options.padding_mode, offset=offset)
-    seconds = time.perf_counter() - begin
-    write_photo(options.out, done)
+    with Progress(2, options.filter) as bar:
+        bar.show(0, "reading")
+        photo = read_photo(options.image, grey=options.grey)
+        bar.show(1, "filtering and writing")
+        begin = time.perf_counter()
+        with threads_of(options):
+            done = _filtered(filters, photo, kernel, options)
+        seconds = time.perf_counter() - begin
+        write_photo(options.out, done)
     print(f"saved {options.out}: {options.filter} of {'x'.join(map(str, photo.shape))} in {seconds * 1e3:.1f} ms")
     return 0
+
+
+def _filtered(filters, photo, kernel, options):
+    if kernel is None:
+        operator = _operator(filters, options.filter)
+        return filters.gradient_magnitude(photo, operator, padding_mode=options.padding_mode)
+    offset = OFFSETS.get(options.filter, 0.0) if options.offset is None else options.offset
+    return filters.filter_image(photo, kernel, padding_mode=options.padding_mode, offset=offset)

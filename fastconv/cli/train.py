@@ -60,6 +60,8 @@ def run(options):
     with threads_of(options):
         try:
             history = _fit(classifier, dataset, options, rng, checkpoint)
+            if options.resume and len(history) > options.epochs:
+                say(f"{checkpoint} has {len(history)} epochs already: --epochs counts those, too")
         except KeyboardInterrupt:
             kept = [f"go on from {checkpoint} with --resume"] if checkpoint.is_file() else []
             raise KeyboardInterrupt(*kept) from None
