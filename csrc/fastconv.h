@@ -348,26 +348,25 @@ enum {
                             * the numbers of all taps that reach a position */
 };
 
-/* dx = the sum of dy over the outputs whose window holds the position; with tap (the uint8 window
- * indices of those outputs), over the outputs whose winner is that position. Sums run
- * in the order of the outputs. The box has at most FC_GATHER_COLUMNS positions along w. */
+/* dx = the sum of dy over the outputs whose window holds the position; with tap (of those outputs, the uint8 window
+ * indices or, channels-last, with `places`, int64 positions in the plane), over the outputs whose winner is that
+ * position. Sums run in the order of the outputs. The box has at most FC_GATHER_COLUMNS positions along w. */
 typedef struct fc_pool_gather {
-    int channels_last;
+    int channels_last, places;
     fc_windows windows[3];
     ptrdiff_t channels, lo[3], hi[3];
     fc_image dx;           /* of position lo */
     ptrdiff_t first[3], last[3];  /* outputs first <= o < last are those whose windows reach the box */
-    fc_image dy, tap;      /* of output first; tap.data may be NULL, has 64 bytes around it that can be read,
-                            * and channels-first the strides of dy along the axes */
+    fc_image dy, tap;      /* of output first; tap.data may be NULL. Window indices have 64 bytes around them that can
+                            * be read, and channels-first the strides of dy along the axes; channels-last, tap.c is 1 */
 } fc_pool_gather;
 
-/* The uint8 window indices of a box of outputs, from such indices or (`places`) from int64 positions in the plane.
- * Returns NULL, or one that is no real tap of its window: the first, of uint8 indices. */
+/* A copy of the uint8 window indices of a box of outputs. Returns NULL, or the first that is no real tap. */
 typedef struct fc_pool_stage {
-    int channels_last, places;
+    int channels_last;
     fc_windows windows[3];
     ptrdiff_t channels, lo[3], hi[3];
-    fc_image src, dst;     /* of output lo; src counts in elements of its own */
+    fc_image src, dst;     /* of output lo */
 } fc_pool_stage;
 
 /* Values (c, d, h, w) that belong to positions index (c, d, h, w) of a plane: position i of channel c is
@@ -442,7 +441,7 @@ typedef struct fc_kernels {
 
     void (*pool)(const fc_pool *);
     void (*pool_divide)(const fc_pool_divide *);
-    void (*pool_gather)(const fc_pool_gather *);
+    ptrdiff_t (*pool_gather)(const fc_pool_gather *);  /* returns how many winners lie in the box, by `places` alone */
     const void *(*pool_stage)(const fc_pool_stage *);
 
     /* Each returns NULL, or the first index outside of the plane (the work is unfinished then). */

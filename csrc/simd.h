@@ -383,28 +383,6 @@ FC_INLINE vmask vmask_of_bits(unsigned bits) {
 
 FC_INLINE ivec vset1_int(lane_int x) { return x - (ivec){0}; }
 
-/* 0, 1, 2, ...: from memory, as gcc puts a vector together by way of it lane by lane. */
-static const int64_t lane_numbers[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-FC_INLINE ivec vlanes(void) {
-#ifdef FC_F64
-    return *(const ivec_unaligned *)lane_numbers;
-#else
-    static const lane_int numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return *(const ivec_unaligned *)numbers;
-#endif
-}
-
-/* Whether a lane of such a comparison is set. */
-FC_INLINE int vany_int(ivec m) {
-#if VBYTES == 64 && !defined(FC_F64)
-    return _mm512_movepi32_mask((__m512i)m) != 0;
-#elif VBYTES == 64
-    return _mm512_movepi64_mask((__m512i)m) != 0;
-#else
-    return vany(m);
-#endif
-}
-
 /* Lanes from bytes, and the other way. gcc makes __builtin_convertvector element by element. */
 #if VBYTES == 64 && !defined(FC_F64)
 FC_INLINE ivec vload_bytes(const uint8_t *p) {
@@ -469,6 +447,8 @@ FC_INLINE lvec vint64(ivec v, int half) {
 FC_INLINE lvec vint64(ivec v, int half) { return (lvec){v[2 * half], v[2 * half + 1]}; }
 #endif
 
+static const int64_t lane_numbers[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+
 /* first + i * step + v[i] for the first n lanes i, all of them if n >= VL. */
 FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptrdiff_t n) {
     int64_t part[VBYTES / sizeof(T)], *to = n >= VL ? p : part;
@@ -478,22 +458,46 @@ FC_INLINE void vstore_int64(int64_t *p, ivec v, int64_t first, int64_t step, ptr
     for (ptrdiff_t i = 0; to == part && i < n; i++) p[i] = part[i];
 }
 
-/* p[i] - first - i * step as lanes, the nearest that a lane can hold. */
-FC_INLINE ivec vload_int64(const int64_t *p, int64_t first, int64_t step) {
+/* Where the first n of the int64 at p, at most VL, are i; none of the other lanes. */
 #if VBYTES == 64 && !defined(FC_F64)
-    const lvec lane = *(const lvec_unaligned *)lane_numbers * step + first;
-    const __m256i low = _mm512_cvtsepi64_epi32((__m512i)(*(const lvec_unaligned *)p - lane));
-    const __m256i high = _mm512_cvtsepi64_epi32((__m512i)(*(const lvec_unaligned *)(p + 8) - lane - 8 * step));
-    return (ivec)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-#else
-    ivec v = {0};
-    for (ptrdiff_t i = 0; i < VL; i++) {
-        const int64_t distance = (int64_t)((uint64_t)p[i] - (uint64_t)(first + i * step)), most = LANE_MOST;
-        v[i] = (lane_int)(distance > most ? most : distance < -most ? -most : distance);
-    }
-    return v;
-#endif
+FC_INLINE vmask vsame_int64(const int64_t *p, int64_t i, ptrdiff_t n) {
+    const __mmask16 lanes = n >= VL ? 0xffff : first_lanes(n);
+    const __m512i wanted = _mm512_set1_epi64(i);
+    const __mmask8 low = (__mmask8)lanes, high = (__mmask8)(lanes >> 8);
+    return _mm512_kunpackb(_mm512_mask_cmpeq_epi64_mask(high, wanted, _mm512_maskz_loadu_epi64(high, p + 8)),
+                           _mm512_mask_cmpeq_epi64_mask(low, wanted, _mm512_maskz_loadu_epi64(low, p)));
 }
+FC_INLINE ivec vcount(vmask m, ivec counts) {
+    return (ivec)_mm512_mask_sub_epi32((__m512i)counts, m, (__m512i)counts, _mm512_set1_epi32(-1));
+}
+#elif VBYTES == 64
+FC_INLINE vmask vsame_int64(const int64_t *p, int64_t i, ptrdiff_t n) {
+    const __mmask8 lanes = n >= VL ? 0xff : first_lanes(n);
+    return _mm512_mask_cmpeq_epi64_mask(lanes, _mm512_set1_epi64(i), _mm512_maskz_loadu_epi64(lanes, p));
+}
+FC_INLINE ivec vcount(vmask m, ivec counts) {
+    return (ivec)_mm512_mask_sub_epi64((__m512i)counts, m, (__m512i)counts, _mm512_set1_epi64(-1));
+}
+#else
+FC_INLINE vmask vsame_int64(const int64_t *p, int64_t i, ptrdiff_t n) {
+#if VBYTES == 32
+    if (n >= VL) {
+        const lvec low = (lvec)(*(const lvec_unaligned *)p == i);
+#ifdef FC_F64
+        return (vmask)low;
+#else
+        const lvec high = (lvec)(*(const lvec_unaligned *)(p + 4) == i);
+        const __m256 halves = _mm256_shuffle_ps((__m256)low, (__m256)high, 0x88); /* 0 1 4 5 2 3 6 7 */
+        return (vmask)_mm256_permute4x64_epi64((__m256i)halves, 0xd8);
+#endif
+    }
+#endif
+    vmask m = {0};
+    for (ptrdiff_t k = 0; k < VL && k < n; k++) m[k] = -(p[k] == i);
+    return m;
+}
+FC_INLINE ivec vcount(vmask m, ivec counts) { return counts - m; }
+#endif
 
 /* ------------------------------------------------------------------ floating-point environment */
 

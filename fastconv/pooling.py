@@ -159,18 +159,18 @@ def _gradient_and_shape(fn, rank, dy, input_shape):
     return dy, shape, unbatched
 
 
-TURNED_TAPS = 16
-"""Taps of windows, at most, whose int64 indices are turned into numbers of taps, channels-last: two to three times as
-fast as adding to places that lie a pixel or a row apart. Channels-first those lie together, and adding is faster."""
+COMPARED_TAPS = 16
+"""Taps of windows, at most, whose int64 indices are compared with the positions of dx, channels-last: faster than adding
+to places that lie a pixel or a row apart. Channels-first those lie together, and adding is faster."""
 
 
 def _add_to_winners(dy, dx, windows, last, op, source, indices, num_threads):
-    """By the numbers of the winning taps, where windows have such; int64 indices may point elsewhere in the plane."""
+    """Window by window, where windows have few taps; int64 indices may point elsewhere in the plane."""
     places = indices is not None and indices.dtype != np.uint8
-    most = checks.WINDOW_TAPS if not places else TURNED_TAPS if last else 0
+    most = checks.WINDOW_TAPS if not places else COMPARED_TAPS if last else 0
     if windows.taps is not None and windows.taps <= most:
         found = _pool_backward.gather(dy, dx, windows.axes, last, None, op, source, indices, num_threads)
-        if found is None or indices.dtype == np.uint8:
+        if found is None or not places:
             return found
     return _pool_backward.scatter_add(dy, dx, windows.axes, last, op, source, indices, num_threads)
 

@@ -4,10 +4,14 @@
 
 /* ------------------------------------------------------------------ dx from dy, channels-last */
 
-/* The outputs that one position of dx adds up, on every axis. */
+/* How winners are told: not at all, by uint8 numbers of taps, or by int64 positions in the plane. */
+enum { ALL, TAPS, PLACES };
+
+/* The outputs that one position of dx adds up, on every axis; `place` is its number in the plane. */
 typedef struct sources {
     fc_hits hits[3];
     fc_hit_steps step[3];
+    int64_t place;
 } sources;
 
 /* The row of outputs from which the first source of a row of dx is, from column 0 of the outputs on. */
@@ -16,10 +20,11 @@ FC_INLINE ptrdiff_t row_of(const fc_image *image, const fc_pool_gather *g, const
         - g->first[2] * image->axis[2];
 }
 
-/* nv vectors of channels, n of them in the last. */
-FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, const T *dy, const uint8_t *tap, T *dx,
-                            ptrdiff_t n, const int nv, const int select) {
+/* n channels, `nv` vectors of them; `tap` are numbers or places. Adds to `found` how many winners are here. */
+FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, const T *dy, const char *tap, T *dx, ptrdiff_t n,
+                            const int nv, const int by, ivec *found) {
     const ptrdiff_t last = nv - 1, size_h = g->windows[1].size, size_w = g->windows[2].size;
+    const ptrdiff_t unit = by == PLACES ? sizeof(int64_t) : 1;
     vec sum[4];
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) sum[v] = (vec){0};
@@ -27,29 +32,39 @@ FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, const T *
         for (ptrdiff_t h = 0; h < s->hits[1].count; h++) {
             const ptrdiff_t od = d * s->step[0].output, oh = h * s->step[1].output;
             const T *from = dy + od * g->dy.axis[0] + oh * g->dy.axis[1];
-            const uint8_t *at = select ? tap + od * g->tap.axis[0] + oh * g->tap.axis[1] : NULL;
+            const char *at = by ? tap + (od * g->tap.axis[0] + oh * g->tap.axis[1]) * unit : NULL;
             ptrdiff_t number = ((s->hits[0].tap - d * s->step[0].tap) * size_h + s->hits[1].tap - h * s->step[1].tap)
                 * size_w + s->hits[2].tap;
             for (ptrdiff_t w = 0; w < s->hits[2].count; w++) {
 #pragma GCC unroll 4
                 for (int v = 0; v < nv; v++) {
-                    const vec one = v == last ? vload_upto(from + v * VL, n) : vload(from + v * VL);
-                    const ivec wanted = vset1_int((lane_int)number);
-                    if (select) sum[v] = vadd_where(vsame_int(vload_bytes(at + v * VL), wanted), sum[v], one);
-                    else sum[v] += one;
+                    const vec one = v == last ? vload_upto(from + v * VL, n - v * VL) : vload(from + v * VL);
+                    const char *of = at + v * VL * unit;
+                    if (by == ALL) sum[v] += one;
+                    if (by == TAPS)
+                        sum[v] = vadd_where(vsame_int(vload_bytes((const uint8_t *)of), vset1_int((lane_int)number)),
+                                            sum[v], one);
+                    if (by == PLACES) {
+                        const vmask here = vsame_int64((const int64_t *)of, s->place, v == last ? n - v * VL : VL);
+                        sum[v] = vadd_where(here, sum[v], one);
+                        *found = vcount(here, *found);
+                    }
                 }
                 from += s->step[2].output * g->dy.axis[2];
-                if (select) at += s->step[2].output * g->tap.axis[2];
+                if (by) at += s->step[2].output * g->tap.axis[2] * unit;
                 number -= s->step[2].tap;
             }
         }
 #pragma GCC unroll 4
-    for (int v = 0; v < nv; v++) vstore_upto(dx + v * VL, sum[v], v == last ? n : VL);
+    for (int v = 0; v < nv; v++) vstore_upto(dx + v * VL, sum[v], v == last ? n - v * VL : VL);
 }
 
-FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
+FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
+    const ptrdiff_t unit = by == PLACES ? sizeof(int64_t) : 1;
     fc_hits column[FC_GATHER_COLUMNS];
     sources s;
+    ivec found = {0};
+    ptrdiff_t sum = 0;
     for (int i = 0; i < 3; i++) s.step[i] = fc_hit_steps_of(&g->windows[i]);
     for (ptrdiff_t w = g->lo[2]; w < g->hi[2]; w++) column[w - g->lo[2]] = fc_hits_of(&g->windows[2], s.step[2], w);
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++) {
@@ -57,23 +72,26 @@ FC_INLINE void gather_pixels(const fc_pool_gather *g, const int select) {
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
             T *dx = (T *)g->dx.data + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             s.hits[1] = fc_hits_of(&g->windows[1], s.step[1], h);
+            s.place = (d * g->windows[1].in + h) * g->windows[2].in + g->lo[2];
             const T *dy_row = (const T *)g->dy.data + row_of(&g->dy, g, &s);
-            const uint8_t *tap_row = select ? (const uint8_t *)g->tap.data + row_of(&g->tap, g, &s) : NULL;
-            for (ptrdiff_t w = 0; w < g->hi[2] - g->lo[2]; w++, dx += g->dx.axis[2]) {
+            const char *tap_row = by ? (const char *)g->tap.data + row_of(&g->tap, g, &s) * unit : NULL;
+            for (ptrdiff_t w = 0; w < g->hi[2] - g->lo[2]; w++, s.place++, dx += g->dx.axis[2]) {
                 s.hits[2] = column[w];
                 const T *dy = dy_row + s.hits[2].first * g->dy.axis[2];
-                const uint8_t *tap = select ? tap_row + s.hits[2].first * g->tap.axis[2] : NULL;
+                const char *tap = by ? tap_row + s.hits[2].first * g->tap.axis[2] * unit : NULL;
                 ptrdiff_t c = 0;
                 for (; c + 4 * VL <= g->channels; c += 4 * VL)
-                    gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 4, select);
+                    gather_pixel(g, &s, dy + c, by ? tap + c * unit : NULL, dx + c, 4 * VL, 4, by, &found);
                 for (; c + 2 * VL <= g->channels; c += 2 * VL)
-                    gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, VL, 2, select);
+                    gather_pixel(g, &s, dy + c, by ? tap + c * unit : NULL, dx + c, 2 * VL, 2, by, &found);
                 for (; c < g->channels; c += VL)
-                    gather_pixel(g, &s, dy + c, select ? tap + c : NULL, dx + c, fc_min(VL, g->channels - c), 1,
-                                 select);
+                    gather_pixel(g, &s, dy + c, by ? tap + c * unit : NULL, dx + c, fc_min(VL, g->channels - c), 1, by,
+                                 &found);
             }
         }
     }
+    for (ptrdiff_t i = 0; i < VL; i++) sum += found[i];
+    return sum;
 }
 
 /* ------------------------------------------------------------------ dx from dy, channels-first */
@@ -276,8 +294,9 @@ FC_INLINE void add_rows(const fc_pool_gather *g, const int select) {
         }
 }
 
-static void gather_pixels_all(const fc_pool_gather *g) { gather_pixels(g, 0); }
-static void gather_pixels_select(const fc_pool_gather *g) { gather_pixels(g, 1); }
+static void gather_pixels_all(const fc_pool_gather *g) { gather_pixels(g, ALL); }
+static void gather_pixels_taps(const fc_pool_gather *g) { gather_pixels(g, TAPS); }
+static ptrdiff_t gather_pixels_places(const fc_pool_gather *g) { return gather_pixels(g, PLACES); }
 static void gather_rows_1(const fc_pool_gather *g) { gather_rows(g, 1, 0); }
 static void gather_rows_1_select(const fc_pool_gather *g) { gather_rows(g, 1, 1); }
 static void gather_rows_2(const fc_pool_gather *g) { gather_rows(g, 2, 0); }
@@ -285,13 +304,15 @@ static void gather_rows_2_select(const fc_pool_gather *g) { gather_rows(g, 2, 1)
 static void add_rows_all(const fc_pool_gather *g) { add_rows(g, 0); }
 static void add_rows_select(const fc_pool_gather *g) { add_rows(g, 1); }
 
-static void pool_gather(const fc_pool_gather *g) {
+static ptrdiff_t pool_gather(const fc_pool_gather *g) {
     const fc_windows *w = g->windows;
     const int select = g->tap.data != NULL;
     const int few = w[2].size <= MOST_TAPS && w[0].size * w[1].size * w[2].size <= MOST_SOURCES;
+    if (g->places) return gather_pixels_places(g);
     if (select && w[0].size * w[1].size * w[2].size > FC_POOL_COMPARED) add_outputs(g);
-    else if (g->channels_last) (select ? gather_pixels_select : gather_pixels_all)(g);
+    else if (g->channels_last) (select ? gather_pixels_taps : gather_pixels_all)(g);
     else if (few && w[2].size && w[2].stride == 1) (select ? gather_rows_1_select : gather_rows_1)(g);
     else if (few && w[2].size && w[2].stride == 2) (select ? gather_rows_2_select : gather_rows_2)(g);
     else (select ? add_rows_select : add_rows_all)(g);
+    return 0;
 }

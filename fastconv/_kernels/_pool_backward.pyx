@@ -1,13 +1,15 @@
 """Pooling, backward, and unpooling.
 
 a. Two drivers. :func:`gather` owns boxes of dx and adds up what reaches each position: sums, averages, and
-   max or min by numbers of taps, into which int64 indices are turned box by box. :func:`scatter_add` and its like own
-   whole planes and add or store every value where its int64 index says: unpooling, adaptive and very large windows,
+   max or min by numbers of taps, or channels-last by int64 indices that are the position. :func:`scatter_add` and its
+   like own whole planes and add or store every value where its int64 index says: unpooling, adaptive and large windows,
    and indices that point out of their windows.
 b. Neither lets two items write the same place, and every position adds in the order of the outputs: the
    same bits for any number of threads, by either driver.
 c. Where max and min come without indices, the forward kernel finds them again, box by box, in scratch.
-d. A caller's indices are checked where they are read. The drivers return the first bad one, or None.
+d. A caller's indices are checked where they are read. The drivers return the first bad one, or None. Those that
+   positions are compared with need no check before: each belongs to one position of its window, so they are right if
+   as many winners were found as there are outputs.
 e. Channels-first images whose rows suit no vectors are turned (see _turn.pxd): dy and taps are copied as
    channels-last, and the box of dx that is made of them is copied back.
 f. Comparisons and copies see subnormals; the additions flush them (the state is set around each tile).
@@ -42,6 +44,9 @@ cdef enum:
 OPERATIONS = {"max": FC_POOL_MAX, "min": FC_POOL_MIN}
 
 
+OUTSIDE = -1               # the verdict on int64 indices some of which point out of their windows
+
+
 cdef object first_bad(const void **bad, Py_ssize_t shares, bint wide):
     """The index that a kernel refused, as a Python int, or None."""
     cdef Py_ssize_t t
@@ -60,8 +65,8 @@ cdef struct Gather:
     fc_pool_stage stage
     fc_pool_divide divide
     bint select, recompute, average
-    bint staged            # dy is copied: to divide it, or because its strides aren't those of its taps
-    bint turned
+    bint staged            # dy is copied: to divide it, or because its strides aren't those that the kernels read
+    bint turned, index_turned
     Tensor dx, dy, x, index
     Boxes boxes
     ptrdiff_t dx_bytes, dy_bytes, tap_bytes, index_bytes
@@ -72,13 +77,15 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     """dx from dy, both in one memory order or dy in the other.
 
     Sums and averages have `op` None. For "max" and "min" the winners are `index` (uint8 or int64) or, if that is
-    None, those of x. dx and x are of one order. `average` is (include_pad, divisor) or None. Returns an index that
-    is no real tap of its window, or None.
+    None, those of x. dx and x are of one order, channels-last if `index` is int64; then windows have
+    FC_POOL_COMPARED taps at most. `average` is (include_pad, divisor) or None. Returns an index that is no real tap of
+    its window (OUTSIDE for one of int64), or None.
     """
     cdef Gather call
     cdef const fc_windows *w = call.tile.windows
     cdef Py_ssize_t t, shares
-    cdef ptrdiff_t share_bytes, head
+    cdef ptrdiff_t share_bytes, head, winners = 0
+    cdef ptrdiff_t *found
     cdef Scratch scratch
     cdef const void **bad
     memset(&call, 0, sizeof(call))
@@ -105,26 +112,33 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
         read_windows(call.find.windows, windows)
     elif call.select:
         call.index = tensor_of(index)
-        call.stage.channels_last, call.stage.places = channels_last, call.index.itemsize > 1
+        call.tile.places, call.stage.channels_last = call.index.itemsize > 1, channels_last
+        call.index_turned = call.turned or (call.tile.places and call.index.c != 1)
         read_windows(call.stage.windows, windows)
-    call.staged = (call.turned or call.average or (call.dy.c if channels_last else call.dy.axis[2]) != 1
-                   or call.boxes.count[3] > 1 or (call.boxes.count[2] > 1 and call.dx.shape[2] > 1))
+    if channels_last:
+        call.staged = call.turned or call.average or call.dy.c != 1
+    else:
+        call.staged = (call.average or call.dy.axis[2] != 1 or call.boxes.count[3] > 1
+                       or (call.boxes.count[2] > 1 and call.dx.shape[2] > 1))
     set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(dx) + cnp.PyArray_NBYTES(dy))
     share_bytes = call.dx_bytes + call.dy_bytes + call.tap_bytes + call.index_bytes
-    head = line(shares * sizeof(void *))
+    head = line(shares * (sizeof(void *) + sizeof(ptrdiff_t)))
     scratch = take_scratch(head + shares * share_bytes)
     bad = <const void **>scratch.data
+    found = <ptrdiff_t *>(bad + shares)
     cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint boxes of dx.
         for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
             fc_settle(&master)
             bad[t] = gather_share(&call, scratch.data + head + t * share_bytes, call.boxes.items * t // shares,
-                                  call.boxes.items * (t + 1) // shares)
-    found = first_bad(bad, shares, call.stage.places)
+                                  call.boxes.items * (t + 1) // shares, &found[t])
+    verdict = first_bad(bad, shares, False)
+    for t in range(shares):
+        winners += found[t]
     give_scratch(scratch)
-    return found
+    return OUTSIDE if call.tile.places and winners != cnp.PyArray_SIZE(dy) else verdict
 
 
 cdef Boxes boxes_of_channels(const ptrdiff_t *shape, ptrdiff_t channels, ptrdiff_t elements) noexcept nogil:
@@ -155,24 +169,27 @@ cdef void set_scratch_sizes(Gather *call) noexcept nogil:
             outputs *= min(w.out, call.boxes.size[i + 1] * w.out // w.in_ + 2)
     call.dx_bytes = line(positions * call.dx.itemsize) if call.turned else 0
     call.dy_bytes = line(outputs * call.dx.itemsize) if call.staged else 0
-    call.tap_bytes = line(outputs + 2 * AROUND) if call.select else 0
-    call.index_bytes = line(outputs * call.index.itemsize) if call.select and call.turned else 0
+    call.tap_bytes = line(outputs + 2 * AROUND) if call.select and not call.tile.places else 0
+    call.index_bytes = line(outputs * call.index.itemsize) if call.index_turned else 0
 
 
-cdef const void *gather_share(const Gather *call, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+cdef const void *gather_share(const Gather *call, char *private, ptrdiff_t item0, ptrdiff_t item1,
+                              ptrdiff_t *found) noexcept nogil:
+    """Returns the first bad index, or NULL; `found` is the number of winners that int64 indices name."""
     cdef uint64_t before = call.kernels.enter()
     cdef const void *bad = NULL
     cdef ptrdiff_t item
     call.kernels.leave(before)
+    found[0] = 0
     for item in range(item0, item1):
-        bad = gather_item(call, private, box_at(&call.boxes, item))
+        bad = gather_item(call, private, box_at(&call.boxes, item), found)
         if bad != NULL:
             break
     call.kernels.leave(before)
     return bad
 
 
-cdef const void *gather_item(const Gather *call, char *private, Box box) noexcept nogil:
+cdef const void *gather_item(const Gather *call, char *private, Box box, ptrdiff_t *found) noexcept nogil:
     cdef const fc_kernels *kernels = call.kernels
     cdef fc_pool_gather tile = call.tile
     cdef fc_image dx = image_of(&call.dx, element(&call.dx, box.n, box.lo[0], box.lo[1], box.lo[2], box.lo[3]))
@@ -195,14 +212,12 @@ cdef const void *gather_item(const Gather *call, char *private, Box box) noexcep
         set_layout(&tile.dy, private + call.dx_bytes, tile.channels_last, tile.channels, tile.first, tile.last)
         stage_dy(call, &tile, box.n, box.lo[0])
     if call.select:
-        set_layout(&tile.tap, private + call.dx_bytes + call.dy_bytes + AROUND, tile.channels_last, tile.channels,
-                   tile.first, tile.last)
-        bad = stage_taps(call, &tile, box.n, box.lo[0], private + call.dx_bytes + call.dy_bytes + call.tap_bytes)
+        bad = set_winners(call, &tile, box.n, box.lo[0], private + call.dx_bytes + call.dy_bytes)
     if bad == NULL:
         state = kernels.enter()
         if call.average:
             divide_dy(call, &tile)
-        kernels.pool_gather(&tile)
+        found[0] = found[0] + kernels.pool_gather(&tile)
         kernels.leave(state)
         if call.turned:
             copy_box(kernels, &tile.dx, &dx, tile.channels, count)
@@ -227,28 +242,40 @@ cdef void stage_dy(const Gather *call, const fc_pool_gather *tile, ptrdiff_t n, 
     copy_box(call.kernels, &dy, &tile.dy, tile.channels, count)
 
 
-cdef const void *stage_taps(const Gather *call, fc_pool_gather *tile, ptrdiff_t n, ptrdiff_t channel,
-                            char *private) noexcept nogil:
-    """Find the winners of the outputs in reach, or copy and check the caller's."""
+cdef const void *set_winners(const Gather *call, fc_pool_gather *tile, ptrdiff_t n, ptrdiff_t channel,
+                             char *private) noexcept nogil:
+    """The places that a caller names, or numbers of taps: found, or copied and checked."""
     cdef fc_image index
-    cdef ptrdiff_t count[3]
-    cdef int i
     cdef fc_pool find = call.find
     cdef fc_pool_stage stage = call.stage
+    if not call.recompute:
+        index = image_of(&call.index, element(&call.index, n, channel, tile.first[0], tile.first[1], tile.first[2]))
+        if call.index_turned:
+            index = turned_index(call, tile, &index, private + call.tap_bytes)
+        if tile.places:
+            tile.tap = index
+            return NULL
+    set_layout(&tile.tap, private + AROUND, tile.channels_last, tile.channels, tile.first, tile.last)
     if call.recompute:
         find.channels, find.lo, find.hi, find.index = tile.channels, tile.first, tile.last, tile.tap
         find.x = image_of(&call.x, element(&call.x, n, channel, 0, 0, 0))
         call.kernels.pool(&find)
         return NULL
-    stage.channels, stage.lo, stage.hi, stage.dst = tile.channels, tile.first, tile.last, tile.tap
-    stage.src = image_of(&call.index, element(&call.index, n, channel, tile.first[0], tile.first[1], tile.first[2]))
-    if call.turned:
-        index = stage.src
-        for i in range(3):
-            count[i] = tile.last[i] - tile.first[i]
-        set_layout(&stage.src, private, True, tile.channels, tile.first, tile.last)
-        copy_indices(fc_current(True), &index, &stage.src, call.index.itemsize, tile.channels, count)
+    stage.channels, stage.lo, stage.hi, stage.src, stage.dst = tile.channels, tile.first, tile.last, index, tile.tap
     return call.kernels.pool_stage(&stage)
+
+
+cdef fc_image turned_index(const Gather *call, const fc_pool_gather *tile, const fc_image *index,
+                           char *private) noexcept nogil:
+    """A channels-last copy of the indices of the outputs in reach."""
+    cdef fc_image copy
+    cdef ptrdiff_t count[3]
+    cdef int i
+    for i in range(3):
+        count[i] = tile.last[i] - tile.first[i]
+    set_layout(&copy, private, True, tile.channels, tile.first, tile.last)
+    copy_indices(fc_current(True), index, &copy, call.index.itemsize, tile.channels, count)
+    return copy
 
 
 cdef void divide_dy(const Gather *call, fc_pool_gather *tile) noexcept nogil:

@@ -332,7 +332,7 @@ cdef extern from "fastconv.h":
         FC_POOL_COMPARED
 
     ctypedef struct fc_pool_gather:
-        bint channels_last
+        bint channels_last, places
         fc_windows windows[3]
         ptrdiff_t channels
         ptrdiff_t lo[3]
@@ -344,7 +344,7 @@ cdef extern from "fastconv.h":
         fc_image tap
 
     ctypedef struct fc_pool_stage:
-        bint channels_last, places
+        bint channels_last
         fc_windows windows[3]
         ptrdiff_t channels
         ptrdiff_t lo[3]
@@ -413,7 +413,7 @@ cdef extern from "fastconv.h":
         void (*adam)(const fc_step *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*pool)(const fc_pool *) noexcept nogil
         void (*pool_divide)(const fc_pool_divide *) noexcept nogil
-        void (*pool_gather)(const fc_pool_gather *) noexcept nogil
+        ptrdiff_t (*pool_gather)(const fc_pool_gather *) noexcept nogil
         const void *(*pool_stage)(const fc_pool_stage *) noexcept nogil
         const void *(*scatter_add)(const fc_scatter *) noexcept nogil
         const void *(*scatter_set)(const fc_scatter *) noexcept nogil
