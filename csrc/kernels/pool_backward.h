@@ -7,89 +7,110 @@
 /* How winners are told: not at all, by uint8 numbers of taps, or by int64 positions in the plane. */
 enum { ALL, TAPS, PLACES };
 
-/* The outputs that one position of dx adds up, on every axis; `place` is its number in the plane. */
+/* The outputs that one position of dx adds up: counts on d h w, and from one to the next the steps in dy (elements), in
+ * taps or places (bytes), and down in the number of the tap. */
 typedef struct sources {
-    fc_hits hits[3];
-    fc_hit_steps step[3];
-    int64_t place;
+    ptrdiff_t count[3], dy[3], tap[3], number[3];
 } sources;
 
-/* The row of outputs from which the first source of a row of dx is, from column 0 of the outputs on. */
-FC_INLINE ptrdiff_t row_of(const fc_image *image, const fc_pool_gather *g, const sources *s) {
-    return (s->hits[0].first - g->first[0]) * image->axis[0] + (s->hits[1].first - g->first[1]) * image->axis[1]
-        - g->first[2] * image->axis[2];
+/* Steps are those of every position; counts are set per position. */
+static sources sources_of_tile(const fc_pool_gather *g, const fc_hit_steps step[3]) {
+    const fc_windows *w = g->windows;
+    const ptrdiff_t window[3] = {w[1].size * w[2].size, w[2].size, 1}, unit = g->places ? sizeof(int64_t) : 1;
+    sources s = {{0}, {0}, {0}, {0}};
+    for (int i = 0; i < 3; i++) {
+        s.dy[i] = step[i].output * g->dy.axis[i];
+        s.tap[i] = step[i].output * g->tap.axis[i] * unit;
+        s.number[i] = step[i].tap * window[i];
+    }
+    return s;
 }
 
-/* n channels, `nv` vectors of them; `tap` are numbers or places. Adds to `found` how many winners are here. */
-FC_INLINE void gather_pixel(const fc_pool_gather *g, const sources *s, const T *dy, const char *tap, T *dx, ptrdiff_t n,
-                            const int nv, const int by, ivec *found) {
-    const ptrdiff_t last = nv - 1, size_h = g->windows[1].size, size_w = g->windows[2].size;
-    const ptrdiff_t unit = by == PLACES ? sizeof(int64_t) : 1;
+/* n channels of one position, `nv` vectors of them. `wanted` is the number that the first output has for it, or its place
+ * in the plane. Adds to `found` how many winners it is. */
+FC_INLINE void gather_pixel(const sources *s, const T *dy, const char *tap, ptrdiff_t wanted, T *dx, ptrdiff_t n,
+                            ivec *found, const int nv, const int by) {
+    const ptrdiff_t last = nv - 1;
     vec sum[4];
+    ivec here[4];
 #pragma GCC unroll 4
-    for (int v = 0; v < nv; v++) sum[v] = (vec){0};
-    for (ptrdiff_t d = 0; d < s->hits[0].count; d++)
-        for (ptrdiff_t h = 0; h < s->hits[1].count; h++) {
-            const ptrdiff_t od = d * s->step[0].output, oh = h * s->step[1].output;
-            const T *from = dy + od * g->dy.axis[0] + oh * g->dy.axis[1];
-            const char *at = by ? tap + (od * g->tap.axis[0] + oh * g->tap.axis[1]) * unit : NULL;
-            ptrdiff_t number = ((s->hits[0].tap - d * s->step[0].tap) * size_h + s->hits[1].tap - h * s->step[1].tap)
-                * size_w + s->hits[2].tap;
-            for (ptrdiff_t w = 0; w < s->hits[2].count; w++) {
+    for (int v = 0; v < nv; v++) {
+        sum[v] = (vec){0};
+        here[v] = (ivec){0};
+    }
+    for (ptrdiff_t d = 0; d < s->count[0]; d++, dy += s->dy[0], tap += s->tap[0], wanted -= s->number[0]) {
+        const T *row = dy;
+        const char *taps = tap;
+        ptrdiff_t first = wanted;
+        for (ptrdiff_t h = 0; h < s->count[1]; h++, row += s->dy[1], taps += s->tap[1], first -= s->number[1]) {
+            const T *from = row;
+            const char *at = taps;
+            ptrdiff_t number = first;
+            for (ptrdiff_t w = 0; w < s->count[2]; w++, from += s->dy[2], at += s->tap[2], number -= s->number[2])
 #pragma GCC unroll 4
                 for (int v = 0; v < nv; v++) {
-                    const vec one = v == last ? vload_upto(from + v * VL, n - v * VL) : vload(from + v * VL);
-                    const char *of = at + v * VL * unit;
-                    if (by == ALL) sum[v] += one;
-                    if (by == TAPS)
-                        sum[v] = vadd_where(vsame_int(vload_bytes((const uint8_t *)of), vset1_int((lane_int)number)),
-                                            sum[v], one);
-                    if (by == PLACES) {
-                        const vmask here = vsame_int64((const int64_t *)of, s->place, v == last ? n - v * VL : VL);
-                        sum[v] = vadd_where(here, sum[v], one);
-                        *found = vcount(here, *found);
+                    const ptrdiff_t some = v == last ? n - v * VL : VL;
+                    const vec one = vload_upto(from + v * VL, some);
+                    if (by == ALL) {
+                        sum[v] += one;
+                        continue;
                     }
+                    const vmask m = by == TAPS
+                        ? vsame_int(vload_bytes((const uint8_t *)at + v * VL), vset1_int((lane_int)number))
+                        : vsame_int64((const int64_t *)at + v * VL, wanted, some);
+                    sum[v] = vadd_where(m, sum[v], one);
+                    if (by == PLACES) here[v] = vcount(m, here[v]);
                 }
-                from += s->step[2].output * g->dy.axis[2];
-                if (by) at += s->step[2].output * g->tap.axis[2] * unit;
-                number -= s->step[2].tap;
-            }
-        }
-#pragma GCC unroll 4
-    for (int v = 0; v < nv; v++) vstore_upto(dx + v * VL, sum[v], v == last ? n - v * VL : VL);
-}
-
-FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
-    const ptrdiff_t unit = by == PLACES ? sizeof(int64_t) : 1;
-    fc_hits column[FC_GATHER_COLUMNS];
-    sources s;
-    ivec found = {0};
-    ptrdiff_t sum = 0;
-    for (int i = 0; i < 3; i++) s.step[i] = fc_hit_steps_of(&g->windows[i]);
-    for (ptrdiff_t w = g->lo[2]; w < g->hi[2]; w++) column[w - g->lo[2]] = fc_hits_of(&g->windows[2], s.step[2], w);
-    for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++) {
-        s.hits[0] = fc_hits_of(&g->windows[0], s.step[0], d);
-        for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
-            T *dx = (T *)g->dx.data + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
-            s.hits[1] = fc_hits_of(&g->windows[1], s.step[1], h);
-            s.place = (d * g->windows[1].in + h) * g->windows[2].in + g->lo[2];
-            const T *dy_row = (const T *)g->dy.data + row_of(&g->dy, g, &s);
-            const char *tap_row = by ? (const char *)g->tap.data + row_of(&g->tap, g, &s) * unit : NULL;
-            for (ptrdiff_t w = 0; w < g->hi[2] - g->lo[2]; w++, s.place++, dx += g->dx.axis[2]) {
-                s.hits[2] = column[w];
-                const T *dy = dy_row + s.hits[2].first * g->dy.axis[2];
-                const char *tap = by ? tap_row + s.hits[2].first * g->tap.axis[2] * unit : NULL;
-                ptrdiff_t c = 0;
-                for (; c + 4 * VL <= g->channels; c += 4 * VL)
-                    gather_pixel(g, &s, dy + c, by ? tap + c * unit : NULL, dx + c, 4 * VL, 4, by, &found);
-                for (; c + 2 * VL <= g->channels; c += 2 * VL)
-                    gather_pixel(g, &s, dy + c, by ? tap + c * unit : NULL, dx + c, 2 * VL, 2, by, &found);
-                for (; c < g->channels; c += VL)
-                    gather_pixel(g, &s, dy + c, by ? tap + c * unit : NULL, dx + c, fc_min(VL, g->channels - c), 1, by,
-                                 &found);
-            }
         }
     }
+#pragma GCC unroll 4
+    for (int v = 0; v < nv; v++) {
+        vstore_upto(dx + v * VL, sum[v], v == last ? n - v * VL : VL);
+        if (by == PLACES) *found += here[v];
+    }
+}
+
+/* All channels of one position. */
+FC_INLINE void gather_channels(const sources *s, const T *dy, const char *tap, ptrdiff_t wanted, T *dx,
+                               ptrdiff_t channels, ivec *found, const int by) {
+    const ptrdiff_t unit = by == PLACES ? sizeof(int64_t) : 1;
+    for (; channels >= 4 * VL; channels -= 4 * VL, dy += 4 * VL, tap += 4 * VL * unit, dx += 4 * VL)
+        gather_pixel(s, dy, tap, wanted, dx, 4 * VL, found, 4, by);
+    for (; channels >= 2 * VL; channels -= 2 * VL, dy += 2 * VL, tap += 2 * VL * unit, dx += 2 * VL)
+        gather_pixel(s, dy, tap, wanted, dx, 2 * VL, found, 2, by);
+    for (; channels > 0; channels -= VL, dy += VL, tap += VL * unit, dx += VL)
+        gather_pixel(s, dy, tap, wanted, dx, fc_min(VL, channels), found, 1, by);
+}
+
+/* Returns how many winners lie in the box, by PLACES alone. */
+FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
+    const fc_windows *windows = g->windows;
+    const ptrdiff_t columns = g->hi[2] - g->lo[2], unit = by == PLACES ? sizeof(int64_t) : 1;
+    fc_hits column[FC_GATHER_COLUMNS];
+    fc_hit_steps step[3];
+    ivec found = {0};
+    ptrdiff_t sum = 0;
+    for (int i = 0; i < 3; i++) step[i] = fc_hit_steps_of(&windows[i]);
+    for (ptrdiff_t w = 0; w < columns; w++) column[w] = fc_hits_of(&windows[2], step[2], g->lo[2] + w);
+    sources s = sources_of_tile(g, step);
+    for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
+        for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
+            const fc_hits hd = fc_hits_of(&windows[0], step[0], d), hh = fc_hits_of(&windows[1], step[1], h);
+            const ptrdiff_t od = hd.first - g->first[0], oh = hh.first - g->first[1];
+            const T *dy = (const T *)g->dy.data + od * g->dy.axis[0] + oh * g->dy.axis[1];
+            const char *tap = (const char *)g->tap.data + (od * g->tap.axis[0] + oh * g->tap.axis[1]) * unit;
+            T *dx = (T *)g->dx.data + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
+            const ptrdiff_t number = (hd.tap * windows[1].size + hh.tap) * windows[2].size;
+            const ptrdiff_t place = (d * windows[1].in + h) * windows[2].in + g->lo[2];
+            s.count[0] = hd.count;
+            s.count[1] = hh.count;
+            for (ptrdiff_t w = 0; w < columns; w++, dx += g->dx.axis[2]) {
+                const ptrdiff_t ow = column[w].first - g->first[2];
+                s.count[2] = column[w].count;
+                gather_channels(&s, dy + ow * g->dy.axis[2], tap + ow * g->tap.axis[2] * unit,
+                                by == PLACES ? place + w : number + column[w].tap, dx, g->channels, &found, by);
+            }
+        }
     for (ptrdiff_t i = 0; i < VL; i++) sum += found[i];
     return sum;
 }

@@ -23,15 +23,25 @@ static void clear_planes(const fc_scatter *s) {
 }
 
 /* n values, those of neighbouring channels (`lane` elements apart in the plane) or of outputs along w (lane 0). */
-FC_INLINE const void *scatter_run(const fc_scatter *s, T *plane, ptrdiff_t lane, value_at v, ptrdiff_t value_step,
-                                  ptrdiff_t index_step, ptrdiff_t n, const int add) {
+FC_INLINE const void *scatter_run(T *plane, ptrdiff_t positions, ptrdiff_t position_step, value_at v,
+                                  ptrdiff_t value_step, ptrdiff_t index_step, ptrdiff_t n, const int lane,
+                                  const int add) {
     for (ptrdiff_t k = 0; k < n; k++) {
         const int64_t i = v.index[k * index_step];
-        if ((uint64_t)i >= (uint64_t)s->positions) return v.index + k * index_step;
-        T *to = plane + k * lane + i * s->plane_step;
+        if ((uint64_t)i >= (uint64_t)positions) return v.index + k * index_step;
+        T *to = plane + k * lane + i * position_step;
         *to = add ? *to + v.value[k * value_step] : v.value[k * value_step];
     }
     return NULL;
+}
+
+/* The same, with steps that are known where they mostly are 1. */
+FC_INLINE const void *scatter_values(const fc_scatter *s, T *plane, value_at v, ptrdiff_t value_step,
+                                     ptrdiff_t index_step, ptrdiff_t n, const int lane, const int add) {
+    const ptrdiff_t position_step = lane ? s->plane_step : 1;
+    if (value_step == 1 && index_step == 1)
+        return scatter_run(plane, s->positions, position_step, v, 1, 1, n, lane, add);
+    return scatter_run(plane, s->positions, position_step, v, value_step, index_step, n, lane, add);
 }
 
 /* Each channel's values in row-major order of the outputs. */
@@ -41,14 +51,17 @@ FC_INLINE const void *scatter(const fc_scatter *s, const int add) {
     if (s->clear) clear_planes(s);
     for (ptrdiff_t c = 0; c < (last ? 1 : s->channels); c++)
         for (ptrdiff_t d = 0; d < s->count[0]; d++)
-            for (ptrdiff_t h = 0; h < s->count[1]; h++)
-                for (ptrdiff_t w = 0; w < (last ? s->count[2] : 1) && !bad; w++) {
-                    const value_at v = value_of(s, c, d, h, w);
-                    bad = last
-                        ? scatter_run(s, s->plane, s->plane_c, v, s->value.c, s->index.c, s->channels, add)
-                        : scatter_run(s, (T *)s->plane + c * s->plane_c, 0, v, s->value.axis[2], s->index.axis[2],
-                                      s->count[2], add);
+            for (ptrdiff_t h = 0; h < s->count[1] && !bad; h++) {
+                value_at v = value_of(s, c, d, h, 0);
+                if (!last)
+                    bad = scatter_values(s, (T *)s->plane + c * s->plane_c, v, s->value.axis[2], s->index.axis[2],
+                                         s->count[2], 0, add);
+                for (ptrdiff_t w = 0; last && w < s->count[2] && !bad; w++) {
+                    bad = scatter_values(s, s->plane, v, s->value.c, s->index.c, s->channels, 1, add);
+                    v.value += s->value.axis[2];
+                    v.index += s->index.axis[2];
                 }
+            }
     return bad;
 }
 
