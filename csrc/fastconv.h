@@ -80,6 +80,10 @@ typedef struct fc_gemm {
     fc_activation activation;  /* applied by the tile: FC_IDENTITY, FC_RELU or FC_RELU6 */
 } fc_gemm;
 
+/* The same for FC_FEW_ROWS rows at most, one segment, any n, and weights b[j * b_column + l * b_step]. One of these is 1:
+ * b_column, or b_step, where steps are adjacent, a vector of them at least, and nothing is accumulated. */
+enum { FC_FEW_ROWS = 8 };
+
 /* The same product with pixels as lanes: row m of a is a vector of adjacent elements, of which lanes[m] are pixels:
  * the first `first[m]` and, each time after `gap` others, the next `width`. Result l of these for column j of group i
  * lies at c + crow[m] + l * lane + (i * n + j) * col; one of lane and col is 1. groups * n is at most a block; the
@@ -165,7 +169,8 @@ typedef struct fc_slide {
 typedef struct fc_fold {
     ptrdiff_t column0, cols;
     ptrdiff_t row_cols;      /* columns of the phases that differ along w alone */
-    const ptrdiff_t *tap;    /* [phase][packed tap]: the tap of the weights, or -1 for zero */
+    const ptrdiff_t *tap;    /* [phase][packed tap]: the tap of the weights, or -1 for zero; */
+    ptrdiff_t taps;          /* phases are so many apart */
     const ptrdiff_t *first;  /* [phase][3]: the phase's position in the cell */
     ptrdiff_t step[3];
 } fc_fold;
@@ -392,6 +397,7 @@ typedef struct fc_kernels {
     void (*fold_strip)(const fc_strip *);
     int (*pack_weight)(const fc_pack *);
     void (*gemm)(const fc_gemm *);
+    void (*few_rows)(const fc_gemm *, ptrdiff_t b_column, ptrdiff_t b_step);
     void (*planar_gemm)(const fc_gemm *, const fc_planar *);
     void (*load_rows)(const fc_rows *);
     void (*store_rows)(const fc_rows *);

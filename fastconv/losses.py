@@ -67,6 +67,7 @@ class Entropy(NamedTuple):
         return gradient
 
 
+@keeps_floating_point
 def entropy(fn, logits, target, ignore_index, label_smoothing):
     """The Entropy of a user's arguments."""
     logits = checks.with_channels(fn, "logits", logits)
@@ -78,7 +79,6 @@ def entropy(fn, logits, target, ignore_index, label_smoothing):
     return Entropy(logits, target, counts, by_index, smoothing)
 
 
-@keeps_floating_point
 def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):
     """Mean over the batch and space of ``-sum(p * log_softmax(logits))`` over the classes.
 
@@ -107,7 +107,6 @@ def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):
     return entropy("cross_entropy", logits, target, ignore_index, label_smoothing).loss()
 
 
-@keeps_floating_point
 def cross_entropy_backward(logits, target, *, ignore_index=None, label_smoothing=0.0):
     """Gradient of :func:`cross_entropy` with respect to the logits, in their memory order.
 

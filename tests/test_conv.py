@@ -126,6 +126,21 @@ def test_folded_is_exact_on_small_integers(isa, threads, x_shape, w_shape, argum
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("k, kernel, stride, padding", [
+    (1, (150,), 75, 30), (2, (70,), 40, 0), (1, (24, 12), (12, 6), (5, 3)), (1, (9,), 20, 0),
+    (3, (2, 3, 9), (1, 2, 9), 0)])
+def test_blocks_of_phases_with_taps_of_their_own_are_exact(isa, threads, order, k, kernel, stride, padding):
+    spatial, shape = tuple(7 - i for i in range(len(kernel))), (20, k, *kernel)
+    x, w = small_integers((2, 20, *spatial), np.float32, order=order), small_integers(shape, np.float32, 1)
+    arguments = {"stride": stride, "padding": padding}
+    expected = function("conv_transpose{}d", shape, reference)(x, w, **arguments)
+    out = Guarded(expected.shape, np.float32, order)
+    function("conv_transpose{}d", shape)(x, w, out=out.array, algorithm="folded", **arguments)
+    assert out.intact()
+    np.testing.assert_array_equal(out.array, expected)
+
+
 def forget_choices():
     """Let the next call of any layout choose its algorithm and blocking anew."""
     for cache in planning.correlation_blocking, plans.plan, plans._best:

@@ -13,7 +13,8 @@ orders = pytest.mark.parametrize("order", ORDERS)
 # ---------------------------------------------------------------- linear
 
 # (leading axes of x, in, out)
-LINEAR = [((), 3, 4), ((1,), 1, 1), ((7,), 10, 7), ((2, 3, 5), 65, 33), ((33,), 300, 129), ((400,), 16, 10)]
+LINEAR = [((), 3, 4), ((1,), 1, 1), ((7,), 10, 7), ((2, 3, 5), 65, 33), ((33,), 300, 129), ((400,), 16, 10),
+          ((1,), 1100, 257), ((5,), 19, 2100)]
 linear_case = pytest.mark.parametrize("leading, c, k", LINEAR)
 
 
@@ -64,6 +65,33 @@ def test_linear_bits_do_not_depend_on_rows_or_threads(isa, threads):
     assert y.tobytes() == b"".join(fc.linear(x[i:i + 7], w, b).tobytes() for i in range(0, 50, 7))
     for got, expected in zip(fc.linear_backward(dy, x, w), fc.linear_backward(dy, x, w, num_threads=1)):
         assert got.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("c, k", [(16, 9), (97, 40), (513, 1300), (1100, 70)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_rows_have_the_bits_of_many(isa, threads, rows, c, k, dtype):
+    """Few rows are multiplied by plain weights where these lie, many by packed ones."""
+    x, w, b, dy = linear_operands((40,), c, k, dtype)
+    packed = fc.pack_weight(w[:, :, None])
+    for activation in (None, "relu", "tanh"):
+        y = fc.linear(x, w, b, activation=activation)
+        few = fc.linear(x[:rows], w, b, activation=activation)
+        assert few.tobytes() == y[:rows].tobytes()
+        assert few.tobytes() == fc.conv1d(x[:rows].T[None], packed, b, activation=activation)[0].T.tobytes()
+    dx = fc.linear_backward(dy, x, w)[0]
+    assert fc.linear_backward(dy[:rows], x[:rows], w)[0].tobytes() == dx[:rows].tobytes()
+
+
+@pytest.mark.parametrize("rows", [2, 30])
+def test_weights_of_linear_that_are_not_finite_reach_their_results_alone(isa, rows):
+    x, w, b, dy = linear_operands((rows,), 100, 70, np.float32)
+    y, dx = fc.linear(x, w, b), fc.linear_backward(dy, x, w)[0]
+    w[20, 30] = np.inf
+    got, gradient = fc.linear(x, w, b), fc.linear_backward(dy, x, w)[0]
+    assert not np.isfinite(got[:, 20]).any() and not np.isfinite(gradient[:, 30]).any()
+    np.testing.assert_array_equal(np.delete(got, 20, 1), np.delete(y, 20, 1))
+    np.testing.assert_array_equal(np.delete(gradient, 30, 1), np.delete(dx, 30, 1))
 
 
 def test_linear_gradient_by_central_differences(isa):

@@ -1,18 +1,27 @@
 /* Few columns: the stride phases, or neighbouring pixels, of one cell of results become columns.
  *
- * Column j of a block stands for phase (column0 + j) / cols and result channel (column0 + j) % cols. All
- * phases share one list of taps, the union of theirs; a phase has weight zero where a tap isn't its own.
+ * Column j of a block stands for phase (column0 + j) / cols and result channel (column0 + j) % cols. The
+ * phases of a block share one list of taps, the union of theirs; a phase has weight zero where a tap isn't its own.
  * Zero times an infinite value is NaN where nothing should be added: the driver looks for NaN in the results. */
 
 static void pack_folded(const fc_pack *p, const fc_fold *f) {
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
-    for (ptrdiff_t j = 0; j < width; j++) {
-        const ptrdiff_t phase = (f->column0 + j) / f->cols, c = (f->column0 + j) % f->cols;
-        T *to = (T *)p->dst + j;
-        for (ptrdiff_t t = 0; t < p->ntap; t++) {
-            const ptrdiff_t tap = j < p->n ? f->tap[phase * p->ntap + t] : -1;
-            const T *from = (const T *)p->src + c * p->col + tap;
-            for (ptrdiff_t l = 0; l < p->len; l++, to += width) *to = tap < 0 ? 0 : from[l * p->red];
+    T *to = p->dst;
+    for (ptrdiff_t t = 0; t < p->ntap; t++) {
+        ptrdiff_t at[FC_NV * VBYTES / sizeof(T)]; /* where the column's weights begin, or -1 */
+        int adjacent = 1;
+        for (ptrdiff_t j = 0; j < p->n; j++) {
+            const ptrdiff_t tap = f->tap[(f->column0 + j) / f->cols * f->taps + t];
+            at[j] = tap < 0 ? -1 : (f->column0 + j) % f->cols * p->col + tap;
+            adjacent &= tap >= 0 && at[j] == at[0] + j;
+        }
+        for (ptrdiff_t l = 0; l < p->len; l++, to += width) {
+            const T *from = (const T *)p->src + l * p->red;
+            zero(to, width);
+            if (adjacent) copy(to, from + at[0], p->n);
+            else
+                for (ptrdiff_t j = 0; j < p->n; j++)
+                    if (at[j] >= 0) to[j] = from[at[j]];
         }
     }
 }
@@ -35,7 +44,7 @@ FC_INLINE void unfold_column(const fc_rows *r, const fc_fold *f, ptrdiff_t j, pt
         }
 }
 
-/* Columns [j, end) of one row of phases along w, whose results are adjacent in a channels-last tensor. */
+/* Columns [j, end) of one row of phases along w, whose results are adjacent: channels-last, or of the only channel. */
 FC_INLINE void unfold_run(const fc_rows *r, const fc_fold *f, ptrdiff_t j, ptrdiff_t end, ptrdiff_t width) {
     const ptrdiff_t *first = f->first + 3 * ((f->column0 + j) / f->cols);
     const ptrdiff_t start = first[2] * f->cols + (f->column0 + j) % f->cols; /* elements into the cell */
@@ -54,7 +63,7 @@ FC_INLINE void unfold_run(const fc_rows *r, const fc_fold *f, ptrdiff_t j, ptrdi
 
 static void store_folded(const fc_rows *r, const fc_fold *f) {
     const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
-    const int adjacent = r->x_c == 1 && r->x_axis[2] == f->cols;
+    const int adjacent = r->x_axis[2] == f->cols && (r->x_c == 1 || f->cols == 1);
     for (ptrdiff_t j = 0, end; j < r->n; j = end) {
         if (adjacent) { /* up to the end of the block or of this row of phases */
             end = j + f->row_cols - (f->column0 + j) % f->row_cols;

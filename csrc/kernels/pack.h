@@ -33,24 +33,32 @@ FC_INLINE ivec pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t column
     return bad;
 }
 
-static int pack_weight(const fc_pack *p) {
-    const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
+/* One tap, whose columns are adjacent in memory. */
+static ivec pack_rows(const fc_pack *p) {
+    const T *src = p->src;
+    T *dst = p->dst;
     ivec bad = {0};
-    for (ptrdiff_t j = 0; j < p->n; j += VL) {
-        const T *src = (const T *)p->src + j * p->col;
-        T *dst = (T *)p->dst + j;
-        const ptrdiff_t columns = p->n - j < VL ? p->n - j : VL;
-        if (p->col == 1) /* one tap, columns adjacent in memory */
-            for (ptrdiff_t l = 0; l < p->len; l++) {
-                const vec w = vload_upto(src + l * p->red, columns);
-                vstore(dst + l * width, w);
-                bad |= not_finite(w);
-            }
-        else if (p->red == p->ntap)
-            bad |= pack_run(p, src, dst, columns, p->len * p->ntap, 0);
-        else
-            for (ptrdiff_t l = 0; l < p->len; l++) bad |= pack_run(p, src + l * p->red, dst, columns, p->ntap, l);
-    }
+    for (ptrdiff_t l = 0; l < p->len; l++, src += p->red)
+        for (ptrdiff_t j = 0; j < p->n; j += VL, dst += VL) {
+            const vec w = vload_upto(src + j, p->n - j);
+            vstore(dst, w);
+            bad |= not_finite(w);
+        }
+    return bad;
+}
+
+static int pack_weight(const fc_pack *p) {
+    ivec bad = {0};
+    if (p->col == 1) bad = pack_rows(p);
+    else
+        for (ptrdiff_t j = 0; j < p->n; j += VL) {
+            const T *src = (const T *)p->src + j * p->col;
+            T *dst = (T *)p->dst + j;
+            const ptrdiff_t columns = p->n - j < VL ? p->n - j : VL;
+            if (p->red == p->ntap) bad |= pack_run(p, src, dst, columns, p->len * p->ntap, 0);
+            else
+                for (ptrdiff_t l = 0; l < p->len; l++) bad |= pack_run(p, src + l * p->red, dst, columns, p->ntap, l);
+        }
     int finite = 1;
     for (ptrdiff_t i = 0; i < VL; i++) finite &= bad[i] == 0;
     return finite;

@@ -14,6 +14,7 @@
 #include "steps.h"
 #include "strip.h"
 #include "pack.h"
+#include "few.h"
 #include "lanes.h"
 #include "slide.h"
 #include "fold.h"
@@ -65,6 +66,7 @@ const fc_kernels FC_TABLE = {
     .fold_strip = fold_strip,
     .pack_weight = pack_weight,
     .gemm = gemm,
+    .few_rows = few_rows,
     .planar_gemm = planar_gemm,
     .load_rows = load_rows,
     .store_rows = store_rows,

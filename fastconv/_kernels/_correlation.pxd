@@ -5,6 +5,11 @@ from fastconv._kernels._tensor cimport Tensor
 
 
 cdef class Correlation(Blocks):
+    cdef bint few  # pixels: results of the only tap may be computed from weights as they are
+
+    cdef void share_few(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *w,
+                        const char *bias, int activation, char *private, ptrdiff_t item0,
+                        ptrdiff_t item1) noexcept nogil
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil
     cdef void item(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t g0,

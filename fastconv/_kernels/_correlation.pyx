@@ -6,9 +6,9 @@ from libc.string cimport memcpy, memset
 
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, FC_LEAKY_SLOPE, FC_PRODUCT_ROWS, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current, fc_gemm,
-    fc_kernels, fc_master, fc_planar, fc_products, fc_rows, fc_settle, fc_this_thread, give_scratch, shares_of,
-    take_scratch,
+    FC_FEW_ROWS, FC_IDENTITY, FC_LEAKY_SLOPE, FC_PRODUCT_ROWS, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current,
+    fc_gemm, fc_kernels, fc_master, fc_pack, fc_planar, fc_products, fc_rows, fc_settle, fc_this_thread, give_scratch,
+    shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -24,6 +24,8 @@ cdef class Correlation(Blocks):
 
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t steps = self.ntap * self.red if self.planar else self.ntap
+        self.few = (self.in_place and self.ntap == 1 and self.phases == 1 and self.box_count == 1 and not self.lane_cols
+                    and self.box_pixels() <= FC_FEW_ROWS and self.red >= self.lanes)
         self.table_bytes = line(((4 if self.planar else 2) * self.box_pixels() + steps + self.ntap) * sizeof(ptrdiff_t))
 
     @property
@@ -55,18 +57,19 @@ cdef class Correlation(Blocks):
         cdef Tensor x = tensor_of(src), y = tensor_of(dst)
         cdef const char *b = <const char *>cnp.PyArray_DATA(bias) if bias is not None else NULL
         cdef const char *raw = <const char *>cnp.PyArray_DATA(w) if packed is None else NULL
-        cdef ptrdiff_t items = self.work_items
-        cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef ptrdiff_t packs = self.groups * self.col_blocks
+        cdef bint few = self.few and packed is None and x.c == 1 and y.c == 1
+        cdef ptrdiff_t items = packs if few else self.work_items
+        cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef Py_ssize_t packers = min(shares, packs)
-        cdef ptrdiff_t packed_bytes = self.packed_bytes if packed is None else 0
+        cdef ptrdiff_t packed_bytes = self.packed_bytes if packed is None and not few else 0
         cdef ptrdiff_t share_bytes = self.share_size()
         cdef Scratch scratch = take_scratch(packed_bytes + shares * share_bytes)
         cdef char *weights = scratch.data if packed is None else <char *>cnp.PyArray_DATA(packed)
         cdef char *private = scratch.data + packed_bytes
         cdef fc_master master = fc_this_thread()
         with nogil:
-            if raw != NULL:
+            if raw != NULL and not few:
                 # Blocks of packed weights are disjoint.
                 for t in prange(packers, num_threads=packers, schedule="static", chunksize=1):
                     fc_settle(&master)
@@ -74,8 +77,12 @@ cdef class Correlation(Blocks):
             # Items are disjoint boxes x column blocks of dst.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
                 fc_settle(&master)
-                self.share(kernels, &x, &y, weights, b, activation, private + t * share_bytes,
-                           items * t // shares, items * (t + 1) // shares)
+                if few:
+                    self.share_few(kernels, &x, &y, raw, b, activation, private + t * share_bytes,
+                                   items * t // shares, items * (t + 1) // shares)
+                else:
+                    self.share(kernels, &x, &y, weights, b, activation, private + t * share_bytes,
+                               items * t // shares, items * (t + 1) // shares)
         give_scratch(scratch)
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
@@ -108,6 +115,38 @@ cdef class Correlation(Blocks):
             last = b
             self.item(kernels, &a, y, &b, g0, g1, kb0, kb1, weights, bias, <fc_activation>activation, &t,
                       private + self.strip_bytes)
+        kernels.leave(state)
+
+    cdef void share_few(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *w,
+                        const char *bias, int activation, char *private, ptrdiff_t item0,
+                        ptrdiff_t item1) noexcept nogil:
+        """Column blocks [item0, item1), counted over (group, block), of the only box, from plain weights."""
+        cdef uint64_t state = kernels.enter()
+        cdef Box b = box_of(self.extent, self.grain, self.boxes, 0)
+        cdef ptrdiff_t *row = <ptrdiff_t *>(private + self.rows_bytes)
+        cdef ptrdiff_t item = item0, g, kb, last, column
+        cdef ptrdiff_t begin[3]
+        cdef Tensor a
+        cdef fc_pack block
+        cdef fc_gemm t
+        begin[0] = begin[1] = begin[2] = 0
+        t.row, t.crow, t.seg, t.bseg, t.accumulate = row, row + self.box_pixels(), row + 2 * self.box_pixels(), NULL, 0
+        t.rows = self.fill_rows(x, y, &b, &self.phase[0], begin, &b.count[1], row, row + self.box_pixels(), 0)
+        t.activation = <fc_activation>activation if activation <= FC_RELU6 else FC_IDENTITY
+        while item < item1:
+            g, kb = item // self.col_blocks, item % self.col_blocks
+            last = min(item1, (g + 1) * self.col_blocks) - g * self.col_blocks
+            column = g * self.cols + kb * self.block
+            a = self.place(x, &b, g * self.red)
+            block = self.pack_job(w, g, kb, 0, self.red, NULL)
+            t.a, t.b, t.n = a.data, block.src, min(last * self.block, self.cols) - kb * self.block
+            t.nseg = self.fill_segments(&a, &self.phase[0], <ptrdiff_t *>t.seg, &t)
+            t.bias = bias + column * self.itemsize if bias != NULL else NULL
+            t.c = y.data + column * self.itemsize
+            kernels.few_rows(&t, block.col, block.red)
+            if activation > FC_RELU6:
+                self.activate_pixels(kernels, y, &b, <char *>t.c, t.n, <fc_activation>activation)
+            item = g * self.col_blocks + last
         kernels.leave(state)
 
     cdef void item(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t g0,
@@ -145,7 +184,7 @@ cdef class Correlation(Blocks):
 
     cdef bint is_finite(self, const char *weights, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
         """Whether a strip's zeros, where it has them, add nothing: they do to weights that are not finite."""
-        return self.mode != FC_ZEROS or weights[self.flag_offset() + g * self.col_blocks + kb]
+        return self.in_place or self.mode != FC_ZEROS or weights[self.flag_offset() + g * self.col_blocks + kb]
 
     cdef void multiply_columns(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                                fc_gemm *block, ptrdiff_t width, bint strict, fc_activation activation,

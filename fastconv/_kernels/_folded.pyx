@@ -1,7 +1,8 @@
 """Forward and backward-input with few result channels (rules: _blocks.pyx; tiles: csrc/kernels/fold.h).
 
-i. A cell is out_step results an axis. All of its phases use one list of taps, the union of theirs, so that phases
-   and channels together are the columns of one dense product: 4 phases x 3 channels fill 12 lanes where 3 did.
+i. A cell is out_step results an axis. Its phases use one list of taps, the union of theirs, so that phases and
+   channels together are the columns of one dense product: 4 phases x 3 channels fill 12 lanes where 3 did. A block of
+   columns has the taps from the first to the last that its own phases use.
 j. The weights that a phase lacks are zeros, and zero times infinity is NaN. A call whose results hold a NaN is
    done again by `strict`, the direct plan, so that non-finite values stay where they belong.
 """
@@ -34,6 +35,7 @@ cdef class Folded(Blocks):
     cdef ptrdiff_t weight_taps     # taps of the plain weights
     cdef ptrdiff_t cells           # of a box
     cdef ptrdiff_t *tap            # [phase][union tap]: the tap of the plain weights, or -1
+    cdef ptrdiff_t *used           # [block of columns]: begin and end of the taps that it uses
     cdef ptrdiff_t *first          # [phase]: d h w in the cell
     cdef ptrdiff_t bias_bytes
     cdef object strict             # the plan for operands that are not finite
@@ -45,6 +47,7 @@ cdef class Folded(Blocks):
         self._fill_union(blocking.axes, kernel)
         self.cols = self.phases * self.cell_cols
         self.col_blocks = ceil_div(self.cols, self.block)
+        self._fill_used()
         self.k_groups = min(self.k_groups, self.col_blocks)
         self.cells = self.box[0]
         for i in range(3):
@@ -79,8 +82,26 @@ cdef class Folded(Blocks):
                     self.first[3 * ph], self.first[3 * ph + 1], self.first[3 * ph + 2] = a, b, c
                     ph += 1
 
+    cdef _fill_used(self):
+        """Find the run of taps that each block of columns uses."""
+        cdef ptrdiff_t kb, ph, u
+        cdef ptrdiff_t *run
+        self.used = <ptrdiff_t *>malloc(2 * self.col_blocks * sizeof(ptrdiff_t))
+        if self.used == NULL:
+            raise MemoryError("fastconv: could not allocate the tables of a convolution plan")
+        for kb in range(self.col_blocks):
+            run = self.used + 2 * kb
+            run[0], run[1] = self.ntap, 0
+            for ph in range(kb * self.block // self.cell_cols,
+                            ceil_div(min((kb + 1) * self.block, self.cols), self.cell_cols)):
+                for u in range(self.ntap):
+                    if self.tap[ph * self.ntap + u] >= 0:
+                        run[0], run[1] = min(run[0], u), max(run[1], u + 1)
+            run[0] = min(run[0], run[1])
+
     def __dealloc__(self):
         free(self.tap)
+        free(self.used)
         free(self.first)
 
     @property
@@ -105,7 +126,7 @@ cdef class Folded(Blocks):
         cdef fc_fold f
         cdef ptrdiff_t i
         f.column0, f.cols, f.row_cols = kb * self.block, self.cell_cols, self.row_cols
-        f.tap, f.first = self.tap, self.first
+        f.tap, f.taps, f.first = self.tap + self.used[2 * kb], self.ntap, self.first
         for i in range(3):
             f.step[i] = self.out_step[i]
         return f
@@ -116,12 +137,13 @@ cdef class Folded(Blocks):
         cdef fc_pack job
         cdef fc_fold f
         cdef ptrdiff_t item, g, kb
-        job.ntap, job.at, job.len = self.ntap, NULL, self.red
+        job.at, job.len = NULL, self.red
         job.col = self.weight_taps if self.transposed else self.red * self.weight_taps
         job.red = self.cell_cols * self.weight_taps if self.transposed else self.weight_taps
         for item in range(item0, item1):
             g, kb = item // self.col_blocks, item % self.col_blocks
             f = self.fold(kb)
+            job.ntap = self.used[2 * kb + 1] - self.used[2 * kb]
             job.n = min(self.block, self.cols - kb * self.block)
             job.src = w + g * self.red * self.cell_cols * self.weight_taps * self.itemsize
             job.dst = packed + self.packed_offset(g, kb) * self.itemsize
@@ -195,20 +217,20 @@ cdef class Folded(Blocks):
         cdef ptrdiff_t *seg = crow + self.cells
         cdef ptrdiff_t kb, width, i, n, cells = 1
         cdef bint nan = False
-        cdef Phase all_taps
+        cdef Phase taps
         cdef fc_gemm t
         cdef fc_rows r
         cdef fc_fold f
-        all_taps.tap0, all_taps.segs = 0, self.ntap
         t.a, t.row, t.crow, t.seg, t.bseg, t.c, t.accumulate = a.data, row, crow, seg, NULL, rows, 0
         t.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
-        t.nseg = self.fill_segments(a, &all_taps, seg, &t)
         for i in range(3):
             r.x_axis[i], r.count[i] = y.axis[i], b.count[i + 1]
             cells *= ceil_div(b.count[i + 1], self.out_step[i])
         r.x_c, r.column_sum = y.c, NULL
         for kb in range(kb0, kb1):
             f = self.fold(kb)
+            taps.tap0, taps.segs = self.used[2 * kb], self.used[2 * kb + 1] - self.used[2 * kb]
+            t.nseg = self.fill_segments(a, &taps, seg, &t)
             width = self.block_width(kb)
             r.n = min(self.block, self.cols - kb * self.block)
             t.n = width  # whole vectors, so that nothing old is looked at for a NaN

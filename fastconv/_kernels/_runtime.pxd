@@ -66,6 +66,8 @@ cdef extern from "fastconv.h":
         int accumulate
         fc_activation activation
 
+    int FC_FEW_ROWS
+
     ctypedef struct fc_planar:
         ptrdiff_t groups
         ptrdiff_t a_group
@@ -155,6 +157,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t cols
         ptrdiff_t row_cols
         const ptrdiff_t *tap
+        ptrdiff_t taps
         const ptrdiff_t *first
         ptrdiff_t step[3]
 
@@ -376,6 +379,7 @@ cdef extern from "fastconv.h":
         void (*fold_strip)(const fc_strip *) noexcept nogil
         int (*pack_weight)(const fc_pack *) noexcept nogil
         void (*gemm)(const fc_gemm *) noexcept nogil
+        void (*few_rows)(const fc_gemm *, ptrdiff_t, ptrdiff_t) noexcept nogil
         void (*planar_gemm)(const fc_gemm *, const fc_planar *) noexcept nogil
         void (*load_rows)(const fc_rows *) noexcept nogil
         void (*store_rows)(const fc_rows *) noexcept nogil

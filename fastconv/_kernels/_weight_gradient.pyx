@@ -6,8 +6,8 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_rows, fc_settle,
-    fc_this_thread, give_scratch, shares_of, take_scratch,
+    FC_FEW_ROWS, FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_rows,
+    fc_settle, fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -116,12 +116,19 @@ cdef class WeightGradient(PartialSums):
     """
 
     cdef ptrdiff_t private_block  # elements of a column block's sums, where an item keeps its own
+    cdef bint few  # pixels of the only tap, evenly spaced: rows of dw are sums of few rows of x
 
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t channels = ceil_div(self.red, self.c_parts)
         self.table_bytes = line(
             2 * (self.ntap * channels + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
+        self.few = (self.in_place and self.ntap == 1 and self.single() and self.box_pixels() == self.pixels()
+                    and self.pixels() <= FC_FEW_ROWS <= self.red
+                    and (self.n == self.pixels() or self.extent[3] == self.pixels()))
         self.private_block = self.ntap * channels * self.block if self.single() else 0
+
+    cdef ptrdiff_t pixels(self) noexcept nogil:
+        return self.extent[0] * self.extent[1] * self.extent[2] * self.extent[3]
 
     cdef ptrdiff_t share_size(self) noexcept nogil:
         return (self.strip_bytes + self.rows_bytes + self.table_bytes
@@ -137,6 +144,12 @@ cdef class WeightGradient(PartialSums):
         cdef bint first
         cdef Box b
         cdef Tensor a
+        cdef const Gradient *whole = d
+        cdef Gradient sums_alone = d[0]
+        cdef bint few = self.few and x.c == 1 and d.dw != NULL
+        if few:
+            sums_alone.dw = NULL
+            d = &sums_alone
         for item in range(item0, item1):
             cp = item % self.c_parts
             kp = item // self.c_parts % self.k_groups
@@ -144,6 +157,9 @@ cdef class WeightGradient(PartialSums):
             g = item // self.c_parts // self.k_groups // self.parts
             c0, c1 = self.red * cp // self.c_parts, self.red * (cp + 1) // self.c_parts
             kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
+            if few:
+                self.add_rows(kernels, x, dy, whole, g, kb0 * self.block, min(kb1 * self.block, self.cols), c0, c1,
+                              <ptrdiff_t *>(private + self.rows_bytes))
             first = True
             for box in range(self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts):
                 b = box_of(self.extent, self.grain, self.boxes, box)
@@ -160,6 +176,26 @@ cdef class WeightGradient(PartialSums):
                 for kb in range(kb0, kb1):
                     self.join_block(kernels, d, own + (kb - kb0) * self.private_block * self.itemsize, g, kb, c0, c1)
         kernels.leave(state)
+
+    cdef void add_rows(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
+                       ptrdiff_t g, ptrdiff_t k0, ptrdiff_t k1, ptrdiff_t c0, ptrdiff_t c1,
+                       ptrdiff_t *row) noexcept nogil:
+        """Columns [k0, k1) and channels [c0, c1) of dw from few pixels, whose channels are adjacent in x and in dw."""
+        cdef bint images = self.n == self.pixels()
+        cdef ptrdiff_t k, i, seg = 0
+        cdef fc_gemm t
+        t.row, t.crow, t.seg, t.nseg, t.len, t.bseg = row, row + FC_FEW_ROWS, &seg, 1, self.pixels(), NULL
+        t.step, t.n, t.bias, t.activation = dy.n if images else dy.axis[2], c1 - c0, NULL, FC_IDENTITY
+        t.accumulate, t.b = d.accumulate, x.data + (g * self.red + c0) * self.itemsize
+        for i in range(FC_FEW_ROWS):
+            row[i], row[FC_FEW_ROWS + i] = i * dy.c, i * self.red
+        k = k0
+        while k < k1:
+            t.rows = min(FC_FEW_ROWS, k1 - k)
+            t.a = dy.data + (g * self.cols + k) * dy.c * self.itemsize
+            t.c = d.dw + ((g * self.cols + k) * self.red + c0) * self.itemsize
+            kernels.few_rows(&t, 1, x.n if images else self.in_step[2] * x.axis[2])
+            k += t.rows
 
     cdef void add_box(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b, ptrdiff_t g,
                       ptrdiff_t q, ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, bint first, const Gradient *d, char *sums,
