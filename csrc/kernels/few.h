@@ -5,104 +5,89 @@
  * asked for so many steps ahead: their rows lie too far apart for the CPU to see where they go on. */
 enum { FEW_STEPS = 8, FEW_COLUMNS = 4096 / sizeof(T), FEW_SUMS = 16 * 1024 / sizeof(T), FEW_AHEAD = 256 / sizeof(T) };
 
-/* VL columns, of which the first `columns` count and whose steps are adjacent: squares of weights are transposed. */
-static void few_columns(const fc_gemm *g, const T *b, ptrdiff_t b_column, ptrdiff_t column, ptrdiff_t columns) {
-    const ptrdiff_t chunks = chunks_of(g->len);
-    const T *a = (const T *)g->a + g->seg[0], *of[VBYTES / sizeof(T)];
-    vec acc[FC_FEW_ROWS], sum[FC_FEW_ROWS];
-    for (ptrdiff_t j = 0; j < VL; j++) of[j] = b + (j < columns ? j : columns - 1) * b_column;
-    for (ptrdiff_t i = 0; i < chunks; i++) {
-        const ptrdiff_t end = g->len * (i + 1) / chunks;
-        vec start = {0};
-        if (i == 0 && g->bias) start = vload_upto((const T *)g->bias + column, columns);
-        for (ptrdiff_t m = 0; m < g->rows; m++) acc[m] = start;
-        for (ptrdiff_t l = g->len * i / chunks; l < end; l += VL) {
-            const ptrdiff_t from = l + VL <= end ? l : end - VL; /* the last square begins early */
-            vec block[VBYTES / sizeof(T)];
-#pragma GCC unroll 16
-            for (ptrdiff_t j = 0; j < VL; j++) {
-                block[j] = vload(of[j] + from);
-                __builtin_prefetch(of[j] + from + FEW_AHEAD);
-            }
-            vtranspose(block);
-            if (from == l)
-                for (ptrdiff_t m = 0; m < g->rows; m++) {
-                    const T *x = a + g->row[m] + l;
-                    vec y = acc[m];
-#pragma GCC unroll 16
-                    for (ptrdiff_t s = 0; s < VL; s++) y = vfma(vset1(x[s]), block[s], y);
-                    acc[m] = y;
-                }
-            else {
-                vec kept[VBYTES / sizeof(T)]; /* an array that a variable looks into isn't kept in registers */
-                memcpy(kept, block, sizeof kept);
-                for (ptrdiff_t m = 0; m < g->rows; m++)
-                    for (ptrdiff_t s = l; s < end; s++)
-                        acc[m] = vfma(vset1(a[g->row[m] + s]), kept[s - from], acc[m]);
-            }
-        }
-        for (ptrdiff_t m = 0; m < g->rows; m++) {
-            if (i) acc[m] = sum[m] + acc[m];
-            sum[m] = acc[m];
+/* sums += x . `steps` rows of weights, FEW_STEPS at most. */
+static __attribute__((noinline)) void few_add(const T *x, ptrdiff_t step, const T *b, ptrdiff_t b_step,
+                                              ptrdiff_t steps, T *sums, ptrdiff_t columns) {
+    if (steps == FEW_STEPS) {
+        vec by[FEW_STEPS];
+#pragma GCC unroll 8
+        for (ptrdiff_t s = 0; s < FEW_STEPS; s++) by[s] = vset1(x[s * step]);
+        for (; columns >= VL; columns -= VL, b += VL, sums += VL) {
+            vec acc = vload(sums);
+#pragma GCC unroll 8
+            for (ptrdiff_t s = 0; s < FEW_STEPS; s++) acc = vfma(by[s], vload(b + s * b_step), acc);
+            vstore(sums, acc);
         }
     }
-    for (ptrdiff_t m = 0; m < g->rows; m++)
-        vstore_upto((T *)g->c + g->crow[m] + column, clamp(sum[m], g->activation), columns);
-}
-
-/* sums += x . `steps` rows of weights; steps is constant after inlining. */
-FC_INLINE void few_add(const T *x, ptrdiff_t step, const T *b, ptrdiff_t b_step, const int steps, T *sums,
-                       ptrdiff_t columns) {
-    vec by[FEW_STEPS];
-#pragma GCC unroll 8
-    for (int s = 0; s < steps; s++) by[s] = vset1(x[s * step]);
     for (; columns > 0; columns -= VL, b += VL, sums += VL) {
         vec acc = vload(sums);
-        if (columns >= VL)
-#pragma GCC unroll 8
-            for (int s = 0; s < steps; s++) acc = vfma(by[s], vload(b + s * b_step), acc);
-        else
-            for (int s = 0; s < steps; s++) acc = vfma(vset1(x[s * step]), vload_n(b + s * b_step, columns), acc);
+        for (ptrdiff_t s = 0; s < steps; s++) acc = vfma(vset1(x[s * step]), vload_upto(b + s * b_step, columns), acc);
         vstore(sums, acc);
     }
 }
 
-/* Columns whose weights of one step are adjacent. */
-static void few_runs(const fc_gemm *g, const T *b, ptrdiff_t b_step, ptrdiff_t column, ptrdiff_t columns) {
-    const ptrdiff_t chunks = chunks_of(g->len), width = (columns + VL - 1) / VL * VL;
-    const T *a = (const T *)g->a + g->seg[0];
-    T sums[FEW_SUMS];
-    for (ptrdiff_t i = 0; i < chunks; i++) {
-        const ptrdiff_t end = g->len * (i + 1) / chunks;
-        zero(sums, g->rows * width);
-        if (i == 0 && g->bias)
-            for (ptrdiff_t m = 0; m < g->rows; m++) copy(sums + m * width, (const T *)g->bias + column, columns);
-        for (ptrdiff_t l = g->len * i / chunks, steps; l < end; l += steps) {
-            steps = end - l < FEW_STEPS ? 1 : FEW_STEPS;
-            for (ptrdiff_t m = 0; m < g->rows; m++) {
-                const T *x = a + g->row[m] + l * g->step;
-                if (steps == 1) few_add(x, g->step, b + l * b_step, b_step, 1, sums + m * width, columns);
-                else few_add(x, g->step, b + l * b_step, b_step, FEW_STEPS, sums + m * width, columns);
-            }
-        }
+/* Steps [l, end) of all rows for columns whose weights of one step are adjacent. */
+static void few_runs(const fc_gemm *g, ptrdiff_t b_step, ptrdiff_t l, ptrdiff_t end, T *sums, ptrdiff_t width) {
+    for (ptrdiff_t steps; l < end; l += steps) {
+        steps = end - l < FEW_STEPS ? end - l : FEW_STEPS;
         for (ptrdiff_t m = 0; m < g->rows; m++)
-            for (ptrdiff_t j = 0; j < columns; j += VL) {
-                T *to = (T *)g->c + g->crow[m] + column + j;
-                vec y = vload(sums + m * width + j);
-                if (i || g->accumulate) y = vload_upto(to, columns - j) + y;
-                if (i == chunks - 1) y = clamp(y, g->activation);
-                vstore_upto(to, y, columns - j);
-            }
+            few_add((const T *)g->a + g->row[m] + g->seg[0] + l * g->step, g->step, (const T *)g->b + l * b_step, b_step,
+                    steps, sums + m * width, g->n);
+    }
+}
+
+/* The same for a vector of columns at most, whose steps are adjacent: squares of weights are transposed. */
+static void few_squares(const fc_gemm *g, ptrdiff_t b_column, ptrdiff_t l, ptrdiff_t end, T *sums) {
+    const T *b[VBYTES / sizeof(T)];
+    for (ptrdiff_t j = 0; j < VL; j++) b[j] = (const T *)g->b + (j < g->n ? j : g->n - 1) * b_column;
+    for (; l + VL <= end; l += VL) {
+        vec square[VBYTES / sizeof(T)];
+#pragma GCC unroll 16
+        for (ptrdiff_t j = 0; j < VL; j++) {
+            square[j] = vload(b[j] + l);
+            __builtin_prefetch(b[j] + l + FEW_AHEAD);
+        }
+        vtranspose(square);
+        for (ptrdiff_t m = 0; m < g->rows; m++) {
+            const T *x = (const T *)g->a + g->row[m] + g->seg[0] + l;
+            vec acc = vload(sums + m * VL);
+#pragma GCC unroll 16
+            for (ptrdiff_t s = 0; s < VL; s++) acc = vfma(vset1(x[s]), square[s], acc);
+            vstore(sums + m * VL, acc);
+        }
+    }
+    T rest[VBYTES / sizeof(T)][VBYTES / sizeof(T)];
+    if (l < end) transpose_part(b[0] + l, b_column, g->n, end - l, rest[0], VL, VL);
+    for (ptrdiff_t m = 0; m < g->rows; m++) {
+        const T *x = (const T *)g->a + g->row[m] + g->seg[0];
+        vec acc = vload(sums + m * VL);
+        for (ptrdiff_t s = l; s < end; s++) acc = vfma(vset1(x[s]), vload(rest[s - l]), acc);
+        vstore(sums + m * VL, acc);
     }
 }
 
 static void few_rows(const fc_gemm *g, ptrdiff_t b_column, ptrdiff_t b_step) {
     const ptrdiff_t fit = FEW_SUMS / g->rows < FEW_COLUMNS ? FEW_SUMS / g->rows : FEW_COLUMNS;
-    const ptrdiff_t most = b_column == 1 ? fit / VL * VL : VL;
+    const ptrdiff_t most = b_column == 1 ? fit / VL * VL : VL, chunks = chunks_of(g->len);
+    fc_gemm t = *g;
+    vec sums[FEW_SUMS / (VBYTES / sizeof(T))];
     for (ptrdiff_t j = 0; j < g->n; j += most) {
-        const ptrdiff_t columns = g->n - j < most ? g->n - j : most;
-        const T *b = (const T *)g->b + j * b_column;
-        if (b_column == 1) few_runs(g, b, b_step, j, columns);
-        else few_columns(g, b, b_column, j, columns);
+        t.n = g->n - j < most ? g->n - j : most;
+        t.b = (const T *)g->b + j * b_column;
+        t.c = (T *)g->c + j;
+        const ptrdiff_t vectors = (t.n + VL - 1) / VL;
+        for (ptrdiff_t i = 0; i < chunks; i++) {
+            const int last = i == chunks - 1, add = i > 0 || g->accumulate;
+            for (ptrdiff_t v = 0; v < g->rows * vectors; v++) {
+                const ptrdiff_t at = v % vectors * VL;
+                vec start = {0};
+                if (i == 0 && g->bias) start = vload_upto((const T *)g->bias + j + at, t.n - at);
+                sums[v] = start;
+            }
+            const ptrdiff_t begin = g->len * i / chunks, end = g->len * (i + 1) / chunks;
+            if (b_column == 1) few_runs(&t, b_step, begin, end, (T *)sums, vectors * VL);
+            else few_squares(&t, b_column, begin, end, (T *)sums);
+            store_part(&t, g->crow, g->rows, add, last ? g->activation : FC_IDENTITY, sums);
+        }
     }
 }

@@ -17,8 +17,8 @@ static void pack_folded(const fc_pack *p, const fc_fold *f) {
         }
         for (ptrdiff_t l = 0; l < p->len; l++, to += width) {
             const T *from = (const T *)p->src + l * p->red;
-            zero(to, width);
-            if (adjacent) copy(to, from + at[0], p->n);
+            memset(to, 0, (size_t)width * sizeof(T));
+            if (adjacent) memcpy(to, from + at[0], (size_t)p->n * sizeof(T));
             else
                 for (ptrdiff_t j = 0; j < p->n; j++)
                     if (at[j] >= 0) to[j] = from[at[j]];

@@ -32,7 +32,7 @@ FC_INLINE vec clamp(vec v, fc_activation activation) {
     return v;
 }
 
-/* The end of a tile whose last vector of columns isn't whole. */
+/* The end of a tile whose last vector of columns isn't whole; of few.h. */
 static __attribute__((noinline)) void store_part(const fc_gemm *g, const ptrdiff_t *crow, ptrdiff_t rows, int add,
                                                  fc_activation activation, const vec *sums) {
     for (ptrdiff_t m = 0; m < rows; m++)

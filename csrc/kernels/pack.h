@@ -49,15 +49,14 @@ static ivec pack_rows(const fc_pack *p) {
 
 static int pack_weight(const fc_pack *p) {
     ivec bad = {0};
+    const ptrdiff_t runs = p->red == p->ntap ? 1 : p->len, run = p->len / runs * p->ntap;
     if (p->col == 1) bad = pack_rows(p);
     else
         for (ptrdiff_t j = 0; j < p->n; j += VL) {
             const T *src = (const T *)p->src + j * p->col;
-            T *dst = (T *)p->dst + j;
             const ptrdiff_t columns = p->n - j < VL ? p->n - j : VL;
-            if (p->red == p->ntap) bad |= pack_run(p, src, dst, columns, p->len * p->ntap, 0);
-            else
-                for (ptrdiff_t l = 0; l < p->len; l++) bad |= pack_run(p, src + l * p->red, dst, columns, p->ntap, l);
+            for (ptrdiff_t l = 0; l < runs; l++)
+                bad |= pack_run(p, src + l * p->red, (T *)p->dst + j, columns, run, l);
         }
     int finite = 1;
     for (ptrdiff_t i = 0; i < VL; i++) finite &= bad[i] == 0;
@@ -73,26 +72,27 @@ FC_INLINE vec join_row(const fc_join *q, const T *row) {
 
 static void join_weight(const fc_join *q) {
     const ptrdiff_t width = (q->n + VL - 1) / VL * VL, rows = q->len * q->ntap;
+    vec sums[VBYTES / sizeof(T)], turned[VBYTES / sizeof(T)];
     for (ptrdiff_t j = 0; j < q->n; j += VL) {
         const ptrdiff_t columns = q->n - j < VL ? q->n - j : VL;
         const T *part = (const T *)q->part + j;
-        T *dst = (T *)q->dst + j * q->col;
         ptrdiff_t t = 0, l = 0;
         for (ptrdiff_t i0 = 0; i0 < rows; i0 += VL) { /* i = l * ntap + t, contiguous in dst */
             const ptrdiff_t valid = rows - i0 < VL ? rows - i0 : VL;
-            vec block[VBYTES / sizeof(T)];
-#pragma GCC unroll 16
-            for (ptrdiff_t i = 0; i < VL; i++) {
-                block[i] = i < valid ? join_row(q, part + (t * q->len + l) * width) : (vec){0};
+            T *to = (T *)q->dst + j * q->col + i0;
+            for (ptrdiff_t i = 0; i < valid; i++) {
+                sums[i] = join_row(q, part + (t * q->len + l) * width);
                 if (++t == q->ntap) { t = 0; l++; }
             }
-            vtranspose(block);
-#pragma GCC unroll 16
-            for (ptrdiff_t i = 0; i < VL; i++) {
-                if (i == columns) break;
-                T *to = dst + i * q->col + i0;
-                if (q->accumulate) block[i] += vload_upto(to, valid);
-                vstore_upto(to, block[i], valid);
+            if (valid == VL && columns == VL && !q->accumulate) {
+                transpose_whole((T *)sums, VL, to, q->col);
+                continue;
+            }
+            transpose_part((T *)sums, VL, valid, columns, (T *)turned, VL, valid);
+            for (ptrdiff_t i = 0; i < columns; i++, to += q->col) {
+                vec sum = turned[i];
+                if (q->accumulate) sum += vload_upto(to, valid);
+                vstore_upto(to, sum, valid);
             }
         }
     }

@@ -1,4 +1,8 @@
-"""Forward and backward-input (rules: _blocks.pyx)."""
+"""Forward and backward-input (rules: _blocks.pyx).
+
+k. Few pixels of a single tap are multiplied by plain weights where these lie (csrc/kernels/few.h), and their gradient
+   of the weights is made where it belongs: to pack or to move that many takes longer. The bits are those of packed ones.
+"""
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
@@ -24,8 +28,8 @@ cdef class Correlation(Blocks):
 
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t steps = self.ntap * self.red if self.planar else self.ntap
-        self.few = (self.in_place and self.ntap == 1 and self.phases == 1 and self.box_count == 1 and not self.lane_cols
-                    and self.box_pixels() <= FC_FEW_ROWS and self.red >= self.lanes)
+        self.few = (self.in_place and self.ntap == 1 and self.phases == 1 and self.box_count == 1
+                    and self.box_pixels() <= FC_FEW_ROWS and not self.lane_cols)
         self.table_bytes = line(((4 if self.planar else 2) * self.box_pixels() + steps + self.ntap) * sizeof(ptrdiff_t))
 
     @property
