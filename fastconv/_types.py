@@ -13,6 +13,7 @@ Gradients: TypeAlias = tuple[Array | None, Array | None, Array | None]
 """dx, dw and db, where needed."""
 
 PerAxis: TypeAlias = int | Sequence[int]
+AdaptiveSize: TypeAlias = int | Sequence[int | None]
 Pairs: TypeAlias = PerAxis | Sequence[tuple[int, int]]
 Padding: TypeAlias = Pairs | Literal["valid", "same", "same_lower"]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"]

@@ -2,7 +2,7 @@ from typing import Literal, overload
 
 from numpy.typing import ArrayLike
 
-from ._types import Array, Pairs, PerAxis, Shape
+from ._types import AdaptiveSize, Array, Pairs, PerAxis, Shape
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool1d_backward", "adaptive_avg_pool2d", "adaptive_avg_pool2d_backward",
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 def adaptive_avg_pool1d(
-    x: ArrayLike, output_size: PerAxis, *, out: Array | None = None, num_threads: int | None = None
+    x: ArrayLike, output_size: AdaptiveSize, *, out: Array | None = None, num_threads: int | None = None
 ) -> Array: ...
 
 def adaptive_avg_pool1d_backward(
@@ -26,7 +26,7 @@ def adaptive_avg_pool1d_backward(
 ) -> Array: ...
 
 def adaptive_avg_pool2d(
-    x: ArrayLike, output_size: PerAxis, *, out: Array | None = None, num_threads: int | None = None
+    x: ArrayLike, output_size: AdaptiveSize, *, out: Array | None = None, num_threads: int | None = None
 ) -> Array: ...
 
 def adaptive_avg_pool2d_backward(
@@ -34,7 +34,7 @@ def adaptive_avg_pool2d_backward(
 ) -> Array: ...
 
 def adaptive_avg_pool3d(
-    x: ArrayLike, output_size: PerAxis, *, out: Array | None = None, num_threads: int | None = None
+    x: ArrayLike, output_size: AdaptiveSize, *, out: Array | None = None, num_threads: int | None = None
 ) -> Array: ...
 
 def adaptive_avg_pool3d_backward(
@@ -43,13 +43,13 @@ def adaptive_avg_pool3d_backward(
 
 @overload
 def adaptive_max_pool1d(
-    x: ArrayLike, output_size: PerAxis, *, return_indices: Literal[False] = False, out: Array | None = None,
+    x: ArrayLike, output_size: AdaptiveSize, *, return_indices: Literal[False] = False, out: Array | None = None,
     num_threads: int | None = None
 ) -> Array: ...
 
 @overload
 def adaptive_max_pool1d(
-    x: ArrayLike, output_size: PerAxis, *, return_indices: Literal[True], out: Array | None = None,
+    x: ArrayLike, output_size: AdaptiveSize, *, return_indices: Literal[True], out: Array | None = None,
     num_threads: int | None = None
 ) -> tuple[Array, Array]: ...
 
@@ -60,13 +60,13 @@ def adaptive_max_pool1d_backward(
 
 @overload
 def adaptive_max_pool2d(
-    x: ArrayLike, output_size: PerAxis, *, return_indices: Literal[False] = False, out: Array | None = None,
+    x: ArrayLike, output_size: AdaptiveSize, *, return_indices: Literal[False] = False, out: Array | None = None,
     num_threads: int | None = None
 ) -> Array: ...
 
 @overload
 def adaptive_max_pool2d(
-    x: ArrayLike, output_size: PerAxis, *, return_indices: Literal[True], out: Array | None = None,
+    x: ArrayLike, output_size: AdaptiveSize, *, return_indices: Literal[True], out: Array | None = None,
     num_threads: int | None = None
 ) -> tuple[Array, Array]: ...
 
@@ -77,13 +77,13 @@ def adaptive_max_pool2d_backward(
 
 @overload
 def adaptive_max_pool3d(
-    x: ArrayLike, output_size: PerAxis, *, return_indices: Literal[False] = False, out: Array | None = None,
+    x: ArrayLike, output_size: AdaptiveSize, *, return_indices: Literal[False] = False, out: Array | None = None,
     num_threads: int | None = None
 ) -> Array: ...
 
 @overload
 def adaptive_max_pool3d(
-    x: ArrayLike, output_size: PerAxis, *, return_indices: Literal[True], out: Array | None = None,
+    x: ArrayLike, output_size: AdaptiveSize, *, return_indices: Literal[True], out: Array | None = None,
     num_threads: int | None = None
 ) -> tuple[Array, Array]: ...
 
