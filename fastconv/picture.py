@@ -184,7 +184,7 @@ def _draw_maps(figure, cells, row):
 def _draw_probabilities(axes, probabilities, classes, truth):
     order = np.arange(len(classes)) if len(classes) <= 12 else np.sort(np.argsort(-probabilities, kind="stable")[:12])
     shown = probabilities[order]
-    colours = ["#2a7f3f" if k == truth else "#b2182b" if k == np.argmax(probabilities) else "#999999" for k in order]
+    colours = ["#0569a8" if k == truth else "#c65f00" if k == np.argmax(probabilities) else "#999999" for k in order]
     bars = axes.bar(range(len(order)), shown, color=colours)
     axes.bar_label(bars, [f"{p:.1%}" for p in shown], fontsize=9, padding=2)
     names = [classes[k] if len(classes[k]) <= 12 else f"{classes[k][:10]}..." for k in order]

@@ -27,13 +27,16 @@ def draw(path: Path, run: Mapping[str, Any]) -> None:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("--png needs matplotlib: pip install 'fastconv[demo]'") from error
-    figure = Figure(figsize=(12, 14), layout="constrained")
+    compared = [line for line in summaries(run["rows"])[::-1] if line.ratios]
+    heights = (6, 8) if compared else (6,)
+    figure = Figure(figsize=(12, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    roof, classes = figure.subplots(2, 1, height_ratios=(3, 4))
+    roof, *classes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     machine = run["machine"]
     figure.suptitle(f"fastconv bench, {run['date']}, {machine['cpu']}, {machine['isa']}, {machine['threads']} threads")
     _roofline(roof, machine, judge(run["rows"]))
-    _classes(classes, run["rows"])
+    if compared:
+        _classes(classes[0], compared)
     figure.savefig(path, format="png", dpi=100)
 
 
@@ -58,8 +61,8 @@ def _roofline(axes, machine: Mapping[str, Any], rows: Sequence[Judged]) -> None:
     axes.legend()
 
 
-def _classes(axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    lines = summaries(rows)[::-1]
+def _classes(axes, lines: Sequence[Any]) -> None:
+    """How many times faster than each peer a class of layers is."""
     for place, (terms, colour) in enumerate(zip(TERMS, PEER_COLOURS, strict=True)):
         known = [(y, line) for y, line in enumerate(lines) if terms in line.ratios]
         if known:
@@ -71,5 +74,4 @@ def _classes(axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(range(len(lines)), [f"{line.layer_class} {line.op}" for line in lines])
     axes.set(xlabel="times faster, geometric mean; strokes: targets")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+    axes.legend()
