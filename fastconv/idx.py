@@ -6,20 +6,24 @@ it promises.
 Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", section "FILE FORMATS".
 """
 
+from __future__ import annotations
+
 import gzip
 import math
 import os
 import zlib
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .files import replacing
 
 __all__ = ["read_idx", "write_idx"]
 
 # The third byte of an IDX file names the dtype; several-byte numbers are big-endian.
-DTYPES = {
+DTYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype("u1"),
     0x09: np.dtype("i1"),
     0x0B: np.dtype(">i2"),
@@ -34,7 +38,7 @@ DEFLATE_MAX_RATIO = 1032
 READ_BLOCK = 1 << 20
 
 
-def read_idx(path):
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """Read one IDX file.
 
     Parameters
@@ -69,7 +73,7 @@ def read_idx(path):
             raise ValueError(f"{path}: damaged or truncated gzip file ({error})") from error
 
 
-def _read_idx_stream(stream, limit, path):
+def _read_idx_stream(stream: IO[bytes] | gzip.GzipFile, limit: int, path: Path) -> np.ndarray:
     """The array in `stream`, which can't hold more than `limit` bytes."""
     dtype, shape = read_idx_header(stream, limit, path)
     declared = math.prod(shape) * dtype.itemsize
@@ -87,7 +91,8 @@ def _read_idx_stream(stream, limit, path):
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
-def read_idx_header(stream, limit, path):
+def read_idx_header(stream: IO[bytes] | gzip.GzipFile, limit: int,
+                    path: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """`(dtype, shape)` of the array that follows in `stream`, which can't hold more than `limit` bytes."""
     magic = stream.read(4)
     if len(magic) < 4:
@@ -109,11 +114,11 @@ def read_idx_header(stream, limit, path):
     return dtype, shape
 
 
-def _promise(path, shape, dtype):
+def _promise(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"{path}: the header declares {shape} {dtype.name}, {math.prod(shape) * dtype.itemsize} bytes"
 
 
-def write_idx(path, array):
+def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
     """Write an array as an IDX file, gzipped if the name ends in `.gz` (the same bytes every time).
 
     Raises `TypeError` for a dtype that the format doesn't have, `ValueError` for a shape that it can't hold.

@@ -1,7 +1,11 @@
 """Normalisation, and random changes that leave an image what it is; every random number comes from the caller's rng."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,17 +18,18 @@ FIT_ELEMENTS = 1 << 22  # in memory at a time, as float64
 class Normalisation:
     """`(pixel - mean) / std` with one mean and one standard deviation for each channel, in units of the raw pixel."""
 
-    mean: tuple
-    std: tuple
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @classmethod
-    def fit(cls, images, on_part=None):
+    def fit(cls, images: Any, on_part: Callable[[int], object] | None = None) -> Normalisation:
         """Measured on `images` `(N, C, H, W)`, some at a time; a channel that never changes keeps its scale.
 
         `on_part(done)` is called with the number of images that have been measured, after each part.
         """
         step = max(1, FIT_ELEMENTS // max(1, math.prod(images.shape[1:])))
-        count, mean, squares = 0, 0.0, 0.0
+        count = 0
+        mean = squares = np.zeros(())
         for start in range(0, len(images), step):
             part = np.asarray(images[start:start + step])
             axes = (0, *range(2, part.ndim))
@@ -36,9 +41,9 @@ class Normalisation:
             if on_part is not None:
                 on_part(start + len(part))
         std = np.sqrt(squares / count)
-        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()))
+        return cls(tuple(map(float, mean)), tuple(map(float, np.where(std > 0, std, 1.0))))
 
-    def __call__(self, images):
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """`images` `(N, C, H, W)` as `float32`."""
         shape = (1, -1, *(1,) * (images.ndim - 2))
         mean = np.array(self.mean, np.float32).reshape(shape)
@@ -46,7 +51,7 @@ class Normalisation:
         return (images - mean) * scale
 
 
-def random_crop(x, rng, size):
+def random_crop(x: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """A random `size` window of each image: `(N, C, H, W)` to `(N, C, *size)`."""
     n, _, h, w = x.shape
     if not (0 < size[0] <= h and 0 < size[1] <= w):
@@ -56,13 +61,13 @@ def random_crop(x, rng, size):
     return windows[np.arange(n), :, rows, columns]
 
 
-def random_flip(x, rng, p=0.5):
+def random_flip(x: np.ndarray, rng: np.random.Generator, p: float = 0.5) -> np.ndarray:
     """Each image `(N, C, H, W)` mirrored left to right with probability `p`."""
     mirrored = rng.random(len(x)) < p
     return np.where(mirrored[:, None, None, None], x[..., ::-1], x)
 
 
-def random_shift(x, rng, reach, fill=0):
+def random_shift(x: np.ndarray, rng: np.random.Generator, reach: float, fill: float = 0) -> np.ndarray:
     """Each image moved by a random distance along both axes, by linear interpolation between pixels.
 
     Parameters
@@ -91,4 +96,5 @@ def random_shift(x, rng, reach, fill=0):
     moved = windows[np.arange(n), :, rows, columns]
     down, right = part.astype(dtype).reshape(2, n, 1, 1, 1)
     moved = moved[:, :, :-1] * (1 - down) + moved[:, :, 1:] * down
-    return moved[..., :-1] * (1 - right) + moved[..., 1:] * right
+    shifted: np.ndarray = moved[..., :-1] * (1 - right) + moved[..., 1:] * right
+    return shifted
