@@ -102,10 +102,10 @@ def test_picture_is_a_png(tmp_path, dataset, classifiers):
     content = (tmp_path / "digit.png").read_bytes()
     width, height = struct.unpack(">II", content[16:24])
     assert content[:8] == b"\x89PNG\r\n\x1a\n" and width > 1000 and height > 1000
-    # Input and filter rows are coloured in, the chart has the green bar of the truth.
+    # Input and filter rows are coloured in, the chart has the blue bar of the truth.
     pixels = np.asarray(image_module.open(tmp_path / "digit.png").convert("RGB"))
-    green = (pixels == (0x2A, 0x7F, 0x3F)).all(2)
-    assert green[-height // 6 :].sum() > 100 and not green[: height // 2].any()
+    truth = (pixels == (0x05, 0x69, 0xA8)).all(2)
+    assert truth[-height // 6 :].sum() > 100 and not truth[: height // 2].any()
 
 
 def test_picture_of_colour_images_and_few_filters(tmp_path):
