@@ -325,18 +325,6 @@ typedef enum fc_pool_op { FC_POOL_MAX, FC_POOL_MIN, FC_POOL_SUM } fc_pool_op;
 /* Where a winner is: uint8 number of the tap in its window, or int64 position in the input plane. */
 typedef enum fc_pool_index { FC_INDEX_NONE, FC_INDEX_WINDOW, FC_INDEX_PLANE } fc_pool_index;
 
-/* y = the sum or the winner of each output's real taps, index = where the winner lies. NaN wins; of
- * equals the first in row-major order. Windows must span less than 2^31 elements where index is asked for. */
-typedef struct fc_pool {
-    fc_pool_op op;
-    fc_pool_index indexing;
-    int channels_last;
-    fc_windows windows[3];
-    ptrdiff_t channels, lo[3], hi[3];
-    fc_image x;            /* of position (0, 0, 0) */
-    fc_image y, index;     /* of output lo; y.data may be NULL, index counts in elements of its own */
-} fc_pool;
-
 /* y /= the number of taps of its window that average pooling counts: the real ones, with include_pad
  * those on padding too, or `divisor` if that isn't 0. */
 typedef struct fc_pool_divide {
@@ -346,6 +334,20 @@ typedef struct fc_pool_divide {
     ptrdiff_t channels, lo[3], hi[3];
     fc_image y;            /* of output lo */
 } fc_pool_divide;
+
+/* y = the sum or the winner of each output's real taps, index = where the winner lies. NaN wins; of
+ * equals the first in row-major order. Windows must span less than 2^31 elements where index is asked for. */
+typedef struct fc_pool {
+    fc_pool_op op;
+    fc_pool_index indexing;
+    int channels_last;
+    int ahead;             /* x comes from memory: channels-last, its elements are asked for ahead */
+    const fc_pool_divide *mean; /* NULL, or channels-last: how to divide the sums */
+    fc_windows windows[3];
+    ptrdiff_t channels, lo[3], hi[3];
+    fc_image x;            /* of position (0, 0, 0) */
+    fc_image y, index;     /* of output lo; y.data may be NULL, index counts in elements of its own */
+} fc_pool;
 
 enum {
     FC_GATHER_COLUMNS = 1024,

@@ -31,9 +31,10 @@ def _target(fn, out, shape, dtype, order, layout, inputs, unbatched):
     """
     if out is None:
         return checks.empty(shape, dtype, order)
-    target = checks.target(fn, "out", out, shape, dtype, layout, inputs, unbatched)
-    written_at_once = inputs.get("indices") is None or not np.may_share_memory(target, out)
-    return target if written_at_once else checks.empty(shape, dtype, order)
+    if inputs.get("indices") is None:
+        return checks.target(fn, "out", out, shape, dtype, layout, inputs, unbatched)
+    checks.output(fn, "out", out, shape[1:] if unbatched else shape, dtype, inputs)
+    return checks.empty(shape, dtype, order)
 
 
 def _is_last(layout):

@@ -8,6 +8,7 @@
  * its winner as an offset from the window's first real tap. */
 #include "pool_taps.h"
 
+#include "pool_divide.h"
 #include "pool_rows.h"
 
 /* ------------------------------------------------------------------ pixels: channels-last */
@@ -52,7 +53,7 @@ static __attribute__((noinline)) lanes exact_pixel(const taps *t, const T *x, pt
     return l;
 }
 
-FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_t index, ptrdiff_t n,
+FC_INLINE void pixel(const fc_pool *p, const taps *t, const divisor *by, const T *x, T *y, ptrdiff_t index, ptrdiff_t n,
                      const int nv, const int op, const int track) {
     lanes l[4];
     pixel_lanes(t, x, l, n, nv, op, track, 0);
@@ -67,33 +68,80 @@ FC_INLINE void pixel(const fc_pool *p, const taps *t, const T *x, T *y, ptrdiff_
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
         const ptrdiff_t count = v == nv - 1 ? n : VL;
-        if (y) vstore_upto(y + v * VL, l[v].best, count);
+        if (y) vstore_upto(y + v * VL, op == FC_POOL_SUM ? divided(l[v].best, by) : l[v].best, count);
         if (track) put_places(p, index + v * VL, l[v].at, t->place, 0, count);
     }
 }
 
+/* All channels of one output, whose window begins at x. */
+FC_INLINE void pixel_channels(const fc_pool *p, const taps *t, const divisor *by, const T *x, T *y, ptrdiff_t index,
+                              const int op, const int track) {
+    const ptrdiff_t channels = p->channels;
+    ptrdiff_t c = 0;
+    for (; c + 4 * VL <= channels; c += 4 * VL) pixel(p, t, by, x + c, y ? y + c : NULL, index + c, VL, 4, op, track);
+    for (; c + 2 * VL <= channels; c += 2 * VL) pixel(p, t, by, x + c, y ? y + c : NULL, index + c, VL, 2, op, track);
+    for (; c < channels; c += VL)
+        pixel(p, t, by, x + c, y ? y + c : NULL, index + c, fc_min(VL, channels - c), 1, op, track);
+}
+
+/* Channels-last, what windows will read is asked for ahead: the rows that the next row of outputs adds, or where that
+ * has none, so many bytes further along these rows. */
+enum { ALONG_ROW = 8192 };
+
+/* Rows and columns of elements, and their distance from the beginning of a window. */
+typedef struct next_elements {
+    ptrdiff_t rows, columns, distance;
+} next_elements;
+
+static next_elements next_of_row(const fc_pool *p, fc_window wh) {
+    const fc_windows *h = &p->windows[1], *w = &p->windows[2];
+    const ptrdiff_t rows = h->size ? fc_min(h->stride, wh.count) : wh.count;
+    const ptrdiff_t columns = w->size ? fc_min(w->stride, w->size) : fc_ceil_div(w->in, w->out);
+    if (wh.start + wh.count + rows <= h->in) return (next_elements){rows, columns, wh.count * p->x.axis[1]};
+    return (next_elements){rows, columns, (wh.count - rows) * p->x.axis[1] + (ptrdiff_t)(ALONG_ROW / sizeof(T))};
+}
+
+static __attribute__((noinline)) void prefetch_next(const fc_pool *p, const next_elements *next, const T *x) {
+    const char *at = (const char *)((uintptr_t)x + (uintptr_t)(next->distance * (ptrdiff_t)sizeof(T)));
+    for (ptrdiff_t h = 0; h < next->rows; h++)
+        for (ptrdiff_t w = 0; w < next->columns; w++)
+            for (ptrdiff_t c = 0; c < p->channels; c += (ptrdiff_t)(64 / sizeof(T)))
+                __builtin_prefetch(at + (h * p->x.axis[1] + w * p->x.axis[2] + c) * (ptrdiff_t)sizeof(T));
+}
+
+/* The taps that a sum is divided by. */
+FC_INLINE double mean_taps(const fc_pool_divide *mean, fc_window d, fc_window h, fc_window w) {
+    if (!mean) return 1;
+    if (mean->divisor != 0) return mean->divisor;
+    return mean->include_pad ? (double)d.padded * h.padded * w.padded : (double)d.count * h.count * w.count;
+}
+
 FC_INLINE void pixels(const fc_pool *p, const int op, const int track) {
+    const fc_windows *windows = p->windows;
+    const fc_range whole = windows[2].size ? fc_whole_windows(&windows[2], p->lo[2], p->hi[2]) : (fc_range){0, 0};
     taps t = taps_of_tile(p);
+    divisor by = divisor_of(1);
     for (ptrdiff_t d = p->lo[0]; d < p->hi[0]; d++)
-        for (ptrdiff_t h = p->lo[1]; h < p->hi[1]; h++)
-            for (ptrdiff_t w = p->lo[2]; w < p->hi[2]; w++) {
-                const fc_window wd = fc_window_at(&p->windows[0], d), wh = fc_window_at(&p->windows[1], h),
-                                ww = fc_window_at(&p->windows[2], w);
-                const ptrdiff_t od = d - p->lo[0], oh = h - p->lo[1], ow = w - p->lo[2];
-                const T *x = (const T *)p->x.data + wd.start * p->x.axis[0] + wh.start * p->x.axis[1]
-                    + ww.start * p->x.axis[2];
-                T *y = p->y.data;
-                if (y) y += od * p->y.axis[0] + oh * p->y.axis[1] + ow * p->y.axis[2];
-                const ptrdiff_t index = od * p->index.axis[0] + oh * p->index.axis[1] + ow * p->index.axis[2];
+        for (ptrdiff_t h = p->lo[1]; h < p->hi[1]; h++) {
+            const fc_window wd = window_at(&windows[0], d), wh = window_at(&windows[1], h);
+            const ptrdiff_t od = d - p->lo[0], oh = h - p->lo[1];
+            const T *row = (const T *)p->x.data + wd.start * p->x.axis[0] + wh.start * p->x.axis[1];
+            T *y = p->y.data ? (T *)p->y.data + od * p->y.axis[0] + oh * p->y.axis[1] : NULL;
+            ptrdiff_t index = od * p->index.axis[0] + oh * p->index.axis[1];
+            const next_elements next = next_of_row(p, wh);
+            for (ptrdiff_t w = p->lo[2]; w < p->hi[2]; w++, index += p->index.axis[2]) {
+                const fc_window ww = w >= whole.lo && w < whole.hi
+                    ? (fc_window){w * windows[2].stride - windows[2].before, windows[2].size, 0, windows[2].size}
+                    : window_at(&windows[2], w);
+                const T *x = row + ww.start * p->x.axis[2];
                 set_window(p, &t, wd, wh, ww);
-                ptrdiff_t c = 0;
-                for (; c + 4 * VL <= p->channels; c += 4 * VL)
-                    pixel(p, &t, x + c, y ? y + c : NULL, index + c, VL, 4, op, track);
-                for (; c + 2 * VL <= p->channels; c += 2 * VL)
-                    pixel(p, &t, x + c, y ? y + c : NULL, index + c, VL, 2, op, track);
-                for (; c < p->channels; c += VL)
-                    pixel(p, &t, x + c, y ? y + c : NULL, index + c, fc_min(VL, p->channels - c), 1, op, track);
+                if (op == FC_POOL_SUM && by.taps != mean_taps(p->mean, wd, wh, ww))
+                    by = divisor_of(mean_taps(p->mean, wd, wh, ww));
+                if (p->ahead) prefetch_next(p, &next, x);
+                pixel_channels(p, &t, &by, x, y, index, op, track);
+                if (y) y += p->y.axis[2];
             }
+        }
 }
 
 /* ------------------------------------------------------------------ which of them */
@@ -106,17 +154,18 @@ FC_INLINE void each_output(const fc_pool *p, const int op, const int track) {
     else rows(p, 0, op, track);
 }
 
-static void pool_max(const fc_pool *p) { each_output(p, FC_POOL_MAX, 0); }
-static void pool_max_places(const fc_pool *p) { each_output(p, FC_POOL_MAX, 1); }
-static void pool_min(const fc_pool *p) { each_output(p, FC_POOL_MIN, 0); }
-static void pool_min_places(const fc_pool *p) { each_output(p, FC_POOL_MIN, 1); }
-static void pool_sum(const fc_pool *p) { each_output(p, FC_POOL_SUM, 0); }
-
-static void pool(const fc_pool *p) {
-    const int track = p->indexing != FC_INDEX_NONE;
+/* Maxima and minima side by side: their code is alike, and packs well. */
+static void pool_values(const fc_pool *p) {
     switch (p->op) {
-    case FC_POOL_MAX: (track ? pool_max_places : pool_max)(p); break;
-    case FC_POOL_MIN: (track ? pool_min_places : pool_min)(p); break;
-    case FC_POOL_SUM: pool_sum(p); break;
+    case FC_POOL_MAX: each_output(p, FC_POOL_MAX, 0); break;
+    case FC_POOL_MIN: each_output(p, FC_POOL_MIN, 0); break;
+    case FC_POOL_SUM: each_output(p, FC_POOL_SUM, 0); break;
     }
 }
+
+static void pool_places(const fc_pool *p) {
+    if (p->op == FC_POOL_MAX) each_output(p, FC_POOL_MAX, 1);
+    else each_output(p, FC_POOL_MIN, 1);
+}
+
+static void pool(const fc_pool *p) { (p->indexing == FC_INDEX_NONE ? pool_values : pool_places)(p); }

@@ -1,6 +1,11 @@
 /* Pooling, backward: loops that gather what reaches each position of dx. What scatters is in pool_scatter.h. */
-#include "pool_divide.h"
 #include "pool_scatter.h"
+
+/* Out of line, one for the many loops over positions. */
+static __attribute__((noinline)) fc_hits hits_of(const fc_windows *w, fc_hit_steps step, ptrdiff_t i) {
+    return fc_hits_of(w, step, i);
+}
+static __attribute__((noinline)) fc_hit_steps hit_steps_of(const fc_windows *w) { return fc_hit_steps_of(w); }
 
 /* ------------------------------------------------------------------ dx from dy, channels-last */
 
@@ -90,12 +95,12 @@ FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
     fc_hit_steps step[3];
     ivec found = {0};
     ptrdiff_t sum = 0;
-    for (int i = 0; i < 3; i++) step[i] = fc_hit_steps_of(&windows[i]);
-    for (ptrdiff_t w = 0; w < columns; w++) column[w] = fc_hits_of(&windows[2], step[2], g->lo[2] + w);
+    for (int i = 0; i < 3; i++) step[i] = hit_steps_of(&windows[i]);
+    for (ptrdiff_t w = 0; w < columns; w++) column[w] = hits_of(&windows[2], step[2], g->lo[2] + w);
     sources s = sources_of_tile(g, step);
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
-            const fc_hits hd = fc_hits_of(&windows[0], step[0], d), hh = fc_hits_of(&windows[1], step[1], h);
+            const fc_hits hd = hits_of(&windows[0], step[0], d), hh = hits_of(&windows[1], step[1], h);
             const ptrdiff_t od = hd.first - g->first[0], oh = hh.first - g->first[1];
             const T *dy = (const T *)g->dy.data + od * g->dy.axis[0] + oh * g->dy.axis[1];
             const char *tap = (const char *)g->tap.data + (od * g->tap.axis[0] + oh * g->tap.axis[1]) * unit;
@@ -246,12 +251,12 @@ FC_INLINE void gather_row(const fc_pool_gather *g, phase p[2], ptrdiff_t last, c
 /* Strides 1 and 2: each phase of the stride has vectors of its own, which are zipped into a row of dx. */
 FC_INLINE void gather_rows(const fc_pool_gather *g, const int stride, const int select) {
     const ptrdiff_t last = fc_max(0, (g->hi[2] - g->lo[2] + stride - 1) / stride - VL);
-    const fc_hit_steps step[2] = {fc_hit_steps_of(&g->windows[0]), fc_hit_steps_of(&g->windows[1])};
+    const fc_hit_steps step[2] = {hit_steps_of(&g->windows[0]), hit_steps_of(&g->windows[1])};
     phase p[2];
     for (int i = 0; i < stride; i++) set_taps(&p[i], g, g->lo[2] + i, last, stride);
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
-            const fc_hits hits[2] = {fc_hits_of(&g->windows[0], step[0], d), fc_hits_of(&g->windows[1], step[1], h)};
+            const fc_hits hits[2] = {hits_of(&g->windows[0], step[0], d), hits_of(&g->windows[1], step[1], h)};
             const ptrdiff_t row = (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             for (int i = 0; i < stride; i++) set_sources(&p[i], g, hits, step);
             for (ptrdiff_t c = 0; c < g->channels; c++)
@@ -279,7 +284,7 @@ FC_INLINE void add_windows(const fc_pool_gather *g, const T *dy, T *dx) {
     const fc_windows *w = &g->windows[2];
     const ptrdiff_t step = w->size ? w->dilation : 1;
     for (ptrdiff_t o = g->first[2]; o < g->last[2]; o++) {
-        const fc_window at = fc_window_at(w, o);
+        const fc_window at = window_at(w, o);
         const ptrdiff_t end = fc_min(at.count, fc_ceil_div(g->hi[2] - at.start, step));
         ptrdiff_t i = fc_max(0, fc_ceil_div(g->lo[2] - at.start, step));
         T *run = dx + at.start - g->lo[2];
@@ -293,10 +298,10 @@ FC_INLINE void add_windows(const fc_pool_gather *g, const T *dy, T *dx) {
 /* All other strides, large and adaptive windows. */
 FC_INLINE void add_rows(const fc_pool_gather *g, const int select) {
     const ptrdiff_t size_h = g->windows[1].size, size_w = g->windows[2].size;
-    const fc_hit_steps step[2] = {fc_hit_steps_of(&g->windows[0]), fc_hit_steps_of(&g->windows[1])};
+    const fc_hit_steps step[2] = {hit_steps_of(&g->windows[0]), hit_steps_of(&g->windows[1])};
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
-            const fc_hits hd = fc_hits_of(&g->windows[0], step[0], d), hh = fc_hits_of(&g->windows[1], step[1], h);
+            const fc_hits hd = hits_of(&g->windows[0], step[0], d), hh = hits_of(&g->windows[1], step[1], h);
             for (ptrdiff_t c = 0; c < g->channels; c++) {
                 T *dx = (T *)g->dx.data + c * g->dx.c + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
                 zero(dx, g->hi[2] - g->lo[2]);

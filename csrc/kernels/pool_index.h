@@ -48,7 +48,7 @@ static int same_taps(const fc_window a[3], const fc_window b[3]) {
 }
 
 /* n bytes, `step` apart in both places, that belong to windows with the real taps at[d h w]. */
-FC_INLINE const uint8_t *stage_run(tap_table *table, const fc_windows *w, uint8_t *to, ptrdiff_t to_step,
+static __attribute__((noinline)) const uint8_t *stage_run(tap_table *table, const fc_windows *w, uint8_t *to, ptrdiff_t to_step,
                                    const uint8_t *from, ptrdiff_t from_step, ptrdiff_t n, const fc_window at[3]) {
     const ptrdiff_t taps = w[0].size * w[1].size * w[2].size;
     int real = 1;
@@ -85,7 +85,7 @@ static const uint8_t *stage_row(const fc_pool_stage *s, tap_table *table, const 
     for (ptrdiff_t o = s->lo[2]; o < s->hi[2];) {
         const ptrdiff_t alike = o == whole.lo && whole.hi > o && joined ? whole.hi - o : 1;
         const uint8_t *bad = NULL;
-        at[2] = fc_window_at(&s->windows[2], o);
+        at[2] = window_at(&s->windows[2], o);
         if (s->channels_last)
             bad = stage_run(table, s->windows, to, s->dst.c, from, s->src.c, alike * s->channels, at);
         else
@@ -114,7 +114,7 @@ static const void *pool_stage(const fc_pool_stage *s) {
     for (ptrdiff_t d = s->lo[0]; d < s->hi[0]; d++)
         for (ptrdiff_t h = s->lo[1]; h < s->hi[1]; h++) {
             const ptrdiff_t od = d - s->lo[0], oh = h - s->lo[1];
-            fc_window at[3] = {fc_window_at(&w[0], d), fc_window_at(&w[1], h), {0, 0, 0, 0}};
+            fc_window at[3] = {window_at(&w[0], d), window_at(&w[1], h), {0, 0, 0, 0}};
             const uint8_t *bad = stage_row(s, &table, from + od * s->src.axis[0] + oh * s->src.axis[1],
                                            to + od * s->dst.axis[0] + oh * s->dst.axis[1], whole, at);
             if (bad) return bad;

@@ -162,7 +162,7 @@ FC_INLINE void rows(const fc_pool *p, const int known_stride, const int op, cons
     for (ptrdiff_t c = 0; c < p->channels; c++)
         for (ptrdiff_t d = p->lo[0]; d < p->hi[0]; d++)
             for (ptrdiff_t h = p->lo[1]; h < p->hi[1]; h++) {
-                const fc_window wd = fc_window_at(&windows[0], d), wh = fc_window_at(&windows[1], h);
+                const fc_window wd = window_at(&windows[0], d), wh = window_at(&windows[1], h);
                 const T *image = (const T *)p->x.data + c * p->x.c, *plane = image + wd.start * p->x.axis[0];
                 const ptrdiff_t od = d - p->lo[0], oh = h - p->lo[1];
                 const ptrdiff_t y = c * p->y.c + od * p->y.axis[0] + oh * p->y.axis[1];

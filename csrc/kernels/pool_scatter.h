@@ -35,11 +35,11 @@ FC_INLINE const void *scatter_run(T *plane, ptrdiff_t positions, ptrdiff_t posit
     return NULL;
 }
 
-/* The same, with steps that are known where they mostly are 1. */
+/* The same; gradients with steps that are known where they mostly are 1. */
 FC_INLINE const void *scatter_values(const fc_scatter *s, T *plane, value_at v, ptrdiff_t value_step,
                                      ptrdiff_t index_step, ptrdiff_t n, const int lane, const int add) {
     const ptrdiff_t position_step = lane ? s->plane_step : 1;
-    if (value_step == 1 && index_step == 1)
+    if (add && value_step == 1 && index_step == 1)
         return scatter_run(plane, s->positions, position_step, v, 1, 1, n, lane, add);
     return scatter_run(plane, s->positions, position_step, v, value_step, index_step, n, lane, add);
 }

@@ -12,6 +12,9 @@ typedef struct taps {
     int64_t place;         /* of the first */
 } taps;
 
+/* Out of line, one for the many loops over windows. */
+static __attribute__((noinline)) fc_window window_at(const fc_windows *w, ptrdiff_t o) { return fc_window_at(w, o); }
+
 /* Steps and marks are those of every window; counts and place are set per window. */
 static taps taps_of_tile(const fc_pool *p) {
     const fc_windows *w = p->windows;

@@ -1,7 +1,7 @@
 """Pooling, forward: max, min, sum and average over sliding or adaptive windows, with indices.
 
 a. One driver for every operation, order and rank. The operation is a field of the tile's descriptor; an
-   average is a sum and a division of the tile that is still in the cache.
+   average is a sum that is divided before it is stored, or channels-first while the tile is still in the cache.
 b. Work items are disjoint boxes of outputs. Every output is computed from x alone, so items and threads
    don't show in the bits.
 c. Max and min select: subnormals pass, so the kernels run without flushing them; only the floating-point
@@ -30,6 +30,7 @@ OPERATIONS = {"max": FC_POOL_MAX, "min": FC_POOL_MIN, "sum": FC_POOL_SUM, "avg":
 
 cdef enum:
     GRAIN = 16384          # taps of a work item: about 5 us of work in the first-level cache
+    FROM_MEMORY = 1 << 24  # bytes of x from which on it is asked for ahead: smaller ones may lie in the last cache
 
 cdef ptrdiff_t lane_places = 0x7fffffff  # the places that a lane of 32 bits can count
 
@@ -61,7 +62,8 @@ def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint chan
     call.kind = ord(x.dtype.kind)
     call.tile.op = <fc_pool_op><int>OPERATIONS[op]
     call.tile.channels_last = channels_last
-    call.tile.indexing = FC_INDEX_NONE
+    call.tile.indexing, call.tile.mean = FC_INDEX_NONE, NULL
+    call.tile.ahead = channels_last and cnp.PyArray_NBYTES(x) > FROM_MEMORY
     if index is not None:
         call.index = tensor_of(index)
         call.tile.indexing = FC_INDEX_WINDOW if call.index.itemsize == 1 else FC_INDEX_PLANE
@@ -77,6 +79,8 @@ def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint chan
         call.tile.channels_last = call.divide.channels_last = True
     else:
         call.boxes = boxes_of(call.y.shape, channels_last, GRAIN // taps_of(call.tile.windows), GRAIN)
+    if call.average and call.tile.channels_last:
+        call.tile.mean = &call.divide
     set_scratch_sizes(&call)
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y))
     cdef ptrdiff_t share_bytes = call.x_bytes + call.y_bytes + call.index_bytes
@@ -137,7 +141,7 @@ cdef void pool_box(const Pooling *call, fc_pool *tile) noexcept nogil:
         portable_pool(tile, call.kind, call.x.itemsize)
     else:
         call.kernels.pool(tile)
-    if call.average:
+    if call.average and tile.mean == NULL:
         divide.channels, divide.lo, divide.hi, divide.y = tile.channels, tile.lo, tile.hi, tile.y
         call.kernels.pool_divide(&divide)
 

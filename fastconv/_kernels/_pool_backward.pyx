@@ -309,7 +309,7 @@ def scatter_add(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, op,
     if call.recompute:
         call.x = tensor_of(x)
         call.find.op, call.find.indexing = <fc_pool_op><int>OPERATIONS[op], FC_INDEX_PLANE
-        call.find.channels_last, call.find.y.data = channels_last, NULL
+        call.find.channels_last, call.find.ahead, call.find.y.data = channels_last, False, NULL
         read_windows(call.find.windows, windows)
         outputs[0], outputs[1] = 1, 1
         outputs[2], outputs[3], outputs[4] = call.tile.count[0], call.tile.count[1], call.tile.count[2]

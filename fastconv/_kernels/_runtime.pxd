@@ -308,18 +308,6 @@ cdef extern from "fastconv.h":
         FC_INDEX_WINDOW
         FC_INDEX_PLANE
 
-    ctypedef struct fc_pool:
-        fc_pool_op op
-        fc_pool_index indexing
-        bint channels_last
-        fc_windows windows[3]
-        ptrdiff_t channels
-        ptrdiff_t lo[3]
-        ptrdiff_t hi[3]
-        fc_image x
-        fc_image y
-        fc_image index
-
     ctypedef struct fc_pool_divide:
         bint channels_last
         bint include_pad
@@ -329,6 +317,20 @@ cdef extern from "fastconv.h":
         ptrdiff_t lo[3]
         ptrdiff_t hi[3]
         fc_image y
+
+    ctypedef struct fc_pool:
+        fc_pool_op op
+        fc_pool_index indexing
+        bint channels_last
+        bint ahead
+        const fc_pool_divide *mean
+        fc_windows windows[3]
+        ptrdiff_t channels
+        ptrdiff_t lo[3]
+        ptrdiff_t hi[3]
+        fc_image x
+        fc_image y
+        fc_image index
 
     enum:
         FC_GATHER_COLUMNS
