@@ -80,8 +80,8 @@ typedef struct fc_gemm {
     fc_activation activation;  /* applied by the tile: FC_IDENTITY, FC_RELU or FC_RELU6 */
 } fc_gemm;
 
-/* The same for FC_FEW_ROWS rows at most, one segment, any n, and weights b[j * b_column + l * b_step]: b_column is 1, or
- * b_step and step are. */
+/* The same for FC_FEW_ROWS rows at most, one segment, any n, and weights b[j * b_column + l * b_step], where b_column,
+ * or b_step as well as step, is 1. */
 enum { FC_FEW_ROWS = 8 };
 
 /* The same product with pixels as lanes: row m of a is a vector of adjacent elements, of which lanes[m] are pixels:

@@ -23,6 +23,8 @@ DROPOUT_BLOCK = 64 * 1024
 
 def _as_pixels(x):
     """(..., features) as a channels-last image (1, features, rows): a view, through one copy where x has gaps."""
+    if x.ndim == 2 and x.strides == (x.shape[1] * x.itemsize, x.itemsize):
+        return x.T[None]
     rows = math.prod(x.shape[:-1])
     return x.reshape(-1).reshape(rows, x.shape[-1]).T[None]  # from one axis: canonical strides
 
@@ -39,11 +41,9 @@ def _rows_out(out):
     return _as_pixels(out) if out is not None and checks.is_contiguous(out) else None
 
 
-def _delivered_rows(image, shape, out):
-    """What the caller gets for the engine's image: an array (..., features), or his own."""
-    if _rows_out(out) is not None:
-        return out
-    return checks.delivered(image[0].T.reshape(shape), out)
+def _delivered_rows(image, shape, out, written):
+    """What the caller gets for the engine's image: an array (..., features), or his own, which may be `written`."""
+    return out if written else checks.delivered(image[0].T.reshape(shape), out)
 
 
 def _linear_weight(fn, x, w):
@@ -93,9 +93,9 @@ def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
         checks.output(fn, "out", out, shape, x.dtype, {"x": x, "w": plain, "b": b})
     if not x.size:
         return np.empty(shape, x.dtype) if out is None else out
-    y = convolve.forward(fn, 1, _as_pixels(x), weight, b, 1, 0, 1, 1, "zeros", activation, "auto", _rows_out(out),
-                         num_threads)
-    return _delivered_rows(y, shape, out)
+    image = _rows_out(out)
+    y = convolve.forward(fn, 1, _as_pixels(x), weight, b, 1, 0, 1, 1, "zeros", activation, "auto", image, num_threads)
+    return _delivered_rows(y, shape, out, image is not None)
 
 
 def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None), accumulate=False, num_threads=None):
@@ -134,12 +134,12 @@ def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None)
     convolve.check_places(fn, dy, x, w, out)
     if not x.size:
         return _gradients_without_rows(need, out, shapes, x.dtype, accumulate)
-    dw_out = None if out[1] is None else out[1][:, :, None]
+    dx_out, dw_out = _rows_out(out[0]), None if out[1] is None else out[1][:, :, None]
     dx, dw, db = convolve.backward(
         fn, 1, _as_pixels(dy), _as_pixels(x), w[:, :, None], 1, 0, 1, 1, "zeros", need, "auto",
-        (_rows_out(out[0]), dw_out, out[2]), accumulate, num_threads)
+        (dx_out, dw_out, out[2]), accumulate, num_threads)
     if need[0]:
-        dx = _delivered_rows(dx, x.shape, out[0])
+        dx = _delivered_rows(dx, x.shape, out[0], dx_out is not None)
     if need[1]:
         dw = dw[:, :, 0] if out[1] is None else out[1]
     return dx, dw, db

@@ -66,6 +66,8 @@ CASES = {
     "1d-dilated-groups": ((1, 36, 40), (34, 18, 3), {"dilation": 4, "groups": 2, "padding": ((3, 5),)}),
     "3d": ((1, 5, 6, 7, 8), (18, 5, 3, 3, 3), {"padding": 1}),
     "3d-strided": ((2, 3, 7, 8, 9), (9, 3, 3, 5, 2), {"stride": (1, 2, 3), "padding": (1, 2, 0)}),
+    "one-pixel-grouped": ((3, 40, 1, 1), (140, 20, 1, 1), {"groups": 2}),
+    "few-pixels-strided": ((1, 20, 9), (33, 20, 1), {"stride": 2}),
 }
 for _mode in ("reflect", "replicate", "circular", "symmetric"):
     CASES[_mode] = ((2, 5, 6, 7), (4, 5, 3, 5), {"padding": ((1, 3), (9, 2)), "padding_mode": _mode})

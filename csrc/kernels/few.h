@@ -31,8 +31,8 @@ static void few_runs(const fc_gemm *g, ptrdiff_t b_step, ptrdiff_t l, ptrdiff_t 
     for (ptrdiff_t steps; l < end; l += steps) {
         steps = end - l < FEW_STEPS ? end - l : FEW_STEPS;
         for (ptrdiff_t m = 0; m < g->rows; m++)
-            few_add((const T *)g->a + g->row[m] + g->seg[0] + l * g->step, g->step, (const T *)g->b + l * b_step, b_step,
-                    steps, sums + m * width, g->n);
+            few_add((const T *)g->a + g->row[m] + g->seg[0] + l * g->step, g->step, (const T *)g->b + l * b_step,
+                    b_step, steps, sums + m * width, g->n);
     }
 }
 

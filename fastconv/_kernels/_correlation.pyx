@@ -1,7 +1,7 @@
 """Forward and backward-input (rules: _blocks.pyx).
 
-k. Few pixels of a single tap are multiplied by plain weights where these lie (csrc/kernels/few.h), and their gradient
-   of the weights is made where it belongs: to pack or to move that many takes longer. The bits are those of packed ones.
+k. Few pixels of a single tap are multiplied by plain weights where these lie (csrc/kernels/few.h): to pack them takes
+   longer. The bits are those of packed ones.
 """
 cimport numpy as cnp
 from cython.parallel cimport prange
@@ -30,6 +30,8 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t steps = self.ntap * self.red if self.planar else self.ntap
         self.few = (self.in_place and self.ntap == 1 and self.phases == 1 and self.box_count == 1
                     and self.box_pixels() <= FC_FEW_ROWS and not self.lane_cols)
+        if self.few:
+            self.k_groups = self.col_blocks  # weights are most of the work, and each block has its own
         self.table_bytes = line(((4 if self.planar else 2) * self.box_pixels() + steps + self.ntap) * sizeof(ptrdiff_t))
 
     @property
@@ -61,10 +63,10 @@ cdef class Correlation(Blocks):
         cdef Tensor x = tensor_of(src), y = tensor_of(dst)
         cdef const char *b = <const char *>cnp.PyArray_DATA(bias) if bias is not None else NULL
         cdef const char *raw = <const char *>cnp.PyArray_DATA(w) if packed is None else NULL
-        cdef ptrdiff_t packs = self.groups * self.col_blocks
         cdef bint few = self.few and packed is None and x.c == 1 and y.c == 1
-        cdef ptrdiff_t items = packs if few else self.work_items
+        cdef ptrdiff_t items = self.work_items
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
+        cdef ptrdiff_t packs = self.groups * self.col_blocks
         cdef Py_ssize_t packers = min(shares, packs)
         cdef ptrdiff_t packed_bytes = self.packed_bytes if packed is None and not few else 0
         cdef ptrdiff_t share_bytes = self.share_size()

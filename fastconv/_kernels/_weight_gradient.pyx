@@ -6,12 +6,15 @@ from libc.stdint cimport uint64_t
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_FEW_ROWS, FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_rows,
-    fc_settle, fc_this_thread, give_scratch, shares_of, take_scratch,
+    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_pack, fc_rows, fc_settle,
+    fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
 cnp.import_array()
+
+cdef enum:
+    DW_ROWS = 24  # of dw that are written side by side: whole tiles of any width
 
 
 cdef class PartialSums(Blocks):
@@ -116,14 +119,14 @@ cdef class WeightGradient(PartialSums):
     """
 
     cdef ptrdiff_t private_block  # elements of a column block's sums, where an item keeps its own
-    cdef bint few  # pixels of the only tap, evenly spaced: rows of dw are sums of few rows of x
+    cdef bint few  # pixels of the only tap, evenly spaced
 
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t channels = ceil_div(self.red, self.c_parts)
         self.table_bytes = line(
             2 * (self.ntap * channels + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
         self.few = (self.in_place and self.ntap == 1 and self.single() and self.box_pixels() == self.pixels()
-                    and self.pixels() <= FC_FEW_ROWS <= self.red
+                    and self.pixels() <= self.block // 2 and self.red >= self.lanes
                     and (self.n == self.pixels() or self.extent[3] == self.pixels()))
         self.private_block = self.ntap * channels * self.block if self.single() else 0
 
@@ -159,7 +162,7 @@ cdef class WeightGradient(PartialSums):
             kb0, kb1 = self.col_blocks * kp // self.k_groups, self.col_blocks * (kp + 1) // self.k_groups
             if few:
                 self.add_rows(kernels, x, dy, whole, g, kb0 * self.block, min(kb1 * self.block, self.cols), c0, c1,
-                              <ptrdiff_t *>(private + self.rows_bytes))
+                              private + self.strip_bytes + self.rows_bytes, own)
             first = True
             for box in range(self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts):
                 b = box_of(self.extent, self.grain, self.boxes, box)
@@ -178,23 +181,36 @@ cdef class WeightGradient(PartialSums):
         kernels.leave(state)
 
     cdef void add_rows(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, const Gradient *d,
-                       ptrdiff_t g, ptrdiff_t k0, ptrdiff_t k1, ptrdiff_t c0, ptrdiff_t c1,
-                       ptrdiff_t *row) noexcept nogil:
-        """Columns [k0, k1) and channels [c0, c1) of dw from few pixels, whose channels are adjacent in x and in dw."""
+                       ptrdiff_t g, ptrdiff_t k0, ptrdiff_t k1, ptrdiff_t c0, ptrdiff_t c1, char *table,
+                       char *packed) noexcept nogil:
+        """Columns [k0, k1) and channels [c0, c1) of dw from few pixels: here columns are the tile's rows.
+
+        So dw, whose channels are adjacent, is written where it belongs.
+        """
         cdef bint images = self.n == self.pixels()
-        cdef ptrdiff_t k, i, seg = 0
+        cdef ptrdiff_t *row = <ptrdiff_t *>table
+        cdef ptrdiff_t k, c, i, seg = 0, first = 0, most = min(<ptrdiff_t>DW_ROWS, ceil_div(self.red, self.c_parts))
         cdef fc_gemm t
-        t.row, t.crow, t.seg, t.nseg, t.len, t.bseg = row, row + FC_FEW_ROWS, &seg, 1, self.pixels(), NULL
-        t.step, t.n, t.bias, t.activation = dy.n if images else dy.axis[2], c1 - c0, NULL, FC_IDENTITY
-        t.accumulate, t.b = d.accumulate, x.data + (g * self.red + c0) * self.itemsize
-        for i in range(FC_FEW_ROWS):
-            row[i], row[FC_FEW_ROWS + i] = i * dy.c, i * self.red
+        cdef fc_pack p
+        t.row, t.crow, t.seg, t.nseg, t.len, t.bseg = row, row + most, &seg, 1, self.pixels(), NULL
+        t.step, t.bias, t.activation, t.accumulate = dy.n if images else dy.axis[2], NULL, FC_IDENTITY, d.accumulate
+        p.col, p.len, p.ntap, p.at = 1, t.len, 1, &first
+        p.red = x.n if images else self.in_step[2] * x.axis[2]
+        for i in range(most):
+            row[i], row[most + i] = i * dy.c, i * self.red
+        for i in range(ceil_div(c1 - c0, self.block)):
+            c = c0 + i * self.block
+            p.src, p.n = x.data + (g * self.red + c) * self.itemsize, min(self.block, c1 - c)
+            p.dst = packed + (c - c0) * t.len * self.itemsize
+            kernels.pack_weight(&p)
         k = k0
         while k < k1:
-            t.rows = min(FC_FEW_ROWS, k1 - k)
-            t.a = dy.data + (g * self.cols + k) * dy.c * self.itemsize
-            t.c = d.dw + ((g * self.cols + k) * self.red + c0) * self.itemsize
-            kernels.few_rows(&t, 1, x.n if images else self.in_step[2] * x.axis[2])
+            t.rows, t.a = min(most, k1 - k), dy.data + (g * self.cols + k) * dy.c * self.itemsize
+            for i in range(ceil_div(c1 - c0, self.block)):
+                c = c0 + i * self.block
+                t.n, t.b = min(self.block, c1 - c), packed + (c - c0) * t.len * self.itemsize
+                t.c = d.dw + ((g * self.cols + k) * self.red + c) * self.itemsize
+                kernels.gemm(&t)
             k += t.rows
 
     cdef void add_box(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b, ptrdiff_t g,
