@@ -175,17 +175,21 @@ typedef struct fc_fold {
     ptrdiff_t step[3];
 } fc_fold;
 
-/* Transforms of Winograd convolution F(m x m, 3 x 3), P = (m + 2)^2 points.
+/* Transforms of Winograd convolution F(m x m, 3 x 3), (m + 2)^2 points; or, of a line, of F(m, FC_LINE_POINTS + 1 - m)
+ * along rows, FC_LINE_POINTS points, 2 <= m < FC_LINE_POINTS; tiles and weights have one row then.
  * input:  from[row][column][c] -> to[point][tile][c] for c < n, rounded up to vectors; tiles are m columns apart.
  *         Rows and columns outside of lo <= i < hi and channels from n on are zeros, and need not be in memory.
  * gradient: as input, for results' gradients: m rows; their sums are added to column_sum.
- * weight: from[tap][tile][j] -> to[point][tile][j] for j < n (whole vectors); a tile is a channel here.
+ * weight: from[tap][tile][j] -> to[point][tile][j] for j < n (whole vectors); a tile is a channel here. A line may have
+ *         fewer `taps` than that.
  * taps:   from[point][i] -> to[tap][i], for i < tiles * n: the adjoint of weight.
  * output: from[point][tile][j] -> to[row][column][j] for j < n, + bias, through the activation, for rows and
  *         columns below hi. */
+enum { FC_LINE_POINTS = 8 };
+
 typedef struct fc_winograd {
-    int m;
-    ptrdiff_t tiles, n;
+    int m, line;
+    ptrdiff_t taps, tiles, n;
     const void *from;
     ptrdiff_t from_row, from_column, from_point, from_tile;
     ptrdiff_t lo[2], hi[2];

@@ -2,7 +2,7 @@
 
 Cycles are those of two threads together, on vectors of 16 lanes, beyond what every algorithm takes. The constants were
 fitted to times of layers of published networks and of random ones, in both memory orders, with other work between the
-calls; pairs are those of F(2 x 2) and F(4 x 4).
+calls; those of Winograd are by the rows of a tile: 1, of F(m, r) along rows, 2 and 4.
 """
 from functools import lru_cache
 from itertools import product
@@ -17,7 +17,13 @@ from .planning import (
     weight_blocking,
 )
 from .planning_lanes import is_lanewise
-from .planning_winograd import WINOGRAD, depth_tiles, winograd_blocking, winograd_serves, winograd_weight_blocking
+from .planning_winograd import (
+    winograd_algorithms,
+    winograd_blocking,
+    winograd_tile,
+    winograd_tiling,
+    winograd_weight_blocking,
+)
 
 # The register tile, by vectors of columns: its cycles over those of its FMAs, and its rows. A step takes as long as an
 # FMA at least. To begin and end a tile takes as long as some steps; per vector: to read a row of columns for a pass
@@ -40,12 +46,12 @@ UNFOLD, PACK_FOLDED = 1.24, 102
 FAR, NEAR_BYTES = 25, 8e6
 # Winograd, per vector and tile: the transforms of the input, of dy and of the results; what channels-first ones take
 # more; and dilated ones of those. Per run of tiles and vector; per vector of transformed tiles that L2 doesn't hold.
-INPUT, GRADIENT, OUTPUT = {2: 84, 4: 226}, {2: 85, 4: 211}, {2: 34, 4: 111}
-INPUT_FIRST, OUTPUT_FIRST, DILATED_FIRST = {2: 23, 4: 40}, {2: 34, 4: 107}, 55
+INPUT, GRADIENT, OUTPUT = {1: 45, 2: 84, 4: 226}, {1: 45, 2: 85, 4: 211}, {1: 40, 2: 34, 4: 111}
+INPUT_FIRST, OUTPUT_FIRST, DILATED_FIRST = {1: 15, 2: 23, 4: 40}, {1: 40, 2: 34, 4: 107}, 55
 RUN, RUN_TILES = 54, 64
 SPILL, L2_BYTES = 6.5, 0.7e6
-# Per vector: to pack and transform 9 weights, and to transform 9 sums of backward-weight.
-WEIGHT, TAPS = {2: 66, 4: 110}, {2: 128, 4: 168}
+# Per vector: to pack and transform the weights of a slice, and to transform its sums of backward-weight.
+WEIGHT, TAPS = {1: 80, 2: 66, 4: 110}, {1: 60, 2: 128, 4: 168}
 # The same in a fused plan; products with as many tiles as a block has vectors; of backward-weight, with one tile.
 HALF, FUSED = {2: 60, 4: 33}, {2: 32, 4: 116}
 FUSED_TAPS, FUSED_TILE = {2: 115, 4: 130}, {2: 11, 4: 28}
@@ -62,9 +68,9 @@ def _tiles(passes, rows, steps, columns, lanes):
     return passes * ((steps + TILE_STEPS * -(-steps // CHUNK_STEPS)) * a_step + READ * steps * vectors)
 
 
-def _products(m, passes, rows, steps, columns, lanes):
+def _products(points, passes, rows, steps, columns, lanes):
     """The same of Winograd's products, whose tiles have an even number of rows, 4 at least."""
-    return (m + 2) ** 2 * _tiles(passes, max(4, -(-rows // 2) * 2), steps, columns, lanes)
+    return points * _tiles(passes, max(4, -(-rows // 2) * 2), steps, columns, lanes)
 
 
 def _uneven(items):
@@ -163,26 +169,26 @@ def _folded(op, g, red, cols, src_last, itemsize, lanes, block):
     return cycles + _copied(b, red, lanes) * (LOAD if src_last else LOAD_FIRST) + _memory(g, itemsize, lanes)
 
 
-def _winograd(m, op, g, red, cols, src_last, itemsize, lanes, block):
-    axes = _axes(g, op, every_tap=True)
-    b = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, m)
+def _winograd(algorithm, op, g, red, cols, src_last, itemsize, lanes, block):
+    axes, tile = _axes(g, op, every_tap=True), winograd_tile(algorithm, g.kernel)
+    b, m = winograd_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, tile), tile.results[0]
+    tiling = winograd_tiling(axes, g.n, tile)
     tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
     group = min(b.group_tiles, -(-tiles // 2)) if b.resident else b.group_tiles
     passes, chunks = -(-tiles // group), -(-red // b.chunk)
-    depth, sources = depth_tiles(axes, group, b.boxes)
-    weights = red * depth * vectors_cols
-    pack = 0 if op == "forward" else 9 * PACK_BACKWARD
+    sources, weights = tiling.sources(group), red * tiling.slices * vectors_cols
+    pack = 0 if op == "forward" else prod(tile.taps) * PACK_BACKWARD
     if b.fused:
         products = weights * (HALF[m] + pack + FUSED[m] * -(-tiles // (block // lanes)))
     else:
-        products = _products(m, passes * chunks, tiles / passes, depth * red / chunks, cols, lanes)
+        products = _products(tile.points, passes * chunks, tiles / passes, tiling.slices * red / chunks, cols, lanes)
         # Weights are transformed so many times: two threads have one group in common.
         products += weights * (WEIGHT[m] + pack) * (1 + 1 / g.groups if b.resident else b.tile_parts)
     shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
     dilated = 0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST
     each_tile = RUN / min(RUN_TILES, b.boxes[3]) + dilated
     inputs, outputs = INPUT[m] + (0 if src_last else INPUT_FIRST[m]), OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])
-    held = (m + 2) ** 2 * depth * vectors_red
+    held = tile.points * tiling.slices * vectors_red
     return _memory(g, itemsize, lanes) + g.groups * (
         (products + outputs * tiles * vectors_cols) * _uneven(b.tile_parts * g.groups * b.k_groups)
         + inputs * passes * sources * vectors_red * shares + each_tile * tiles * (vectors_red * shares + vectors_cols)
@@ -198,8 +204,7 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
     costs = {"direct": _direct(*shape)}
     if g.groups == 1 and 2 * cols <= lanes:
         costs["folded"] = _folded(*shape)
-    if winograd_serves(g):
-        costs |= {name: _winograd(m, *shape) for name, m in WINOGRAD.items()}
+    costs |= {name: _winograd(name, *shape) for name in winograd_algorithms(g)}
     return min(costs, key=costs.get)
 
 
@@ -220,21 +225,23 @@ def _direct_weight(g, red, cols, src_last, itemsize, lanes, block):
     return max(g.groups * cycles * _uneven(g.groups * b.parts * b.k_groups * b.c_parts), _memory(g, itemsize, lanes))
 
 
-def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
-    b = winograd_weight_blocking(forward_axes(g), g.n, g.groups, red, cols, itemsize, lanes, block, m)
+def _winograd_weight(algorithm, g, red, cols, src_last, itemsize, lanes, block):
+    axes, tile = forward_axes(g), winograd_tile(algorithm, g.kernel)
+    b, m = winograd_weight_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, tile), tile.results[0]
+    tiling = winograd_tiling(axes, g.n, tile)
     tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
-    depth, sources = depth_tiles(b.axes, b.group_tiles, b.boxes)
-    passes, sources, sums = -(-tiles // b.group_tiles), sources / b.group_tiles, red * depth * vectors_cols
+    passes, sources = -(-tiles // b.group_tiles), tiling.sources(b.group_tiles) / b.group_tiles
+    sums = red * tiling.slices * vectors_cols
     if b.fused:
         products = sums * (FUSED_TILE[m] * tiles + FUSED_TAPS[m])
     else:
-        products = (_products(m, passes * depth, red, tiles / passes, cols, lanes)
-                    + sums * (SUMS * (m + 2) ** 2 * (passes - b.parts) + TAPS[m] * b.parts))
+        products = (_products(tile.points, passes * tiling.slices, red, tiles / passes, cols, lanes)
+                    + sums * (SUMS * tile.points * (passes - b.parts) + TAPS[m] * b.parts))
     single = tiles <= b.group_tiles * b.parts
     shares = min(2, b.k_groups) if single else b.k_groups  # of x, transformed for each
     first = 0 if src_last else INPUT_FIRST[m]
     each_tile = RUN / min(RUN_TILES, b.boxes[3]) + (0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST)
-    held = (m + 2) ** 2 * depth * vectors_red
+    held = tile.points * tiling.slices * vectors_red
     return _memory(g, itemsize, lanes) + g.groups * (
         _uneven(b.parts * g.groups * b.k_groups) * (
             products + tiles * (((INPUT[m] + first) * sources * shares + each_tile) * vectors_red
@@ -245,7 +252,8 @@ def _winograd_weight(m, g, red, cols, src_last, itemsize, lanes, block):
 def best_weight_gradient(g, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for backward-weight."""
     shape = g, g.c // g.groups, g.k // g.groups, src_last, itemsize, lanes, block
-    if not winograd_serves(g) or is_lanewise("backward_weight", g.groups, *shape[1:3], lanes) or not g.macs:
+    names = winograd_algorithms(g)
+    if not names or is_lanewise("backward_weight", g.groups, *shape[1:3], lanes) or not g.macs:
         return "direct"
-    costs = {"direct": _direct_weight(*shape)} | {name: _winograd_weight(m, *shape) for name, m in WINOGRAD.items()}
+    costs = {"direct": _direct_weight(*shape)} | {name: _winograd_weight(name, *shape) for name in names}
     return min(costs, key=costs.get)

@@ -164,7 +164,9 @@ class Blocking(NamedTuple):
     strip_run: int = 0
     region_channels: int = 0  # regions of results that have the same taps read the source, these channels at a time
     far: bool = False     # source and results don't stay in cache
-    winograd: int = 0     # results a tile and axis, 2 or 4; 0: direct
+    winograd: int = 0     # results a tile and axis; 0: direct
+    line: bool = False    # a tile is one row
+    slice_tiles: tuple = (0, 0)  # several patches a tile: how many tiles they are apart, of how many; 0 0: no others'
     group_tiles: int = 0  # tiles transformed at a time, at most
     tile_parts: int = 1   # work items along the tiles
     tile_step: tuple = (1, 1)  # h w between the results of a tile: the dilation

@@ -25,9 +25,15 @@ from .planning import (
     weight_blocking,
 )
 from .planning_lanes import is_lanewise, lane_blocking
-from .planning_winograd import WINOGRAD, winograd_blocking, winograd_serves, winograd_weight_blocking
+from .planning_winograd import (
+    WINOGRAD,
+    winograd_algorithms,
+    winograd_blocking,
+    winograd_tile,
+    winograd_weight_blocking,
+)
 
-ALGORITHMS = {name: name for name in ("auto", "direct", "folded", "winograd2", "winograd4", "fft")}
+ALGORITHMS = {name: name for name in ("auto", "direct", "folded", *WINOGRAD, "fft")}
 OPERATIONS = {name: name for name in ("forward", "backward_input", "backward_weight")}
 ORDERS = {name: name for name in (checks.CHANNELS_FIRST, checks.CHANNELS_LAST)}
 
@@ -46,7 +52,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
     shape = g.n, g.groups, red, cols
     common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
     if algorithm in WINOGRAD:
-        tiles = axes, *shape, itemsize, lanes, block, WINOGRAD[algorithm]
+        tiles = axes, *shape, itemsize, lanes, block, winograd_tile(algorithm, g.kernel)
         if op == "backward_weight":
             return _winograd_weight.WinogradWeight(winograd_weight_blocking(*tiles), *common)
         return _winograd.Winograd(winograd_blocking(*tiles), *common)
@@ -77,7 +83,7 @@ def plan_of(op, g, algorithm, src, order):
 
 def algorithms_for(op, g):
     """Names of the algorithms that can serve."""
-    return ("direct", *(("folded",) if op != "backward_weight" else ()), *(WINOGRAD if winograd_serves(g) else ()))
+    return ("direct", *(("folded",) if op != "backward_weight" else ()), *winograd_algorithms(g))
 
 
 @lru_cache(maxsize=512)

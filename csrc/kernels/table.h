@@ -18,6 +18,7 @@
 #include "lanes.h"
 #include "slide.h"
 #include "fold.h"
+#include "winograd_line.h"
 #include "winograd.h"
 #include "filter.h"
 

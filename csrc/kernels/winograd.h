@@ -13,9 +13,6 @@
 
 enum { WINOGRAD_POINTS = 6 }; /* m + 2 of the larger one */
 
-FC_INLINE vec scaled(T s, vec v) { return vset1(s) * v; }
-FC_INLINE vec plus(T s, vec v, vec to) { return vfma(vset1(s), v, to); } /* to + s * v */
-
 /* u = B^T d: m + 2 inputs to m + 2 points. */
 FC_INLINE void input_points(const int m, const vec d[WINOGRAD_POINTS], vec u[WINOGRAD_POINTS]) {
     if (m == 2) {
@@ -167,12 +164,14 @@ FC_INLINE void transform_run(const fc_winograd *w, const int m, const int gradie
 }
 
 static void winograd_input(const fc_winograd *w) {
-    if (w->m == 4) transform_run(w, 4, 0);
+    if (w->line) line_tiles(w, 0);
+    else if (w->m == 4) transform_run(w, 4, 0);
     else transform_run(w, 2, 0);
 }
 
 static void winograd_gradient(const fc_winograd *w) {
-    if (w->m == 4) transform_run(w, 4, 1);
+    if (w->line) line_tiles(w, 1);
+    else if (w->m == 4) transform_run(w, 4, 1);
     else transform_run(w, 2, 1);
 }
 
@@ -208,6 +207,10 @@ FC_INLINE void output_tile(const int m, const fc_winograd *w, ptrdiff_t t, ptrdi
 }
 
 static void winograd_output(const fc_winograd *w) {
+    if (w->line) {
+        line_output(w);
+        return;
+    }
     for (ptrdiff_t t = 0; t < w->tiles; t++)
         for (ptrdiff_t j = 0; j < w->n; j += VL) {
             vec start = {0};
@@ -238,6 +241,10 @@ FC_INLINE void weight_tile(const int m, const T *from, ptrdiff_t tap, T *to, ptr
 }
 
 static void winograd_weight(const fc_winograd *w) {
+    if (w->line) {
+        line_weights(w);
+        return;
+    }
     const T *from = w->from;
     T *to = w->to;
     for (ptrdiff_t t = 0; t < w->tiles; t++, from += w->from_tile, to += w->to_tile)
@@ -267,6 +274,10 @@ FC_INLINE void tap_tile(const int m, const T *from, ptrdiff_t point, T *to, ptrd
 }
 
 static void winograd_taps(const fc_winograd *w) {
+    if (w->line) {
+        line_taps(w);
+        return;
+    }
     const T *from = w->from;
     T *to = w->to;
     for (ptrdiff_t i = 0; i < w->tiles * w->n; i += VL)

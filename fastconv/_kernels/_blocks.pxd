@@ -1,5 +1,5 @@
 # The C side of a convolution plan, shared by the drivers: extents, strips, taps, packed weights.
-from fastconv._kernels._runtime cimport fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode
+from fastconv._kernels._runtime cimport fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode, fc_winograd
 from fastconv._kernels._tensor cimport Tensor
 
 
@@ -40,11 +40,16 @@ cdef class Blocks:
     cdef ptrdiff_t box_count, col_blocks, k_groups, c_parts, parts
     cdef ptrdiff_t group_runs     # work items along the groups
     cdef ptrdiff_t strip_n, strip_c, strip_size
-    cdef ptrdiff_t m                  # Winograd: boxes are m x m results,
-    cdef ptrdiff_t tile_step[2]       # this far apart (the dilation);
+    cdef ptrdiff_t m                  # Winograd: boxes are m x m results, or lines of m,
+    cdef ptrdiff_t tile_step[2]       # this far apart (the dilation),
+    cdef ptrdiff_t patch[2]           # that need so many rows and columns of the source;
+    cdef bint tile_line
     cdef ptrdiff_t region_channels    # no strip: regions of results read the source, so many channels at a time; else 0
-    cdef ptrdiff_t depth_taps         # slices of the source that a result needs,
-    cdef ptrdiff_t depth_tiles        # this many tiles apart
+    cdef ptrdiff_t slices             # patches of the source that a tile needs, one for each group of taps,
+    cdef ptrdiff_t slice_taps         # of so many of `run_taps` that follow each other (the last has the rest);
+    cdef ptrdiff_t run_taps, run_slices
+    cdef ptrdiff_t slice_tiles        # where they are those of other tiles, so many tiles further,
+    cdef ptrdiff_t plane_tiles        # of as many that lie together; else 0
     cdef ptrdiff_t split, strip_run   # rows of the strip hold `split` runs of columns, this far apart
     cdef ptrdiff_t strip_axis[3]
     cdef ptrdiff_t phases
@@ -53,7 +58,11 @@ cdef class Blocks:
     cdef ptrdiff_t *offset        # 3 source offsets of the tap at each packed position
 
     cdef _fill_taps(self, axes, kernel)
+    cdef _fill_slices(self, blocking, kernel)
     cdef ptrdiff_t share_size(self) noexcept nogil
+    cdef fc_winograd transform_job(self) noexcept nogil
+    cdef ptrdiff_t slice_tap(self, ptrdiff_t slice) noexcept nogil
+    cdef ptrdiff_t taps_of_slice(self, ptrdiff_t slice) noexcept nogil
     cdef ptrdiff_t padded_cols(self) noexcept nogil
     cdef ptrdiff_t block_width(self, ptrdiff_t kb) noexcept nogil
     cdef ptrdiff_t packed_size(self) noexcept nogil

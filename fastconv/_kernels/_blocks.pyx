@@ -20,7 +20,9 @@ h. Regions (planning.uses_regions): results that have the same taps inside the s
 """
 from libc.stdlib cimport free, malloc
 
-from fastconv._kernels._runtime cimport fc_current, fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode, fc_strip
+from fastconv._kernels._runtime cimport (
+    fc_current, fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode, fc_strip, fc_winograd,
+)
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line
 
 
@@ -79,10 +81,7 @@ cdef class Blocks:
         self.col_blocks = ceil_div(self.cols, self.block)
         self.ntap = kernel[0] * kernel[1] * kernel[2]
         self._fill_taps(blocking.axes, kernel)
-        self.depth_taps, self.depth_tiles = kernel[0], 0
-        if self.m and self.depth_taps > 1:
-            self.depth_tiles = (self.offset[27] - self.offset[0]) * (
-                self.tile_step[0] * self.tile_step[1] * self.boxes[2] * self.boxes[3])
+        self._fill_slices(blocking, kernel)
         # Tiles of pixels read up to a vector beyond the last one.
         self.strip_bytes = line((self.strip_size + (self.lanes if self.planar else 0)) * self.itemsize)
         self.rows_bytes = line(self.box_pixels() * self.block * self.itemsize)
@@ -121,6 +120,27 @@ cdef class Blocks:
             if self.at[t] < 0:
                 self.at[t] = position
                 position += 1
+
+    cdef _fill_slices(self, blocking, kernel):
+        """Winograd: which taps have a patch of the source for each tile."""
+        self.patch[0], self.patch[1], self.tile_line = blocking.strip[1], blocking.strip[2], blocking.line
+        self.run_taps = kernel[2] if self.tile_line else kernel[1] * kernel[2]
+        self.slice_taps = self.patch[1] + 1 - self.m if self.tile_line else self.run_taps
+        self.run_slices = ceil_div(self.run_taps, self.slice_taps) if self.m else 1
+        self.slices = self.run_slices * (self.ntap // self.run_taps)
+        self.slice_tiles, self.plane_tiles = blocking.slice_tiles
+
+    cdef fc_winograd transform_job(self) noexcept nogil:
+        cdef fc_winograd j
+        j.m, j.line, j.taps = self.m, self.tile_line, self.slice_taps
+        return j
+
+    cdef ptrdiff_t slice_tap(self, ptrdiff_t slice) noexcept nogil:
+        """The packed position of a slice's first tap."""
+        return slice // self.run_slices * self.run_taps + slice % self.run_slices * self.slice_taps
+
+    cdef ptrdiff_t taps_of_slice(self, ptrdiff_t slice) noexcept nogil:
+        return min(self.slice_taps, self.run_taps - slice % self.run_slices * self.slice_taps)
 
     @property
     def share_bytes(self):

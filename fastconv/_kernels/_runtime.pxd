@@ -204,6 +204,8 @@ cdef extern from "fastconv.h":
 
     ctypedef struct fc_winograd:
         int m
+        int line
+        ptrdiff_t taps
         ptrdiff_t tiles
         ptrdiff_t n
         const void *from_ "from"

@@ -10,12 +10,13 @@ cdef struct Run:
 
 
 cdef struct Side:
-    # What is transformed: patches of reach x reach, m apart, from `low` on, of some channels of a tensor.
+    # What is transformed: patches of reach[0] x reach[1], a tile apart, from `low` on, of some channels of a tensor.
     Tensor tensor
     ptrdiff_t low[3]
     ptrdiff_t extent[3]
     fc_pad_mode mode
-    ptrdiff_t reach, channel0, channels
+    ptrdiff_t reach[2]
+    ptrdiff_t channel0, channels
     # Strides of the result: between points, between tiles, between runs of `run` channels.
     ptrdiff_t point, tile, runs, run
 

@@ -13,7 +13,7 @@ cdef enum:
 
 cdef ptrdiff_t run_bytes(Blocks p) noexcept nogil:
     """Bytes of the source, or of the results, of one run of tiles, a vector of channels."""
-    return line((p.m + 2) * (p.m * min(RUN_TILES, p.boxes[3]) + 2) * p.lanes * p.itemsize)
+    return line(p.patch[0] * (p.m * (min(RUN_TILES, p.boxes[3]) - 1) + p.patch[1]) * p.lanes * p.itemsize)
 
 
 cdef ptrdiff_t run_tiles(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
@@ -38,14 +38,14 @@ cdef Run run_of(Blocks p, ptrdiff_t tile, ptrdiff_t end) noexcept nogil:
     cdef Run r
     cdef ptrdiff_t column = tile % p.boxes[3], rest = tile // p.boxes[3], residue
     r.tiles = run_tiles(p, tile, end)
-    r.h = rest % p.boxes[2] * p.m * p.tile_step[0]
+    r.h = rest % p.boxes[2] * p.box[2] * p.tile_step[0]
     rest //= p.boxes[2]
     residue = rest % (p.tile_step[0] * p.tile_step[1])
     r.d = rest % p.boxes[1] // (p.tile_step[0] * p.tile_step[1])
     r.n = rest // p.boxes[1]
     r.h += residue // p.tile_step[1]
     r.w = column * p.m * p.tile_step[1] + residue % p.tile_step[1]
-    r.rows = max(0, min(p.m, ceil_div(p.extent[2] - r.h, p.tile_step[0])))
+    r.rows = max(0, min(p.box[2], ceil_div(p.extent[2] - r.h, p.tile_step[0])))
     r.columns = max(0, min(r.tiles * p.m, ceil_div(p.extent[3] - r.w, p.tile_step[1])))
     return r
 
@@ -54,7 +54,8 @@ cdef Side input_side(Blocks p, const Tensor *x, ptrdiff_t point) noexcept nogil:
     """The padded input of a plan; channel0 is left to the caller."""
     cdef Side s
     cdef int i
-    s.tensor, s.mode, s.reach, s.point = x[0], p.mode, p.m + 2, point
+    s.tensor, s.mode, s.point = x[0], p.mode, point
+    s.reach[0], s.reach[1] = p.patch[0], p.patch[1]
     s.channels, s.channel0 = p.red, 0
     s.run = s.runs = s.tile = ceil_div(p.red, p.lanes) * p.lanes
     for i in range(3):
@@ -68,7 +69,7 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
 
     Channels-last images are read in place, channels-first ones and their padding other than zeros from a strip.
     """
-    cdef fc_winograd j
+    cdef fc_winograd j = p.transform_job()
     cdef Tensor x = side.tensor
     cdef ptrdiff_t tile = tile0, lanes = p.lanes, columns, step, c, i
     cdef ptrdiff_t lo[3]
@@ -77,20 +78,20 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
     cdef const char *origin
     cdef bint outside
     x.axis[1], x.axis[2] = x.axis[1] * p.tile_step[0], x.axis[2] * p.tile_step[1]
-    j.m, j.column_sum = p.m, NULL
+    j.column_sum = NULL
     j.to_point, j.to_tile = side.point, side.tile
     while tile < tile1:
         r = run_of(p, tile, tile1)
-        j.tiles, columns = r.tiles, (r.tiles - 1) * p.m + side.reach
+        j.tiles, columns = r.tiles, (r.tiles - 1) * p.m + side.reach[1]
         lo[0], lo[1], lo[2] = r.d + side.low[0], r.h + side.low[1], r.w + side.low[2]
         j.lo[0], j.lo[1] = max(0, ceil_div(-lo[1], p.tile_step[0])), max(0, ceil_div(-lo[2], p.tile_step[1]))
-        j.hi[0] = max(j.lo[0], min(side.reach, ceil_div(side.extent[1] - lo[1], p.tile_step[0])))
+        j.hi[0] = max(j.lo[0], min(side.reach[0], ceil_div(side.extent[1] - lo[1], p.tile_step[0])))
         j.hi[1] = max(j.lo[1], min(columns, ceil_div(side.extent[2] - lo[2], p.tile_step[1])))
         outside = lo[0] < 0 or lo[0] >= side.extent[0]
         if outside:
             j.hi[0], j.hi[1] = j.lo[0], j.lo[1]
         padded = side.mode != FC_ZEROS and (
-            outside or j.lo[0] or j.lo[1] or j.hi[0] < side.reach or j.hi[1] < columns)
+            outside or j.lo[0] or j.lo[1] or j.hi[0] < side.reach[0] or j.hi[1] < columns)
         step = side.run if x.c == 1 and not padded else lanes
         for i in range(ceil_div(side.channels, step)):
             c = i * step
@@ -114,18 +115,19 @@ cdef void transform_tiles(const fc_kernels *kernels, Blocks p, const Side *side,
 
 cdef ptrdiff_t transform_slices(const fc_kernels *kernels, Blocks p, Side *side, ptrdiff_t tile0, ptrdiff_t tile1,
                                 char *to, char *strip) noexcept nogil:
-    """Transform what tiles [tile0, tile1) need for every tap along the depth.
+    """Transform what tiles [tile0, tile1) need for every slice.
 
-    Returns the distance of two taps' tiles. Tiles of one image that are deep enough share slices, others don't.
+    Returns the distance of two slices' tiles. Enough tiles that lie together share slices, others don't.
     """
-    cdef ptrdiff_t tiles = tile1 - tile0, apart = p.depth_tiles, t, first
-    cdef ptrdiff_t image = p.boxes[1] * p.boxes[2] * p.boxes[3]
+    cdef ptrdiff_t tiles = tile1 - tile0, apart = p.slice_tiles, plane = p.plane_tiles, t, first
+    cdef int i
     cdef ptrdiff_t row = ceil_div(side.channels, p.lanes) * p.lanes * p.itemsize
-    cdef bint shared = tiles > apart and tile0 // image == (tile1 - 1) // image
+    cdef bint shared = plane and tiles > apart and tile0 // plane == (tile1 - 1) // plane
     if not shared:
         apart = tiles
-    for t in range(p.depth_taps):
-        side.low[0] = p.offset[27 * t]
+    for t in range(p.slices):
+        for i in range(3):
+            side.low[i] = p.offset[3 * p.slice_tap(t) + i]
         first = tile1 - apart if t and shared else tile0
         transform_tiles(kernels, p, side, first, tile1, to + (t * apart + first - tile0) * row, strip, NULL)
     return apart
@@ -151,7 +153,7 @@ cdef void pad_patches(const fc_kernels *kernels, const Side *side, const char *o
     cdef int i
     s.mode, s.channels, s.split, s.src, s.dst = side.mode, j.n, 1, origin, strip
     s.src_c, s.dst_c = side.tensor.c, 1
-    s.count[0], s.count[1], s.count[2] = 1, side.reach, columns
+    s.count[0], s.count[1], s.count[2] = 1, side.reach[0], columns
     for i in range(3):
         s.lo[i], s.src_axis[i], s.extent[i] = lo[i], side.tensor.axis[i], side.extent[i]
     s.dst_axis[0], s.dst_axis[1], s.dst_axis[2] = 0, s.count[2] * lanes, lanes

@@ -40,17 +40,17 @@ cdef class Winograd(Blocks):
     cdef ptrdiff_t v_bytes, m_bytes, u_bytes, taps_bytes, made_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps, widest = self.block_width(0)
+        cdef ptrdiff_t pad = 64 // self.itemsize, slices = self.slices, widest = self.block_width(0)
         self.resident, self.chunk, self.tile_parts = blocking.resident, blocking.chunk, blocking.tile_parts
         self.pack_transformed, self.group_tiles = blocking.pack_transformed, blocking.group_tiles
-        self.points = (self.m + 2) * (self.m + 2)
+        self.points = self.patch[0] * self.patch[1]
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         self.fused = self.block // self.lanes if blocking.fused else 0
         if self.fused:
             self.group_tiles = ceil_div(self.group_tiles, self.fused) * self.fused
         # A cache line more than a power of two: points must not fall into one L1 set.
-        self.v_point, self.m_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * widest + pad
-        self.u_point = taps * self.chunk * widest + pad
+        self.v_point, self.m_point = slices * self.group_tiles * self.channels + pad, self.group_tiles * widest + pad
+        self.u_point = slices * self.chunk * widest + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.m_bytes = line(self.points * self.m_point * self.itemsize)
         self.u_bytes = line(self.transformed_size() if self.resident else self.points * self.u_point * self.itemsize)
@@ -84,7 +84,7 @@ cdef class Winograd(Blocks):
     cdef ptrdiff_t u_offset(self, ptrdiff_t g, ptrdiff_t kb) noexcept nogil:
         """Elements before the resident U of a block."""
         return self.points * (16 * (g * self.col_blocks + kb)
-                              + (g * self.padded_cols() + kb * self.block) * self.depth_taps * self.red)
+                              + (g * self.padded_cols() + kb * self.block) * self.slices * self.red)
 
     cdef ptrdiff_t transformed_size(self) noexcept nogil:
         return self.u_offset(self.groups, 0) * self.itemsize
@@ -220,18 +220,20 @@ cdef class Winograd(Blocks):
     cdef void transform_chunk(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, ptrdiff_t c0, ptrdiff_t c1, char *u, ptrdiff_t u_point, char *taps,
                               fc_ahead *ahead) noexcept nogil:
-        """U of channels [c0, c1) of a block, [point][depth tap][channel][column].
+        """U of channels [c0, c1) of a block, [point][slice][channel][column].
 
         From plain weights or from packed taps of all channels; some of those `ahead` are asked for on the way.
         """
-        cdef fc_winograd j
+        cdef fc_winograd j = self.transform_job()
         cdef fc_pack job
         cdef ptrdiff_t width = self.block_width(kb), columns, channels, c, v, t
-        j.m, j.to_point, j.to_tile = self.m, u_point, width
+        j.to_point, j.to_tile = u_point, width
         if packed != NULL:
             j.from_point, j.from_tile, j.tiles, j.n = self.red * width, width, c1 - c0, width
-            for t in range(self.depth_taps):
-                j.from_ = packed + (self.packed_offset(g, kb) + (9 * t * self.red + c0) * width) * self.itemsize
+            for t in range(self.slices):
+                j.taps = self.taps_of_slice(t)
+                j.from_ = packed + (self.packed_offset(g, kb) + (self.slice_tap(t) * self.red + c0) * width) * (
+                    self.itemsize)
                 j.to = u + t * (c1 - c0) * width * self.itemsize
                 fc_prefetch(ahead)
                 kernels.winograd_weight(&j)
@@ -249,8 +251,9 @@ cdef class Winograd(Blocks):
                 fc_prefetch(ahead)
                 job = self.part_job(raw, g, kb, v * columns, columns, c, c + j.tiles, taps)
                 kernels.pack_weight(&job)
-                for t in range(self.depth_taps):
-                    j.from_ = taps + 9 * t * j.from_point * self.itemsize
+                for t in range(self.slices):
+                    j.taps = self.taps_of_slice(t)
+                    j.from_ = taps + self.slice_tap(t) * j.from_point * self.itemsize
                     j.to = u + ((t * (c1 - c0) + c - c0) * width + v * columns) * self.itemsize
                     kernels.winograd_weight(&j)
                 c += j.tiles
@@ -258,7 +261,7 @@ cdef class Winograd(Blocks):
     cdef void transform_block(self, const fc_kernels *kernels, const char *raw, const char *packed, ptrdiff_t g,
                               ptrdiff_t kb, char *u, char *taps) noexcept nogil:
         """The resident U of a block: [point], then chunk by chunk."""
-        cdef ptrdiff_t c0 = 0, width = self.block_width(kb), depth = self.depth_taps * width
+        cdef ptrdiff_t c0 = 0, width = self.block_width(kb), depth = self.slices * width
         cdef fc_ahead nothing = fc_ahead(NULL, 0, 0, 0, 0, 0)
         u += self.u_offset(g, kb) * self.itemsize
         while c0 < self.red:
@@ -277,12 +280,13 @@ cdef class Winograd(Blocks):
         cdef char *m = v + self.v_bytes
         cdef char *u = m + self.m_bytes
         cdef char *taps = u + self.u_bytes
-        cdef ptrdiff_t width = self.block_width(kb), depth = self.depth_taps * width, across = self.m + 2, i, c0 = 0, c1
+        cdef ptrdiff_t width = self.block_width(kb), depth = self.slices * width, across = self.patch[0], rows = self.patch[1]
+        cdef ptrdiff_t i, c0 = 0, c1
         cdef bint made = self.resident or ready != NULL
         cdef ptrdiff_t u_point = self.red * depth + 16 if made else self.u_point
         cdef fc_products t
         cdef fc_ahead ahead = fc_ahead(NULL, 0, 0, 0, 0, 0)
-        t.points, t.rows, t.segs, t.n = across, tiles, self.depth_taps, width
+        t.points, t.rows, t.segs, t.n = across, tiles, self.slices, width
         t.a_point, t.a_seg, t.a_row, t.a_step = self.v_point, apart * self.channels, self.channels, 1
         t.b_point, t.c_point, t.c_row, t.bias, t.activation = u_point, self.m_point, width, NULL, FC_IDENTITY
         if made:
@@ -292,9 +296,9 @@ cdef class Winograd(Blocks):
             t.len, t.accumulate = c1 - c0, c0 > 0
             if not made:
                 ahead = self.weights_after(raw, packed, g, kb, c1,
-                                           across + ceil_div(c1 - c0, self.lanes) * width // self.lanes)
+                                           rows + ceil_div(c1 - c0, self.lanes) * width // self.lanes)
                 self.transform_chunk(kernels, raw, packed, g, kb, c0, c1, u, u_point, taps, &ahead)
-            for i in range(across):
+            for i in range(rows):
                 fc_prefetch(&ahead)
                 t.a = v + (i * across * self.v_point + c0) * self.itemsize
                 t.b = u + (i * across * u_point + (c0 * depth if made else 0)) * self.itemsize
@@ -354,7 +358,7 @@ cdef class Winograd(Blocks):
                                fc_activation activation, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t tile0, ptrdiff_t tile1,
                                const char *m, char *strip) noexcept nogil:
         """M of a column block to results: in place, or from a strip of one vector of columns."""
-        cdef fc_winograd j
+        cdef fc_winograd j = self.transform_job()
         cdef fc_rows r
         cdef ptrdiff_t tile = tile0, width = self.block_width(kb), i, c, column = g * self.cols + kb * self.block
         cdef ptrdiff_t cols = min(self.block, self.cols - kb * self.block), step = self.lanes
@@ -363,7 +367,7 @@ cdef class Winograd(Blocks):
         cdef char *to
         if direct:
             step = cols
-        j.m, j.from_point, j.from_tile = self.m, self.m_point, width
+        j.from_point, j.from_tile = self.m_point, width
         j.activation = activation if activation <= FC_RELU6 else FC_IDENTITY
         r.x_c, r.column_sum, r.rows = y.c, NULL, strip
         r.x_axis[0], r.x_axis[1], r.x_axis[2] = y.axis[0], y.axis[1] * self.tile_step[0], y.axis[2] * self.tile_step[1]

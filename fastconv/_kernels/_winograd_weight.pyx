@@ -26,17 +26,17 @@ cdef class WinogradWeight(PartialSums):
     cdef ptrdiff_t v_bytes, z_bytes, du_bytes, taps_bytes
 
     def __cinit__(self, blocking, *args, **kwargs):
-        cdef ptrdiff_t pad = 64 // self.itemsize, taps = self.depth_taps, widest = self.block_width(0)
+        cdef ptrdiff_t pad = 64 // self.itemsize, slices = self.slices, widest = self.block_width(0)
         self.group_tiles = blocking.group_tiles
-        self.points = (self.m + 2) * (self.m + 2)
+        self.points = self.patch[0] * self.patch[1]
         self.fused = blocking.fused
         self.channels = ceil_div(self.red, self.lanes) * self.lanes
         self.kept_blocks, self.du_channels = ceil_div(self.col_blocks, self.k_groups), self.red
         if self.group_tiles * self.parts >= self.box_count:
             self.kept_blocks, self.du_channels = 1, min(self.red, blocking.chunk)
         # A cache line more than a power of two: points must not fall into one L1 set.
-        self.v_point, self.z_point = taps * self.group_tiles * self.channels + pad, self.group_tiles * widest + pad
-        self.du_point = taps * self.du_channels * widest + pad
+        self.v_point, self.z_point = slices * self.group_tiles * self.channels + pad, self.group_tiles * widest + pad
+        self.du_point = slices * self.du_channels * widest + pad
         self.v_bytes = line(self.points * self.v_point * self.itemsize)
         self.z_bytes = line(self.points * self.z_point * self.itemsize)
         self.du_bytes = line(self.points * self.du_point * self.itemsize)
@@ -91,7 +91,8 @@ cdef class WinogradWeight(PartialSums):
         cdef ptrdiff_t width = self.block_width(kb), i, c = 0
         cdef char *sums = d.column_sums + ((q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
         cdef Side from_dy
-        from_dy.tensor, from_dy.mode, from_dy.reach = dy[0], FC_ZEROS, self.m
+        from_dy.tensor, from_dy.mode = dy[0], FC_ZEROS
+        from_dy.reach[0], from_dy.reach[1] = self.box[2], self.box[3]
         from_dy.channels = min(self.block, self.cols - kb * self.block)
         from_dy.channel0, from_dy.point = g * self.cols + kb * self.block, self.z_point
         from_dy.run = from_dy.runs = from_dy.tile = width
@@ -138,7 +139,7 @@ cdef class WinogradWeight(PartialSums):
     cdef void multiply_channels(self, const fc_kernels *kernels, const char *v, char *du, ptrdiff_t width,
                                 ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t tiles, ptrdiff_t apart,
                                 bint first) noexcept nogil:
-        """dU[point][depth tap][c1 - c0][width] (+)= V[point][tiles][c0:c1]^T Z[point][tiles][width].
+        """dU[point][slice][c1 - c0][width] (+)= V[point][tiles][c0:c1]^T Z[point][tiles][width].
 
         Z lies behind V.
         """
@@ -148,7 +149,7 @@ cdef class WinogradWeight(PartialSums):
         t.a_point, t.a_seg, t.a_row, t.a_step = self.v_point, 0, 1, self.channels
         t.b, t.b_point, t.c_point, t.c_row = v + self.v_bytes, self.z_point, self.du_point, width
         t.bias, t.activation, t.accumulate = NULL, FC_IDENTITY, not first
-        for i in range(self.depth_taps):
+        for i in range(self.slices):
             t.a = v + (i * apart * self.channels + c0) * self.itemsize
             t.c = du + i * (c1 - c0) * width * self.itemsize
             kernels.products(&t)
@@ -156,19 +157,20 @@ cdef class WinogradWeight(PartialSums):
     cdef void finish(self, const fc_kernels *kernels, ptrdiff_t g, ptrdiff_t q, ptrdiff_t kb, ptrdiff_t c0,
                      ptrdiff_t c1, const char *du, const Gradient *d, char *taps) noexcept nogil:
         """dU of channels [c0, c1) to a part's sums [tap][channel][column], or, a few channels at a time, to dw."""
-        cdef fc_winograd j
+        cdef fc_winograd j = self.transform_job()
         cdef ptrdiff_t width = self.block_width(kb), c = c0, step = min(self.finished, c1 - c0), t
-        j.m, j.n, j.from_point = self.m, width, self.du_point
+        j.n, j.from_point = width, self.du_point
         while c < c1:
             j.tiles = min(step, c1 - c)
             j.to, j.to_point = taps, j.tiles * width
             if not self.single():
                 j.to = d.part + (q * self.packed_size() + self.packed_offset(g, kb) + c * width) * self.itemsize
                 j.to_point = self.red * width
-            for t in range(self.depth_taps):
+            for t in range(self.slices):
+                j.taps = self.taps_of_slice(t)
                 j.from_ = du + (t * (c1 - c0) + c - c0) * width * self.itemsize
                 kernels.winograd_taps(&j)
-                j.to = <char *>j.to + 9 * j.to_point * self.itemsize
+                j.to = <char *>j.to + j.taps * j.to_point * self.itemsize
             if self.single():
                 self.join_block(kernels, d, taps, g, kb, c, c + j.tiles)
             c += j.tiles
