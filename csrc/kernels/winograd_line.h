@@ -7,7 +7,7 @@
 FC_INLINE vec scaled(T s, vec v) { return vset1(s) * v; }
 FC_INLINE vec plus(T s, vec v, vec to) { return vfma(vset1(s), v, to); } /* to + s * v */
 
-enum { LINE_PAIRS = 3, LINE_POINTS = FC_LINE_POINTS };
+enum { LINE_PAIRS = 3, LINE_POINTS = FC_LINE_POINTS, LINE_MOST = LINE_POINTS - 1 }; /* taps or results, at most */
 
 static const T line_point[LINE_PAIRS] = {0.5, 1, 2};
 /* Coefficients of 1 and x in the product of x - p^2 over the points p of the other pairs. */
@@ -28,60 +28,62 @@ FC_INLINE void line_input(const vec d[LINE_POINTS], vec u[LINE_POINTS]) {
     }
 }
 
-/* The polynomial of n coefficients, g[n] being zero, at all points but infinity: G without its divisors, or A. */
-FC_INLINE void line_values(const vec g[LINE_POINTS], ptrdiff_t n, vec u[LINE_POINTS]) {
-    vec even[LINE_PAIRS] = {{0}}, odd[LINE_PAIRS] = {{0}};
-    for (ptrdiff_t i = (n - 1) / 2 * 2; i >= 0; i -= 2)
-#pragma GCC unroll 3
-        for (int k = 0; k < LINE_PAIRS; k++) {
-            const T square = line_point[k] * line_point[k];
-            even[k] = plus(square, even[k], g[i]);
-            odd[k] = plus(square, odd[k], g[i + 1]);
-        }
+/* The polynomial of these coefficients at all points but infinity: G without its divisors, or A. */
+FC_INLINE void line_values(const vec g[LINE_MOST], vec u[LINE_POINTS]) {
     u[0] = g[0];
 #pragma GCC unroll 3
     for (int k = 0; k < LINE_PAIRS; k++) {
-        u[2 * k + 1] = plus(line_point[k], odd[k], even[k]);
-        u[2 * k + 2] = plus(-line_point[k], odd[k], even[k]);
+        const T square = line_point[k] * line_point[k];
+        const vec even = plus(square, plus(square, plus(square, g[6], g[4]), g[2]), g[0]);
+        const vec odd = plus(square, plus(square, g[5], g[3]), g[1]);
+        u[2 * k + 1] = plus(line_point[k], odd, even);
+        u[2 * k + 2] = plus(-line_point[k], odd, even);
     }
 }
 
-/* Its adjoint, with the divisors: n coefficients of all points but infinity. */
-FC_INLINE void line_coefficients(const vec u[LINE_POINTS], ptrdiff_t n, vec g[LINE_POINTS]) {
-    vec even[LINE_PAIRS], odd[LINE_PAIRS];
+/* Its adjoint, with the divisors; infinity is the coefficient `last`. */
+FC_INLINE void line_coefficients(const vec u[LINE_POINTS], ptrdiff_t last, vec g[LINE_MOST]) {
+    vec part[2][LINE_PAIRS];
+    T power[LINE_PAIRS] = {1, 1, 1};
 #pragma GCC unroll 3
     for (int k = 0; k < LINE_PAIRS; k++) {
-        even[k] = scaled(line_weight[k], u[2 * k + 1] + u[2 * k + 2]);
-        odd[k] = scaled(line_weight[k] * line_point[k], u[2 * k + 1] - u[2 * k + 2]);
+        part[0][k] = scaled(line_weight[k], u[2 * k + 1] + u[2 * k + 2]);
+        part[1][k] = scaled(line_weight[k], u[2 * k + 1] - u[2 * k + 2]);
     }
-    for (ptrdiff_t i = 0; i < n; i += 2) {
-        g[i] = even[0] + (even[1] + even[2]);
-        g[i + 1] = odd[0] + (odd[1] + odd[2]);
+#pragma GCC unroll 7
+    for (int i = 0; i < LINE_MOST; i++) {
+        const vec *p = part[i % 2];
+        g[i] = plus(power[0], p[0], plus(power[2], p[2], p[1]));
+        if (i == last) g[i] += u[LINE_POINTS - 1];
 #pragma GCC unroll 3
-        for (int k = 0; k < LINE_PAIRS; k++) {
-            even[k] = scaled(line_point[k] * line_point[k], even[k]);
-            odd[k] = scaled(line_point[k] * line_point[k], odd[k]);
-        }
+        for (int k = 0; k < LINE_PAIRS; k++) power[k] *= line_point[k];
     }
     g[0] -= u[0];
 }
 
 /* Tiles of the input, of LINE_POINTS columns, or of results' gradients, of m, whose sums are taken on the way. */
 FC_INLINE void line_tiles(const fc_winograd *w, const int gradient) {
-    const int reach = gradient ? w->m : LINE_POINTS;
+    const ptrdiff_t reach = gradient ? w->m : LINE_POINTS, column = w->from_column;
+    const ptrdiff_t end = w->lo[0] < w->hi[0] ? w->hi[1] : 0;
     for (ptrdiff_t c = 0; c < w->n; c += VL) {
+        const ptrdiff_t lanes = w->n - c;
         vec sum = {0};
-        for (ptrdiff_t t = 0; t < w->tiles; t++) {
-            const ptrdiff_t j = t * w->m, lo = w->lo[1] - j, hi = w->lo[0] < w->hi[0] ? w->hi[1] - j : 0;
-            const T *from = (const T *)w->from + j * w->from_column + c;
+        for (ptrdiff_t t = 0, j = 0; t < w->tiles; t++, j += w->m) {
+            const int whole = j >= w->lo[1] && j + LINE_POINTS <= end && lanes >= VL;
+            const T *from = (const T *)w->from + j * column + c;
             T *to = (T *)w->to + t * w->to_tile + c;
-            vec d[LINE_POINTS] = {{0}}, u[LINE_POINTS];
-            for (int i = 0; i < reach; i++, from += w->from_column)
-                if (i >= lo && i < hi) d[i] = vload_upto(from, w->n - c);
+            vec d[LINE_POINTS], u[LINE_POINTS], last = {0};
+#pragma GCC unroll 8
+            for (int i = 0; i < LINE_POINTS; i++) {
+                d[i] = (vec){0};
+                if (whole && (!gradient || i < reach)) d[i] = vload(from + i * column);
+                else if (i < reach && j + i >= w->lo[1] && j + i < end) d[i] = vload_upto(from + i * column, lanes);
+                if (gradient) sum += d[i];
+                if (gradient && i == reach - 1) last = d[i];
+            }
             if (gradient) {
-                for (int i = 0; i < reach; i++) sum += d[i];
-                line_values(d, reach, u);
-                u[LINE_POINTS - 1] = d[reach - 1];
+                line_values(d, u);
+                u[LINE_POINTS - 1] = last;
             } else {
                 line_input(d, u);
             }
@@ -97,42 +99,44 @@ FC_INLINE void line_output(const fc_winograd *w) {
         for (ptrdiff_t j = 0; j < w->n; j += VL) {
             const T *from = (const T *)w->from + t * w->from_tile + j;
             T *to = (T *)w->to + t * w->m * w->to_column + j;
-            const ptrdiff_t columns = w->hi[1] - t * w->m;
-            vec u[LINE_POINTS], y[LINE_POINTS], start = {0};
-            if (w->bias) start = vload_upto((const T *)w->bias + j, w->n - j);
+            const ptrdiff_t left = w->hi[1] - t * w->m, columns = left < w->m ? left : w->m, lanes = w->n - j;
+            vec u[LINE_POINTS], y[LINE_MOST], start = {0};
+            if (w->bias) start = vload_upto((const T *)w->bias + j, lanes);
 #pragma GCC unroll 8
             for (int i = 0; i < LINE_POINTS; i++) u[i] = vload(from + i * w->from_point);
-            line_coefficients(u, w->m, y);
-            y[w->m - 1] += u[LINE_POINTS - 1];
-            for (ptrdiff_t i = 0; i < w->m && i < columns; i++, to += w->to_column)
-                vstore_upto(to, clamp(y[i] + start, w->activation), w->n - j);
+            line_coefficients(u, w->m - 1, y);
+#pragma GCC unroll 7
+            for (int i = 0; i < LINE_MOST; i++)
+                if (i < columns) vstore_upto(to + i * w->to_column, clamp(y[i] + start, w->activation), lanes);
         }
 }
 
-/* Taps from w->taps on are zeros. */
 FC_INLINE void line_weights(const fc_winograd *w) {
-    const int most = LINE_POINTS + 1 - w->m;
     const T *from = w->from;
     T *to = w->to;
     for (ptrdiff_t t = 0; t < w->tiles; t++, from += w->from_tile, to += w->to_tile)
         for (ptrdiff_t j = 0; j < w->n; j += VL) {
-            vec g[LINE_POINTS] = {{0}}, u[LINE_POINTS];
-            for (ptrdiff_t s = 0; s < w->taps; s++) g[s] = vload(from + s * w->from_point + j);
-            line_values(g, w->taps, u);
-            u[LINE_POINTS - 1] = g[most - 1];
+            vec g[LINE_MOST], u[LINE_POINTS], last = {0};
+#pragma GCC unroll 7
+            for (int s = 0; s < LINE_MOST; s++) {
+                g[s] = s < w->taps ? vload(from + s * w->from_point + j) : (vec){0};
+                if (s == LINE_POINTS - w->m) last = g[s];
+            }
+            line_values(g, u);
+            u[LINE_POINTS - 1] = last;
 #pragma GCC unroll 8
             for (int i = 0; i < LINE_POINTS; i++) vstore(to + i * w->to_point + j, u[i]);
         }
 }
 
 FC_INLINE void line_taps(const fc_winograd *w) {
-    const int most = LINE_POINTS + 1 - w->m;
     for (ptrdiff_t j = 0; j < w->tiles * w->n; j += VL) {
-        vec u[LINE_POINTS], g[LINE_POINTS];
+        vec u[LINE_POINTS], g[LINE_MOST];
 #pragma GCC unroll 8
         for (int i = 0; i < LINE_POINTS; i++) u[i] = vload((const T *)w->from + i * w->from_point + j);
-        line_coefficients(u, most, g);
-        g[most - 1] += u[LINE_POINTS - 1];
-        for (ptrdiff_t s = 0; s < w->taps; s++) vstore((T *)w->to + s * w->to_point + j, g[s]);
+        line_coefficients(u, LINE_POINTS - w->m, g);
+#pragma GCC unroll 7
+        for (int s = 0; s < LINE_MOST; s++)
+            if (s < w->taps) vstore((T *)w->to + s * w->to_point + j, g[s]);
     }
 }
