@@ -38,7 +38,7 @@ def conv1d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_m
     padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
         As in :func:`numpy.pad`.
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
-    algorithm : {"auto", "direct", "winograd2", "winograd4", "fft"}
+    algorithm : {"auto", "direct", "winograd2", "winograd4", "winograd1d", "fft"}
     out : array of the result's shape and dtype, any strides, optional
     num_threads : int, optional
 
@@ -169,7 +169,7 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_m
     padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
         As in :func:`numpy.pad`.
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
-    algorithm : {"auto", "direct", "winograd2", "winograd4", "fft"}
+    algorithm : {"auto", "direct", "winograd2", "winograd4", "winograd1d", "fft"}
     out : array of the result's shape and dtype, any strides, optional
     num_threads : int, optional
 
@@ -300,7 +300,7 @@ def conv3d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_m
     padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
         As in :func:`numpy.pad`.
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
-    algorithm : {"auto", "direct", "winograd2", "winograd4", "fft"}
+    algorithm : {"auto", "direct", "winograd2", "winograd4", "winograd1d", "fft"}
     out : array of the result's shape and dtype, any strides, optional
     num_threads : int, optional
 

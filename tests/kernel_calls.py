@@ -13,7 +13,7 @@ import fastconv as fc
 from fastconv import dense, nn, reference
 from fastconv._kernels import _runtime
 
-ALGORITHMS = ("direct", "folded", "winograd2", "winograd4")
+ALGORITHMS = ("direct", "folded", "winograd2", "winograd4", "winograd1d")
 
 # (x shape, w shape, arguments)
 CONVOLUTIONS = {

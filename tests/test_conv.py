@@ -360,13 +360,47 @@ WINOGRAD_CASES = {
 }
 
 
+# (x shape, w shape, arguments): rows of taps, in one slice and in several, the last of which may be shorter.
+LINE_CASES = {
+    "3-taps": ((2, 18, 50), (20, 18, 3), {}),
+    "one-result": ((1, 16, 5), (16, 16, 5), {}),
+    "4-taps": ((3, 17, 31), (33, 17, 4), {"padding": ((0, 3),)}),
+    "7-taps": ((2, 33, 40), (24, 33, 7), {"padding": 3}),
+    "9-taps": ((2, 20, 77), (70, 20, 9), {"padding": 4}),
+    "15-taps-cropped": ((1, 24, 90), (18, 24, 15), {"padding": ((-2, 9),)}),
+    "groups": ((2, 24, 41), (36, 12, 5), {"groups": 2, "padding": 2}),
+    "long": ((1, 9, 900), (20, 9, 5), {"padding": 2}),
+    "dilated": ((2, 17, 60), (20, 17, 9), {"padding": 7, "dilation": 3}),
+    "residues-without-results": ((1, 9, 30), (33, 9, 4), {"padding": 1, "dilation": 9}),
+    "reflect": ((1, 8, 23), (16, 8, 9), {"padding": 4, "padding_mode": "reflect"}),
+    "large-weights": ((3, 210, 20), (150, 210, 9), {"padding": 4}),
+    "few-tiles": ((1, 150, 7), (141, 150, 5), {"padding": 2}),
+    "5x5": ((2, 17, 13, 11), (33, 17, 5, 5), {"padding": 2}),
+    "5x5-large-weights": ((2, 150, 12, 27), (70, 150, 5, 5), {"padding": 2}),
+    "2x9-dilated": ((2, 18, 9, 30), (20, 18, 2, 9), {"padding": (1, 4), "dilation": (2, 1)}),
+    "7x7-replicate": ((1, 8, 9, 12), (16, 8, 7, 7), {"padding": 3, "padding_mode": "replicate"}),
+    "3-d": ((1, 12, 5, 7, 11), (20, 12, 2, 3, 5), {"padding": (1, 1, 2)}),
+}
+
+
 @pytest.mark.parametrize("x_shape, k, arguments", WINOGRAD_CASES.values(), ids=WINOGRAD_CASES)
-@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4", "winograd1d"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order):
-    x = normal(x_shape, np.float32, 0, order)
-    w = normal((k, x_shape[1] // arguments.get("groups", 1), *[3] * (len(x_shape) - 2)), np.float32, 1)
-    b = normal((k,), np.float32, 2)
+    w_shape = k, x_shape[1] // arguments.get("groups", 1), *[3] * (len(x_shape) - 2)
+    check_algorithm(x_shape, w_shape, arguments, algorithm, order)
+
+
+@pytest.mark.parametrize("x_shape, w_shape, arguments", LINE_CASES.values(), ids=LINE_CASES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_winograd_along_rows(isa, threads, x_shape, w_shape, arguments, order):
+    check_algorithm(x_shape, w_shape, arguments, "winograd1d", order)
+
+
+def check_algorithm(x_shape, w_shape, arguments, algorithm, order):
+    """Forward, with plain and packed weights, and every gradient."""
+    x, w = normal(x_shape, np.float32, 0, order), normal(w_shape, np.float32, 1)
+    b = normal(w_shape[:1], np.float32, 2)
     conv, conv_reference = function("conv{}d", w.shape), function("conv{}d", w.shape, reference)
     expected = conv_reference(x, w, b, activation="relu", **arguments)
     out = Guarded(expected.shape, np.float32, order)
@@ -387,9 +421,12 @@ def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order
 
 
 def test_named_algorithms_have_to_serve():
-    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3)) == ("direct", "folded", "winograd2", "winograd4")
+    winograd = ("winograd2", "winograd4", "winograd1d")
+    assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3)) == ("direct", "folded", *winograd)
     assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3), stride=2) == ("direct", "folded")
     assert fc.conv_algorithms((1, 4, 9, 9), (4, 4, 3, 3), stride=2, op="backward_weight") == ("direct",)
+    assert fc.conv_algorithms((1, 4, 9), (4, 4, 9), padding=4, op="backward_weight") == ("direct", "winograd1d")
+    assert fc.conv_algorithms((1, 4, 9), (4, 4, 2), op="backward_weight") == ("direct",)
     x, w = normal((1, 4, 9, 9), np.float32), normal((4, 4, 3, 3), np.float32)
     with pytest.raises(ValueError, match="winograd4.*can't serve"):
         fc.conv2d(x, w, stride=2, algorithm="winograd4")
@@ -408,7 +445,7 @@ def test_auto_is_one_of_the_algorithms():
         assert fc.conv2d(x, w, padding=1).tobytes() == fc.conv2d(x, w, padding=1, algorithm="direct").tobytes()
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4", "winograd1d"])
 def test_same_bits_on_any_number_of_threads(isa, algorithm):
     x, w = normal((3, 33, 20, 21), np.float32), normal((70, 33, 3, 3), np.float32, 1)
     dy = normal((3, 70, 20, 21), np.float32, 2)
@@ -425,7 +462,7 @@ def test_same_bits_on_any_number_of_threads(isa, algorithm):
             assert a.tobytes() == b.tobytes()
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4", "winograd1d"])
 @pytest.mark.parametrize("c, k", [(20, 24), (160, 150)])
 def test_bits_do_not_depend_on_the_split_of_the_batch(isa, algorithm, c, k):
     x, w = normal((5, c, 7, 7), np.float32), normal((k, c, 3, 3), np.float32, 1)

@@ -3,11 +3,12 @@
 With u the unit roundoff and |.| taken of every element, a result that sums L products is off by at most
 
     direct, folded:      (L + 8) u  sum |a| |b|
-    winograd of m x m:   (C + 24) k_m^2 u  sum over channels (or, for dw, pixels) of (max |a|) (sum |b|)
+    winograd2, 4, 1d:    (C + 24) k u  sum over channels (or, for dw, pixels) of (max |a|) (sum |b|)
 
 where a is the operand that is transformed in patches (x, or dy for dx), and max |a| its largest element in the patches
 that hold the result; sum |b| are the weights of the channel, or |dy|. C is the length of the sums between the
-transforms: channels, or tiles for dw. k_m is what the transforms can amplify by along one axis: 4 and 12.8.
+transforms: channels times patches a result needs, or tiles for dw. k is what the transforms can amplify by: along one
+axis 4, 12.8 and 39.6, twice with the first two.
 """
 import numpy as np
 import pytest
@@ -17,35 +18,31 @@ import fastconv as fc
 from fastconv import reference
 
 U = 2.0**-24
-ALGORITHMS = {"direct": None, "folded": None, "winograd2": 2, "winograd4": 4}
+ALGORITHMS = ("direct", "folded", "winograd2", "winograd4", "winograd1d")
 
 # (x shape, w shape, groups)
 SHAPES = {"3x3": ((2, 24, 13, 14), (37, 24, 3, 3), 1), "groups": ((2, 28, 12, 13), (28, 4, 3, 3), 7),
-          "depthwise": ((2, 21, 12, 21), (21, 1, 3, 3), 21)}
+          "depthwise": ((2, 21, 12, 21), (21, 1, 3, 3), 21), "1x5": ((2, 24, 3, 39), (37, 24, 1, 5), 1),
+          "3x9": ((1, 18, 9, 31), (20, 18, 3, 9), 1)}
 
 
-def matrices(m):
-    """|A^T|, |G| and |B^T| of F(m, 3) as csrc/kernels/winograd.h has them."""
-    if m == 2:
-        return (np.array([[1, .5, .5, 0], [0, .5, .5, 1]]),
-                np.array([[1, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 1]]),
-                np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]]))
-    a, b = 11 / 16, 3 / 2
-    na, nb = 1 / (2 * a * a * abs(a * a - b * b)), 1 / (2 * b * b * abs(a * a - b * b))
-    power = np.arange(4)[:, None]
-    outputs = np.hstack([[[1 / (a * b)**2], [0], [0], [0]], na * a**power, na * a**power, nb * b**power, nb * b**power,
-                         [[0], [0], [0], [1]]])
-    weights = np.array([[1, 0, 0], *2 * [[1, a, a * a]], *2 * [[1, b, b * b]], [0, 0, 1]])
-    ends = (a * b)**2, a * a + b * b
-    inputs = np.array([[ends[0], 0, ends[1], 0, 1, 0], *2 * [[0, a * b * b, b * b, a, 1, 0]],
-                       *2 * [[0, b * a * a, a * a, b, 1, 0]], [0, ends[0], 0, ends[1], 0, 1]])
-    return outputs, weights, inputs
+def matrices(pairs, m, r):
+    """|A^T|, |G| and |B^T| of F(m, r) with the points 0, these and their negatives, and infinity."""
+    points = [0, *pairs, *(-p for p in pairs)]
+    others = [[q for q in points if q != p] for p in points]
+    divisors = [np.prod([p - q for q in rest]) for p, rest in zip(points, others)]
+    outputs = np.array([[p**i / d for p, d in zip(points, divisors)] + [i == m - 1] for i in range(m)])
+    weights = np.array([[p**j for j in range(r)] for p in points] + [[j == r - 1 for j in range(r)]])
+    inputs = np.array([[*np.poly(rest)[::-1], 0] for rest in others] + [np.poly(points)[::-1]])
+    return np.abs(outputs), np.abs(weights), np.abs(inputs)
 
 
-def amplification(m):
-    """k_m: the most that |A^T| (|G| |.|)(|B^T| 1) makes of one weight, in any output."""
-    outputs, weights, inputs = matrices(m)
-    return np.einsum("ip,pr,pa->ir", outputs, weights, inputs).max()
+def amplification(algorithm, taps=3):
+    """The most that |A^T| (|G| |.|)(|B^T| 1) makes of one weight, in any output, along all axes."""
+    pairs, m, axes = {"winograd2": ((1,), 2, 2), "winograd4": ((11 / 16, 3 / 2), 4, 2),
+                      "winograd1d": ((1 / 2, 1, 2), 9 - taps, 1)}[algorithm]
+    outputs, weights, inputs = matrices(pairs, m, taps)
+    return np.einsum("ip,pr,pa->ir", outputs, weights, inputs).max()**axes
 
 
 def adversarial(kind, shape, seed):
@@ -68,33 +65,41 @@ def largest_near(a, reach):
     return windows.max(axis=(4, 5))
 
 
-def allowed(op, m, x, w, dy, groups):
+def allowed(op, algorithm, x, w, dy, groups):
     """The bound of every element of the result."""
     x, w, dy = (np.abs(a).astype(np.float64) for a in (x, w, dy))
-    size = 3
-    if m:
-        size, w = 1, w.sum(axis=(2, 3), keepdims=True)
-        x, dy = largest_near(x, m + 2), largest_near(dy, m + 2) if op == "dx" else dy
-    options = {"padding": size // 2, "groups": groups}
-    if op == "forward":
-        length, sums = w.shape[1], reference.conv2d(x, w, **options)
-    elif op == "dx":
-        length, sums = w.shape[0] // groups, reference.conv2d_backward_input(dy, w, x.shape, **options)
+    kernel, slices = w.shape[2:], 1
+    if algorithm.startswith("winograd"):
+        rows, columns = {"winograd2": (2, 2), "winograd4": (4, 4)}.get(algorithm, (1, {3: 6, 5: 4, 9: 4}[kernel[1]]))
+        if rows == 1:
+            slices = kernel[0] * -(-kernel[1] // (9 - columns))
+        x, dy = (largest_near(a, max(kernel) + columns) for a in (x, dy)) if op == "dx" else (
+            largest_near(x, max(kernel) + columns), dy)
+        w = w.sum(axis=(2, 3), keepdims=True)
+        length = {"forward": slices * w.shape[1], "dx": slices * w.shape[0] // groups,
+                  "dw": dy.shape[0] * -(-dy.shape[2] // rows) * -(-dy.shape[3] // columns)}[op]
+        factor = (length + 24) * amplification(algorithm, 9 - columns if rows == 1 else 3)
     else:
-        length = dy.shape[0] * (-(-dy.shape[2] // (m or 1))) * (-(-dy.shape[3] // (m or 1)))
-        sums = reference.conv2d_backward_weight(dy, x, (*w.shape[:2], size, size), **options)
-    if m:
-        return (length + 24) * amplification(m)**2 * U * sums
-    return ((length if op == "dw" else 9 * length) + 8) * U * sums
+        length = {"forward": w[0].size, "dx": w[:, 0].size // groups, "dw": dy[:, 0].size}[op]
+        factor = length + 8
+    options = {"padding": tuple(r // 2 for r in w.shape[2:]), "groups": groups}
+    if op == "forward":
+        sums = reference.conv2d(x, w, **options)
+    elif op == "dx":
+        sums = reference.conv2d_backward_input(dy, w, x.shape, **options)
+    else:
+        sums = reference.conv2d_backward_weight(dy, x, w.shape, **options)
+    return factor * U * sums
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", ["normal", "cancellation", "range", "pixel"])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("shape, algorithm", [
+    (name, algorithm) for name, (x_shape, w_shape, groups) in SHAPES.items() for algorithm in ALGORITHMS
+    if algorithm in fc.conv_algorithms(x_shape, w_shape, padding=tuple(r // 2 for r in w_shape[2:]), groups=groups)])
 def test_guaranteed_bound(isa, algorithm, shape, kind, order):
     x_shape, w_shape, groups = SHAPES[shape]
-    m, options = ALGORITHMS[algorithm], {"padding": 1, "groups": groups}
+    options = {"padding": tuple(r // 2 for r in w_shape[2:]), "groups": groups}
     x, w = adversarial(kind, x_shape, 0), adversarial("range" if kind == "range" else "normal", w_shape, 1)
     dy = adversarial(kind, (x_shape[0], w_shape[0], *x_shape[2:]), 2)
     if kind == "cancellation":
@@ -112,10 +117,11 @@ def test_guaranteed_bound(isa, algorithm, shape, kind, order):
     if algorithm == "folded":
         del cases["dw"]
     for op, (exact, compute) in cases.items():
-        share = (np.abs(compute() - exact) / (allowed(op, m, x, w, dy, groups) + 1e-300)).max()
+        share = (np.abs(compute() - exact) / (allowed(op, algorithm, x, w, dy, groups) + 1e-300)).max()
         assert share <= 1, f"{op}: the error is {share:.2f} times what is allowed"
 
 
 def test_amplification_is_as_documented():
-    assert amplification(2) == 4
-    assert round(amplification(4), 2) == 12.78
+    assert amplification("winograd2") == 4**2
+    assert round(amplification("winograd4")**0.5, 2) == 12.78
+    assert round(max(amplification("winograd1d", taps) for taps in range(3, 8)), 1) == 39.6

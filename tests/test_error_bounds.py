@@ -21,6 +21,7 @@ BOUNDS = {
     "folded": {"forward": 3e-6, "dx": 3e-6},
     "winograd2": {"forward": 3e-6, "dx": 3e-6, "dw": 5e-6},
     "winograd4": {"forward": 5e-6, "dx": 5e-6, "dw": 8e-6},
+    "winograd1d": {"forward": 5e-6, "dx": 5e-6, "dw": 8e-6},
 }
 CASES = (
     ConvCase("reduction of 4,608", "", (1, 512, 14, 14), (512, 512, 3, 3), padding=1),
@@ -30,6 +31,8 @@ CASES = (
     ConvCase("strided", "", (2, 128, 15, 15), (96, 128, 3, 3), padding=1, stride=2),
     ConvCase("1x1", "", (1, 512, 7, 7), (2048, 512, 1, 1)),
     ConvCase("3x3x3", "", (1, 170, 4, 14, 14), (96, 170, 3, 3, 3), padding=1),
+    ConvCase("5x5", "", (2, 180, 13, 15), (96, 180, 5, 5), padding=2),
+    *(ConvCase(f"{k} taps", "", (2, 4608 // k, 90), (300, 4608 // k, k), padding=k // 2) for k in (3, 4, 5, 7, 9)),
 )
 READS = {"forward": "x w", "dx": "dy w", "dw": "dy x"}
 

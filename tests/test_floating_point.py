@@ -199,7 +199,7 @@ def test_selecting_functions_pass_subnormals(isa, threads, order, dtype):
     np.testing.assert_array_equal(fc.channels_last(fc.channels_first(x)), x)
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "winograd4"])
+@pytest.mark.parametrize("algorithm", ["direct", "winograd4", "winograd1d"])
 def test_subnormals_do_not_cost_more(algorithm):
     """Ordinary and subnormal operands in turns: at most 1.2 times as long, where flushing makes the difference."""
     shape, tiny = (1, 64, 40, 40), np.float32(1e-40)
@@ -265,9 +265,9 @@ def test_direct_puts_values_that_are_not_finite_where_ieee_does(isa, order, chan
                 np.testing.assert_allclose(g, e, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-@pytest.mark.parametrize("algorithm, m", [("winograd2", 2), ("winograd4", 4)])
+@pytest.mark.parametrize("algorithm, tile", [("winograd2", (2, 2)), ("winograd4", (4, 4)), ("winograd1d", (1, 6))])
 @pytest.mark.parametrize("order", ORDERS)
-def test_winograd_keeps_values_that_are_not_finite_within_their_tiles(isa, algorithm, m, order):
+def test_winograd_keeps_values_that_are_not_finite_within_their_tiles(isa, algorithm, tile, order):
     """Every output whose own patch holds the value is spoilt; none is whose tile doesn't reach it."""
     x, w = normal((1, 17, 24, 24), np.float32), normal((20, 17, 3, 3), np.float32, 1)
     good = fc.conv2d(in_order(x, order), w, algorithm=algorithm)
@@ -275,7 +275,6 @@ def test_winograd_keeps_values_that_are_not_finite_within_their_tiles(isa, algor
     y = fc.conv2d(in_order(x, order), w, algorithm=algorithm)
     spoilt = np.isnan(y[0]).any(axis=0)
     assert spoilt[9:12, 11:14].all() and np.isnan(y[0, :, 9:12, 11:14]).all()
-    rows, columns = np.nonzero(spoilt)
-    assert rows.min() > 11 - m - 2 - m and rows.max() < 11 + m and columns.min() > 13 - m - 2 - m
-    assert columns.max() < 13 + m
+    for positions, value, m in zip(np.nonzero(spoilt), (11, 13), tile):
+        assert positions.min() > value - m - 2 - m and positions.max() < value + m
     np.testing.assert_array_equal(y[:, :, ~spoilt], good[:, :, ~spoilt])

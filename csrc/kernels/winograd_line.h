@@ -1,8 +1,8 @@
 /* Winograd convolution F(m, r) along rows, m + r = 9: transforms of tiles of one row and of rows of weights.
  *
- * All of them have the points 0, +-1/2, +-1, +-2, infinity, and so the same transform of the input; those of weights and
- * results are polynomials in the points, of as many coefficients as there are taps or results. Each pair of points shares
- * an even and an odd part. */
+ * All of them have the points 0, +-1/2, +-1, +-2, infinity, and so the same transform of the input; those of weights
+ * and results are polynomials in the points, of as many coefficients as there are taps or results. Each pair of points
+ * shares an even and an odd part. */
 
 FC_INLINE vec scaled(T s, vec v) { return vset1(s) * v; }
 FC_INLINE vec plus(T s, vec v, vec to) { return vfma(vset1(s), v, to); } /* to + s * v */

@@ -1,9 +1,10 @@
-"""Winograd F(m x m, 3 x 3): forward and backward-input of convolutions of stride 1 (rules: _blocks.pyx).
+"""Winograd F(m x m, 3 x 3), and F(m, r) along rows: forward and backward-input, stride 1 (rules: _blocks.pyx).
 
-i. A tile is m x m results of one image. Threads share the tiles out, or the groups of column blocks where weights
-   outweigh the tiles. A share takes a group of tiles at a time: transform the input to V[point][tile][channel]; per
+i. A tile is m x m or 1 x m results of one image. Threads share the tiles out, or the groups of column blocks where
+   weights outweigh the tiles. A share takes a group of tiles at a time: transform the input to V[point][tile][channel]; per
    column block: one dense product for each point, V times U[point][channel][column], to M[point][tile][column];
-   transform M to results. Taps along the depth are as many reductions more: V has tiles of several slices.
+   transform M to results. Taps along the depth, and along rows those of other rows and beyond the first r, are as many
+   reductions more: V has a patch of each tile for every slice of the taps.
 j. Every thread transforms what it multiplies: V, and U unless it was packed. Reading what another core has just
    written costs more than transforming it twice. Small weights are transformed once a share, for all of its tiles;
    large ones chunk by chunk between the products, so that U stays in L2. With a few tiles it isn't stored at all:
@@ -280,8 +281,8 @@ cdef class Winograd(Blocks):
         cdef char *m = v + self.v_bytes
         cdef char *u = m + self.m_bytes
         cdef char *taps = u + self.u_bytes
-        cdef ptrdiff_t width = self.block_width(kb), depth = self.slices * width, across = self.patch[0], rows = self.patch[1]
-        cdef ptrdiff_t i, c0 = 0, c1
+        cdef ptrdiff_t width = self.block_width(kb), depth = self.slices * width, i, c0 = 0, c1
+        cdef ptrdiff_t across = self.patch[0], rows = self.patch[1]
         cdef bint made = self.resident or ready != NULL
         cdef ptrdiff_t u_point = self.red * depth + 16 if made else self.u_point
         cdef fc_products t

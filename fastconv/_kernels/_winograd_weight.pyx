@@ -12,7 +12,7 @@ from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
 
 @cython.final
 cdef class WinogradWeight(PartialSums):
-    """dw and db of one 3x3 convolution of stride 1.
+    """dw and db of one convolution of stride 1.
 
     Work item = (part, group, column group). A part is a fixed run of tiles, taken `group_tiles` at a time: transform
     them to V and Z, then add V^T Z for each point to dU. A part that is one such step is finished a few channels at a

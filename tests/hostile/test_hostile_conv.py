@@ -34,7 +34,7 @@ COVERED = (*FORWARD, *BACKWARD, *BACKWARD_INPUT, *BACKWARD_WEIGHT, *TRANSPOSED, 
 MODES = ("zeros", "zeros", "zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric")
 ACTIVATIONS = (None, None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish")
 # These may refuse what they don't serve.
-NAMED = ("folded", "winograd2", "winograd4", "fft")
+NAMED = ("folded", "winograd2", "winograd4", "winograd1d", "fft")
 
 
 class Geometry:
