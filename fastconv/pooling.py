@@ -161,8 +161,8 @@ def _gradient_and_shape(fn, rank, dy, input_shape):
 
 
 COMPARED_TAPS, COMPARED_CHANNELS = 16, 32
-"""Channels-last, int64 indices are compared with the positions of dx: up to twice as fast as adding to places that lie a
-pixel or a row apart, five times where those lie beyond the caches. With more taps or fewer channels than these, and
+"""Channels-last, int64 indices are compared with the positions of dx: up to twice as fast as adding to places that lie
+a pixel or a row apart, five times where those lie beyond the caches. With more taps or fewer channels than these, and
 channels-first, where places lie together, adding is faster."""
 
 
