@@ -154,18 +154,24 @@ FC_INLINE void each_output(const fc_pool *p, const int op, const int track) {
     else rows(p, 0, op, track);
 }
 
-/* Maxima and minima side by side: their code is alike, and packs well. */
-static void pool_values(const fc_pool *p) {
-    switch (p->op) {
-    case FC_POOL_MAX: each_output(p, FC_POOL_MAX, 0); break;
-    case FC_POOL_MIN: each_output(p, FC_POOL_MIN, 0); break;
-    case FC_POOL_SUM: each_output(p, FC_POOL_SUM, 0); break;
-    }
+/* Minima are called by maxima, and lie beside them: their code is alike, and packs well. */
+static __attribute__((noinline)) void pool_min(const fc_pool *p) { each_output(p, FC_POOL_MIN, 0); }
+static __attribute__((noinline)) void pool_min_places(const fc_pool *p) { each_output(p, FC_POOL_MIN, 1); }
+
+static __attribute__((noinline)) void pool_max(const fc_pool *p) {
+    if (p->op == FC_POOL_MIN) pool_min(p);
+    else each_output(p, FC_POOL_MAX, 0);
 }
 
-static void pool_places(const fc_pool *p) {
-    if (p->op == FC_POOL_MAX) each_output(p, FC_POOL_MAX, 1);
-    else each_output(p, FC_POOL_MIN, 1);
+static __attribute__((noinline)) void pool_max_places(const fc_pool *p) {
+    if (p->op == FC_POOL_MIN) pool_min_places(p);
+    else each_output(p, FC_POOL_MAX, 1);
 }
 
-static void pool(const fc_pool *p) { (p->indexing == FC_INDEX_NONE ? pool_values : pool_places)(p); }
+static __attribute__((noinline)) void pool_sum(const fc_pool *p) { each_output(p, FC_POOL_SUM, 0); }
+
+static void pool(const fc_pool *p) {
+    if (p->op == FC_POOL_SUM) pool_sum(p);
+    else if (p->indexing != FC_INDEX_NONE) pool_max_places(p);
+    else pool_max(p);
+}
