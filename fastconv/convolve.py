@@ -71,6 +71,11 @@ class Forward(NamedTuple):
     ready: bool      # the kernels can read the operands as they are
     direct: bool     # they can write `out`
 
+    @property
+    def is_plain(self):
+        """Whether all there is to do, but to allocate the result, is to run the plan."""
+        return self.ready and not self.unbatched and self.plan is not None
+
     def run(self, fn, x, w, b, out, num_threads):
         if out is not None:
             checks.separate(fn, "out", out, {"x": x, "w": None if isinstance(w, PackedWeight) else w, "b": b})
@@ -126,9 +131,14 @@ def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, 
     if num_threads is not None:
         checks.some_threads(fn, num_threads)
     x, w, b = _arrays(fn, x, w, b)
-    call = _forward_calls((x, w, b, out), (fn, rank, stride, padding, dilation, groups, padding_mode, activation,
-                                           algorithm, runtime.default_algorithm()))
+    call = forward_call(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, activation, algorithm, out)
     return call.run(fn, x, w, b, out, num_threads)
+
+
+def forward_call(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, activation, algorithm, out=None):
+    """The Forward of a convolution of arrays."""
+    return _forward_calls((x, w, b, out), (fn, rank, stride, padding, dilation, groups, padding_mode, activation,
+                                           algorithm, runtime.default_algorithm()))
 
 
 def _prepare_transposed(x, w, b, out, fn, rank, stride, padding, output_padding, groups, dilation, activation,

@@ -35,17 +35,19 @@ FC_INLINE void product_tile(const fc_products *p, const T *a, const T *b, T *c, 
     }
     const T *to_add = p->accumulate ? c : nothing; /* x + -0.0 is x for every x */
     const ptrdiff_t c_row = p->c_row, add_row = p->accumulate ? c_row : 0;
+    const int clamps = p->activation != FC_IDENTITY;
+    const vec top = vset1(p->activation == FC_RELU6 ? 6 : (T)__builtin_inf());
 #pragma GCC unroll 12
     for (int m = 0; m < mr; m++, c += c_row, to_add += add_row) {
         if (m == rows) return;
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) vstore(c + v * VL, acc[m][v] + vload(to_add + v * VL));
+        for (int v = 0; v < nv; v++) acc[m][v] += vload(to_add + v * VL);
+        if (clamps)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[m][v] = vmin_second(top, clamp(acc[m][v], FC_RELU));
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) vstore(c + v * VL, acc[m][v]);
     }
-}
-
-static __attribute__((noinline)) void clamp_rows(const fc_products *p, T *c, ptrdiff_t rows) {
-    for (; rows > 0; rows--, c += p->c_row)
-        for (ptrdiff_t j = 0; j < p->n; j += VL) vstore(c + j, clamp(vload(c + j), p->activation));
 }
 
 /* Tiles of two heights, 3 : 2 or 4 : 3, so that hardly any row is calculated that doesn't exist. The last tile begins
@@ -62,7 +64,6 @@ FC_INLINE void product(const fc_products *p, const T *a, const T *b, T *c, const
         T *to = c + m * p->c_row;
         if (mr == high) product_tile(p, a + m * p->a_row, b, to, left, high, nv);
         else product_tile(p, a + m * p->a_row, b, to, left, low, nv);
-        if (p->activation != FC_IDENTITY) clamp_rows(p, to, left < mr ? left : mr);
         m += mr;
         left -= mr;
     }

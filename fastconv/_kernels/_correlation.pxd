@@ -10,6 +10,7 @@ cdef class Correlation(Blocks):
     cdef void share_few(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *w,
                         const char *bias, int activation, char *private, ptrdiff_t item0,
                         ptrdiff_t item1) noexcept nogil
+    cdef ptrdiff_t first_item(self, ptrdiff_t items, ptrdiff_t t, ptrdiff_t shares) noexcept nogil
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil
     cdef void item(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t g0,

@@ -88,8 +88,22 @@ cdef class Correlation(Blocks):
                                    items * t // shares, items * (t + 1) // shares)
                 else:
                     self.share(kernels, &x, &y, weights, b, activation, private + t * share_bytes,
-                               items * t // shares, items * (t + 1) // shares)
+                               self.first_item(items, t, shares), self.first_item(items, t + 1, shares))
         give_scratch(scratch)
+
+    cdef ptrdiff_t first_item(self, ptrdiff_t items, ptrdiff_t t, ptrdiff_t shares) noexcept nogil:
+        """Where share t of the work items begins: all have as many columns, of which the last group may have few."""
+        cdef ptrdiff_t sources = items // self.k_groups, part, width, before
+        if self.k_groups == 1 or self.lane_cols:
+            return items * t // shares
+        before = self.padded_cols() * sources * t // shares
+        for part in range(self.k_groups):
+            width = (min(self.col_blocks * (part + 1) // self.k_groups * self.block, self.padded_cols())
+                     - self.col_blocks * part // self.k_groups * self.block)
+            if before <= width * sources:
+                break
+            before -= width * sources
+        return part * sources + (before + width // 2) // width
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:

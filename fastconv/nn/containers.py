@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 
 from .. import activation as activations
 from .. import dense
+from .._kernels import _norm
 from .layers import Hardswish, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .module import Backward, Module
 from .norm import BatchNorm
 from .pool import SelectPool
+from .program import Programs, Recorder, Value
 from .weighted import ACTIVATION_GRADIENTS, WeightedLayer
 
 __all__ = ["Concat", "Residual", "Sequential"]
@@ -75,9 +78,16 @@ class Sequential(_Group):
     A backward pass without `need_input` stops at the first module that has something to train.
     """
 
+    def __init__(self, *modules: Module) -> None:
+        super().__init__(*modules)
+        self._programs = Programs()
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        for module, activation in self._steps(False):
-            x = module(x) if activation is None else module.infer(x, activation)
+        return self._programs.run(self.record, x)
+
+    def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
+        for module, fused in self._steps(False):
+            x = recorder.follow(module, x, fused)
         return x
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
@@ -136,6 +146,15 @@ class Residual(Module):
         """Inference, with an activation (relu) in the same pass as the sum."""
         return self._sum(self.body(x), x if self.shortcut is None else self.shortcut(x), activation)
 
+    def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
+        y = recorder.follow(self.body, x)
+        skipped = x if self.shortcut is None else recorder.follow(self.shortcut, x)
+        total = self._sum(y.array, skipped.array, activation)
+        if not y.array.strides == skipped.array.strides == total.strides:
+            return recorder.call(functools.partial(self._sum, activation=activation), y, skipped)
+        relu = activation is not None
+        return recorder.kernel(lambda a, b, out: _norm.add(a, b, relu, out, None), total, y, skipped)
+
     def forward(self, x: np.ndarray, activation: str | None = None) -> tuple[np.ndarray, Backward]:
         y, body_backward = self.body.forward(x)
         skipped, shortcut_backward = (x, _identity_backward) if self.shortcut is None else self.shortcut.forward(x)
@@ -174,6 +193,9 @@ class Concat(_Group):
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self._join([module(x) for module in self])
+
+    def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
+        return recorder.call(lambda *parts: self._join(parts), *(recorder.follow(module, x) for module in self))
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
         parts, backwards = zip(*(module.forward(x) for module in self), strict=True)

@@ -7,9 +7,10 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .. import checks, conv
+from .. import checks, conv, convolve
 from .._types import Padding, PaddingMode, Pairs, PerAxis
 from . import arguments
+from .program import Recorder, Value
 from .weighted import WeightedLayer
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
@@ -65,6 +66,22 @@ class Conv(WeightedLayer):
     def _apply(self, x, weight, activation):
         return self._function(x, weight, self._bias_value(), *self._geometry(), padding_mode=self.padding_mode,
                               activation=activation)
+
+    def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
+        weight, bias = self._packed.get(self.weight, self._pack), self._bias_value()
+        call = convolve.forward_call(self._function.__name__, self.ndim, x.array, weight, bias, *self._geometry(),
+                                     self.padding_mode, activation, "auto")
+        if not call.is_plain:
+            return super().record(recorder, x, activation)
+        recorder.depends_on(self.weight, self.bias)
+        run, operands = call.plan.run, weight.operands_for(call.algorithm)
+
+        def kernel(x, y):
+            run(x, *operands, bias, y, call.activation, None)
+
+        y = checks.empty(call.shape, x.array.dtype, call.order)
+        kernel(x.array, y)
+        return recorder.kernel(kernel, y, x)
 
     def _gradients(self, dy, x, weight, **how):
         return self._function_backward(dy, x, weight, *self._geometry(), padding_mode=self.padding_mode, **how)

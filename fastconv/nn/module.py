@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import arguments
-from .parameter import Parameter
+from .parameter import VERSIONS, Parameter
+
+if TYPE_CHECKING:
+    from .program import Recorder, Value
 
 Backward = Callable[..., Any]  # gives the gradient of the input, or None where nobody needs it
 _Kind = TypeVar("_Kind")
+
+
+class _Structure:
+    """A number that is new after every change of an attribute of any module."""
+
+    version = 0
+
+
+_structure = _Structure()
+
+
+def structure_version() -> int:
+    return _structure.version
 
 
 class LoadResult(NamedTuple):
@@ -48,6 +65,17 @@ class Module:
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
         raise NotImplementedError(f"{type(self).__name__} can't be trained")
+
+    def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
+        """Inference, noted as steps of a program (`fastconv.nn.program`); only layers of this package are asked."""
+        infer = self if activation is None else functools.partial(self.infer, activation=activation)
+        return recorder.call(infer, x)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        known = vars(self)
+        if known.get(name, value) is not value:
+            _structure.version = next(VERSIONS)
+        object.__setattr__(self, name, value)
 
     # --- the tree ---
 

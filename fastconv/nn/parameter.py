@@ -11,7 +11,7 @@ import numpy as np
 
 # One counter for the whole process: `next` is atomic, so two parameters, or two writers of one parameter, never share
 # a version, and a cache filled for one value can't be mistaken for another's.
-_VERSIONS = itertools.count(1)
+VERSIONS = itertools.count(1)
 
 
 class Parameter:
@@ -53,7 +53,7 @@ class Parameter:
         readonly.flags.writeable = False
         self._array = array
         self._readonly = readonly
-        self._version = next(_VERSIONS)
+        self._version = next(VERSIONS)
 
     @property
     def value(self) -> np.ndarray:

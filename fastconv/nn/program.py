@@ -1,0 +1,185 @@
+"""What a chain of layers does with inputs of one layout, found out once and from then on only done.
+
+To look up what is known of a call, check its operands and allocate its result takes as long as a small layer itself. A
+`Program` has looked and checked. Results that nobody sees lie in one block of memory, each where something lay that is
+needed no longer: it stays in cache from layer to layer, and from call to call.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import checks, runtime
+from .._kernels import _runtime
+from . import module as modules
+from .module import Module
+from .parameter import Parameter
+
+__all__ = ["Programs", "Recorder", "Value"]
+
+PROGRAMS_KEPT = 8  # of a chain, each for inputs of one layout
+LINE = 64  # bytes that places are multiples of
+
+Step = Callable[[list], object]  # reads and writes results by their numbers
+
+
+class Value(NamedTuple):
+    """A result while a program is recorded. Number 0 is the input.
+
+    `owner` is the number of the result in whose place it may lie, None where that is no place of the program.
+    """
+
+    array: np.ndarray
+    number: int
+    owner: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a result lies in the block of memory, and from which step to which it is needed."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+    born: int
+    dies: int
+    offset: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.offset + -(-math.prod(self.shape) * self.dtype.itemsize // LINE) * LINE
+
+
+class Recorder:
+    """Does what a chain does, and notes it step by step.
+
+    Attributes
+    ----------
+    lasting : bool
+        Whether the same steps will do for the next input of the same layout: with layers that aren't this package's,
+        nobody knows.
+    """
+
+    def __init__(self, x: Any) -> None:
+        self.lasting = type(x) is np.ndarray
+        self.steps: list[Step] = []
+        self.count = 1
+        self.places: dict[int, Place] = {}
+        self.parameters: list[Parameter] = []
+
+    def follow(self, module: Module, x: Value, activation: str | None = None) -> Value:
+        """What `module` makes of `x`, with an activation fused into it."""
+        if type(x.array) is np.ndarray and type(module).__module__.startswith(f"{__package__}."):
+            return module.record(self, x, activation)
+        self.lasting = False
+        return self.call(module if activation is None else functools.partial(module.infer, activation=activation), x)
+
+    def depends_on(self, *parameters: Parameter | None) -> None:
+        """Kernels noted hold these parameters' values."""
+        self.parameters += [parameter for parameter in parameters if parameter is not None]
+
+    def call(self, function: Callable[..., np.ndarray], *sources: Value) -> Value:
+        """``function(*arrays)``: a new array, or a view of the first one."""
+        numbers, number = [source.number for source in sources], self.count
+
+        def step(values: list) -> None:
+            values[number] = function(*[values[i] for i in numbers])
+
+        return self._noted(step, sources, function(*(source.array for source in sources)), sources[0].owner)
+
+    def kernel(self, run: Callable[..., object], array: np.ndarray, *sources: Value) -> Value:
+        """``run(*arrays, result)`` fills the result, as it has filled `array`."""
+        numbers = [*(source.number for source in sources), self.count]
+        born = len(self.steps)
+        self.places[self.count] = Place(array.shape, array.strides, array.dtype, born, born)
+        return self._noted(lambda values: run(*[values[i] for i in numbers]), sources, array, self.count)
+
+    def _noted(self, step: Step, sources: tuple[Value, ...], array: np.ndarray, owner: int | None) -> Value:
+        for source in sources:
+            if source.owner is not None:
+                self.places[source.owner] = self.places[source.owner]._replace(dies=len(self.steps))
+        self.steps.append(step)
+        self.count += 1
+        return Value(array, self.count - 1, owner)
+
+
+class Program:
+    """The steps of a chain for inputs of one layout."""
+
+    def __init__(self, recorder: Recorder, result: Value) -> None:
+        self._structure = modules.structure_version()
+        self._parameters = recorder.parameters
+        self._versions = [parameter.version for parameter in recorder.parameters]
+        self._steps, self._count, self._result = recorder.steps, recorder.count, result.number
+        places = recorder.places
+        self._returned = None if result.owner is None else (result.owner, places.pop(result.owner))
+        self._places = packed(places)
+        self._bytes = max((place.end for _, place in self._places), default=0)
+
+    def is_current(self) -> bool:
+        """Whether no parameter, and no attribute of a module, has changed since."""
+        return (self._structure == modules.structure_version()
+                and [parameter.version for parameter in self._parameters] == self._versions)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        values: list = [None] * self._count
+        values[0] = x
+        block = checks.new((self._bytes,), BYTES)
+        for number, (shape, strides, dtype, _, _, offset) in self._places:
+            values[number] = np.ndarray(shape, dtype, block, offset, strides)
+        if self._returned is not None:
+            number, place = self._returned
+            last = len(place.shape) > 2 and place.strides[1] == place.dtype.itemsize
+            values[number] = checks.new(place.shape, place.dtype, last)
+        for step in self._steps:
+            step(values)
+        return values[self._result]
+
+
+BYTES = np.dtype(np.uint8)
+
+
+def packed(places: dict[int, Place]) -> list[tuple[int, Place]]:
+    """The places with offsets: the largest first, each in the first gap among those that are needed meanwhile."""
+    done: list[tuple[int, Place]] = []
+    for number, place in sorted(places.items(), key=lambda item: -item[1].end):
+        size, offset = place.end, 0
+        for _, other in sorted(done, key=lambda item: item[1].offset):
+            if other.born <= place.dies and place.born <= other.dies and other.end > offset:
+                if other.offset >= offset + size:
+                    break
+                offset = other.end
+        done.append((number, place._replace(offset=offset)))
+    return done
+
+
+class Programs:
+    """The programs of a chain. Copies and pickles start empty."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple, Program] = {}
+
+    def run(self, record: Callable[[Recorder, Value], Value], x: np.ndarray) -> np.ndarray:
+        """What `record` computes from `x`: by the program that it recorded for such an input, while that holds."""
+        key = None
+        if type(x) is np.ndarray:
+            key = (x.shape, x.strides, x.dtype, x.flags.aligned, runtime.default_algorithm(), _runtime.isa_in_use())
+            program = self._kept.get(key)
+            if program is not None and program.is_current():
+                return program.run(x)
+        recorder = Recorder(x)
+        result = record(recorder, Value(x, 0))
+        if recorder.lasting:
+            while len(self._kept) >= PROGRAMS_KEPT:
+                self._kept.pop(next(iter(self._kept)), None)
+            self._kept[key] = Program(recorder, result)
+        return result.array
+
+    def __reduce__(self):
+        return Programs, ()
