@@ -79,6 +79,10 @@ FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_ps(p, fir
 FC_INLINE vec vsqrt(vec a) { return _mm512_sqrt_ps(a); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_ps(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_ps(a, b); }
+/* What is above +0.0, but at most `top`, else +0.0; NaN stays NaN. */
+FC_INLINE vec vclamp(vec v, vec top) {
+    return _mm512_maskz_min_ps(_mm512_cmp_ps_mask(v, (vec){0}, _CMP_NLE_UQ), top, v);
+}
 FC_INLINE dvec widen_part(vec_part a) { return _mm512_cvtps_pd(a); }
 FC_INLINE vec_part narrow_part(dvec a) { return _mm512_cvtpd_ps(a); }
 FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return _mm512_fmadd_pd(a, b, c); }
@@ -92,6 +96,9 @@ FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { _mm512_mask_storeu_pd(p, fir
 FC_INLINE vec vsqrt(vec a) { return _mm512_sqrt_pd(a); }
 FC_INLINE vec vmax_second(vec a, vec b) { return _mm512_max_pd(a, b); }
 FC_INLINE vec vmin_second(vec a, vec b) { return _mm512_min_pd(a, b); }
+FC_INLINE vec vclamp(vec v, vec top) {
+    return _mm512_maskz_min_pd(_mm512_cmp_pd_mask(v, (vec){0}, _CMP_NLE_UQ), top, v);
+}
 FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return vfma(a, b, c); }
 
 #elif VBYTES == 32
@@ -163,6 +170,13 @@ FC_INLINE vec_part narrow_part(dvec a) { return __builtin_convertvector(a, vec_p
 #endif
 FC_INLINE dvec dfma(dvec a, dvec b, dvec c) { return a * b + c; }
 
+#endif
+
+#if VBYTES != 64
+FC_INLINE vec vclamp(vec v, vec top) {
+    /* Adding +0.0 makes -0.0 that. */
+    return vmin_second(top, vmax_second((vec){0}, v) + (vec){0});
+}
 #endif
 
 #ifdef FC_F64

@@ -243,7 +243,7 @@ def group_run(groups, red, cols, lanes):
     return max(1, min(groups, -(-lanes // min(red, cols)), 2 * lanes // cols))
 
 
-def _even_boxes(axes, box, lanes):
+def even_boxes(axes, box, lanes):
     """(box, boxes an axis): of the outermost axis that is split so many that threads get as many each.
 
     Boxes of vectors of `lanes` pixels begin at whole ones; 0: lanes are no pixels.
@@ -355,7 +355,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
             k_groups = min(2 * k_groups, col_blocks)
         else:
             break
-    box, boxes = _even_boxes(axes, box, lanes if planar else 0)
+    box, boxes = even_boxes(axes, box, lanes if planar else 0)
     split = axes[2].in_step if planar else 1
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(

@@ -2,7 +2,7 @@
 from functools import lru_cache
 from math import prod
 
-from .planning import BOX_PIXELS, CACHE_LINE, PARTS, Blocking, largest_box, strip_strides
+from .planning import BOX_PIXELS, CACHE_LINE, PARTS, Blocking, even_boxes, largest_box, strip_strides
 
 # Lanes of different groups: strips of vectors of channels, half of L1 and some L2, and of planes of pixels, in L1;
 # in place, all channels of a box, in L2; results of a plane. At least so many work items, of boxes of so many rows.
@@ -88,7 +88,10 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
             k_groups = min(2 * k_groups, blocks)
         else:
             break
-    boxes = (n, *(a.boxes(b) for a, b in zip(axes, box)))
+    box, boxes = even_boxes(axes, box, 0)
+    if n * prod(boxes) * k_groups % 2:
+        k_groups = min(k_groups + 1, blocks)
+    boxes = (n, *boxes)
     parts = min(prod(boxes), PARTS) if weight_gradient else 1
     strip = d, h, w = reach(box)
     if planar:

@@ -204,8 +204,19 @@ def _environment_results():
 set_result_cache(_environment_results())
 
 
+_releases = []
+
+
+def on_release(release):
+    """Let :func:`release_memory` call `release` as well."""
+    _releases.append(release)
+    return release
+
+
 def release_memory():
     """Give the memory that is kept between calls, of scratch and of results, back to the system."""
+    for release in _releases:
+        release()
     _runtime.release_memory()
 
 

@@ -24,23 +24,22 @@ typedef struct chunk {
     int first, last;
 } chunk;
 
-FC_INLINE vec clamp(vec v, fc_activation activation) {
-    if (activation == FC_IDENTITY) return v;
-    /* NaN as second operand stays NaN; so does -0.0, which adding +0.0 makes +0.0. */
-    v = vmax_second(vset1(0), v) + vset1(0);
-    if (activation == FC_RELU6) v = vmin_second(vset1(6), v);
-    return v;
+/* What relu and relu6 cut off at. */
+FC_INLINE vec clamp_top(fc_activation activation) {
+    return vset1(activation == FC_RELU6 ? 6 : (T)__builtin_inf());
 }
 
 /* The end of a tile whose last vector of columns isn't whole; of few.h. */
 static __attribute__((noinline)) void store_part(const fc_gemm *g, const ptrdiff_t *crow, ptrdiff_t rows, int add,
                                                  fc_activation activation, const vec *sums) {
+    const vec top = clamp_top(activation);
     for (ptrdiff_t m = 0; m < rows; m++)
         for (ptrdiff_t j = 0; j < g->n; j += VL, sums++) {
             T *to = (T *)g->c + crow[m] + j;
             vec y = *sums;
             if (add) y = vload_upto(to, g->n - j) + y;
-            vstore_upto(to, clamp(y, activation), g->n - j);
+            if (activation != FC_IDENTITY) y = vclamp(y, top);
+            vstore_upto(to, y, g->n - j);
         }
 }
 
@@ -97,11 +96,13 @@ FC_INLINE void tile(const fc_gemm *g, const chunk *k, ptrdiff_t m0, const int mr
         for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) acc[m][v] = vload(c + crow[m] + v * VL) + acc[m][v];
-    if (activation != FC_IDENTITY)
+    if (activation != FC_IDENTITY) {
+        const vec top = clamp_top(activation);
 #pragma GCC unroll 12
         for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) acc[m][v] = clamp(acc[m][v], activation);
+            for (int v = 0; v < nv; v++) acc[m][v] = vclamp(acc[m][v], top);
+    }
 #pragma GCC unroll 12
     for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4

@@ -68,11 +68,13 @@ FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, 
                 sum[j][v] = acc[j][v];
             }
     } while (++i < chunks);
-    if (g->activation != FC_IDENTITY)
+    if (g->activation != FC_IDENTITY) {
+        const vec top = clamp_top(g->activation);
 #pragma GCC unroll 6
         for (int j = 0; j < columns; j++)
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) acc[j][v] = clamp(acc[j][v], g->activation);
+            for (int v = 0; v < nv; v++) acc[j][v] = vclamp(acc[j][v], top);
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) {
         T *to = c + t->to[v];

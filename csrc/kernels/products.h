@@ -35,16 +35,15 @@ FC_INLINE void product_tile(const fc_products *p, const T *a, const T *b, T *c, 
     }
     const T *to_add = p->accumulate ? c : nothing; /* x + -0.0 is x for every x */
     const ptrdiff_t c_row = p->c_row, add_row = p->accumulate ? c_row : 0;
-    const int clamps = p->activation != FC_IDENTITY;
-    const vec top = vset1(p->activation == FC_RELU6 ? 6 : (T)__builtin_inf());
+    const vec top = clamp_top(p->activation);
 #pragma GCC unroll 12
     for (int m = 0; m < mr; m++, c += c_row, to_add += add_row) {
         if (m == rows) return;
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) acc[m][v] += vload(to_add + v * VL);
-        if (clamps)
+        if (p->activation != FC_IDENTITY)
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) acc[m][v] = vmin_second(top, clamp(acc[m][v], FC_RELU));
+            for (int v = 0; v < nv; v++) acc[m][v] = vclamp(acc[m][v], top);
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) vstore(c + v * VL, acc[m][v]);
     }

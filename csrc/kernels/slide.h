@@ -112,9 +112,11 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
         vstore(b, vload(b) + sum);
         return;
     }
-    if (g->activation != FC_IDENTITY)
+    if (g->activation != FC_IDENTITY) {
+        const vec top = clamp_top(g->activation);
 #pragma GCC unroll 8
-        for (int m = 0; m < results; m++) row[m] = clamp(row[m], g->activation);
+        for (int m = 0; m < results; m++) row[m] = vclamp(row[m], top);
+    }
     if (lanes >= VL && n == results)
 #pragma GCC unroll 8
         for (int m = 0; m < results; m++) vstore(y + m * g->y_step, row[m]);

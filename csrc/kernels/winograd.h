@@ -189,11 +189,15 @@ FC_INLINE void output_tile(const int m, const fc_winograd *w, ptrdiff_t t, ptrdi
 #pragma GCC unroll 4
         for (int a = 0; a < m; a++) half[a][b] = o[a];
     }
+    const vec top = clamp_top(w->activation);
 #pragma GCC unroll 4
     for (int a = 0; a < m; a++) {
         output_points(m, half[a], y[a]);
 #pragma GCC unroll 4
-        for (int b = 0; b < m; b++) y[a][b] = clamp(y[a][b] + start, w->activation);
+        for (int b = 0; b < m; b++) y[a][b] += start;
+        if (w->activation != FC_IDENTITY)
+#pragma GCC unroll 4
+            for (int b = 0; b < m; b++) y[a][b] = vclamp(y[a][b], top);
     }
     const int whole = rows >= m && columns >= m && lanes >= VL;
 #pragma GCC unroll 4

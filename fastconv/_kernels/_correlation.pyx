@@ -93,7 +93,7 @@ cdef class Correlation(Blocks):
 
     cdef ptrdiff_t first_item(self, ptrdiff_t items, ptrdiff_t t, ptrdiff_t shares) noexcept nogil:
         """Where share t of the work items begins: all have as many columns, of which the last group may have few."""
-        cdef ptrdiff_t sources = items // self.k_groups, part, width, before
+        cdef ptrdiff_t sources = items // self.k_groups, part = 0, width = 1, before
         if self.k_groups == 1 or self.lane_cols:
             return items * t // shares
         before = self.padded_cols() * sources * t // shares

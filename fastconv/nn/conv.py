@@ -68,12 +68,12 @@ class Conv(WeightedLayer):
                               activation=activation)
 
     def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
+        recorder.depends_on(self.weight, self.bias)
         weight, bias = self._packed.get(self.weight, self._pack), self._bias_value()
         call = convolve.forward_call(self._function.__name__, self.ndim, x.array, weight, bias, *self._geometry(),
                                      self.padding_mode, activation, "auto")
         if not call.is_plain:
             return super().record(recorder, x, activation)
-        recorder.depends_on(self.weight, self.bias)
         run, operands = call.plan.run, weight.operands_for(call.algorithm)
 
         def kernel(x, y):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from .parameter import Parameter
 __all__ = ["Programs", "Recorder", "Value"]
 
 PROGRAMS_KEPT = 8  # of a chain, each for inputs of one layout
+BLOCK_KEPT = 16 * 1024 * 1024  # bytes at most of a block that a program keeps for its next call
+BYTES = np.dtype(np.uint8)
 LINE = 64  # bytes that places are multiples of
 
 Step = Callable[[list], object]  # reads and writes results by their numbers
@@ -66,10 +69,11 @@ class Recorder:
 
     def __init__(self, x: Any) -> None:
         self.lasting = type(x) is np.ndarray
+        self.structure = modules.structure_version()
+        self.versions: dict[Parameter, int] = {}
         self.steps: list[Step] = []
         self.count = 1
         self.places: dict[int, Place] = {}
-        self.parameters: list[Parameter] = []
 
     def follow(self, module: Module, x: Value, activation: str | None = None) -> Value:
         """What `module` makes of `x`, with an activation fused into it."""
@@ -79,8 +83,10 @@ class Recorder:
         return self.call(module if activation is None else functools.partial(module.infer, activation=activation), x)
 
     def depends_on(self, *parameters: Parameter | None) -> None:
-        """Kernels noted hold these parameters' values."""
-        self.parameters += [parameter for parameter in parameters if parameter is not None]
+        """Kernels hold the values of these parameters, which are read after this."""
+        for parameter in parameters:
+            if parameter is not None:
+                self.versions.setdefault(parameter, parameter.version)
 
     def call(self, function: Callable[..., np.ndarray], *sources: Value) -> Value:
         """``function(*arrays)``: a new array, or a view of the first one."""
@@ -111,14 +117,15 @@ class Program:
     """The steps of a chain for inputs of one layout."""
 
     def __init__(self, recorder: Recorder, result: Value) -> None:
-        self._structure = modules.structure_version()
-        self._parameters = recorder.parameters
-        self._versions = [parameter.version for parameter in recorder.parameters]
+        self._structure = recorder.structure
+        self._parameters, self._versions = list(recorder.versions), list(recorder.versions.values())
         self._steps, self._count, self._result = recorder.steps, recorder.count, result.number
         places = recorder.places
         self._returned = None if result.owner is None else (result.owner, places.pop(result.owner))
         self._places = packed(places)
         self._bytes = max((place.end for _, place in self._places), default=0)
+        self._idle: list[list] = []
+        _programs.add(self)
 
     def is_current(self) -> bool:
         """Whether no parameter, and no attribute of a module, has changed since."""
@@ -126,21 +133,41 @@ class Program:
                 and [parameter.version for parameter in self._parameters] == self._versions)
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        values: list = [None] * self._count
+        try:
+            room = self._idle.pop()
+        except IndexError:  # the first call, or another thread has it
+            room = self._laid_out()
+        values = room.copy()
         values[0] = x
-        block = checks.new((self._bytes,), BYTES)
-        for number, (shape, strides, dtype, _, _, offset) in self._places:
-            values[number] = np.ndarray(shape, dtype, block, offset, strides)
         if self._returned is not None:
             number, place = self._returned
             last = len(place.shape) > 2 and place.strides[1] == place.dtype.itemsize
             values[number] = checks.new(place.shape, place.dtype, last)
         for step in self._steps:
             step(values)
+        if self._bytes <= BLOCK_KEPT and not self._idle:
+            self._idle.append(room)
         return values[self._result]
 
+    def _laid_out(self) -> list:
+        """The results in a block of memory, by number; None where a step puts one."""
+        room: list = [None] * self._count
+        block = checks.new((self._bytes,), BYTES)
+        for number, (shape, strides, dtype, _, _, offset) in self._places:
+            room[number] = np.ndarray(shape, dtype, block, offset, strides)
+        return room
 
-BYTES = np.dtype(np.uint8)
+    def release(self) -> None:
+        self._idle.clear()
+
+
+_programs: weakref.WeakSet[Program] = weakref.WeakSet()
+
+
+@runtime.on_release
+def release_blocks() -> None:
+    for program in list(_programs):
+        program.release()
 
 
 def packed(places: dict[int, Place]) -> list[tuple[int, Place]]:
