@@ -51,6 +51,45 @@ def test_same_bits_as_layer_by_layer(order):
         assert np.array_equal(model(x), layer_by_layer(model, x))
 
 
+def random_chain(rng, c, depth):
+    """A chain of any layers that keeps planes as they are, and the channels of its result."""
+    modules = []
+    for _ in range(rng.integers(0, 4)):
+        kind = rng.integers(0, 7 if depth else 4)
+        if kind < 2:
+            k = int(rng.choice([3, 16, 20]))
+            modules.append(nn.Conv2d(c, k, int(rng.choice([1, 3])), padding="same", rng=rng))
+            c = k
+        elif kind == 2:
+            modules.append(nn.Conv2d(c, c, 3, padding=1, groups=c, rng=rng))
+        elif kind == 3:
+            modules.append((nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Dropout, nn.LeakyReLU)[rng.integers(0, 5)]())
+        elif kind == 4:
+            body, k = random_chain(rng, c, depth - 1)
+            modules.append(nn.Residual(body, nn.Conv2d(c, k, 1, rng=rng) if k != c or rng.integers(0, 2) else None))
+            c = k
+        elif kind == 5:
+            branches, widths = zip(*(random_chain(rng, c, depth - 1) for _ in range(rng.integers(1, 4))))
+            modules.append(nn.Concat(*branches))
+            c = sum(widths)
+        else:
+            chain, c = random_chain(rng, c, depth - 1)
+            modules.append(chain)
+    return nn.Sequential(*modules), c
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_chains(seed):
+    model, _ = random_chain(np.random.default_rng(seed), 6, 3)
+    for order in ORDERS:
+        x = [order(images(i, n=1 + seed % 2, size=9)) for i in range(3)]
+        results = [model(each) for each in x]
+        for each, result in zip(x, results):
+            expected = layer_by_layer(model, each)
+            assert np.array_equal(result, expected)
+            assert result is each or not any(np.shares_memory(result, other) for other in results if other is not result)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("end", [1, 2, 3, 4, 5, 6, 7, 9, 10, 11])
 def test_results_keep_their_values_and_memory_order(end, order):

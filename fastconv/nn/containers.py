@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import activation as activations
-from .. import dense
+from .. import checks, dense
 from .._kernels import _norm
 from .layers import Hardswish, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .module import Backward, Module
@@ -195,7 +195,15 @@ class Concat(_Group):
         return self._join([module(x) for module in self])
 
     def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
-        return recorder.call(lambda *parts: self._join(parts), *(recorder.follow(module, x) for module in self))
+        first = recorder.count
+        parts = [recorder.follow(module, x) for module in self]
+        joined = self._join([part.array for part in parts])
+        orders = {checks.memory_order(part.array) for part in parts}
+        if len(orders) > 1 or joined.ndim < 3:
+            return recorder.call(lambda *parts: self._join(parts), *parts)
+        array = checks.empty(joined.shape, joined.dtype, *orders)
+        array[...] = joined
+        return recorder.join(parts, array, first)
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
         parts, backwards = zip(*(module.forward(x) for module in self), strict=True)

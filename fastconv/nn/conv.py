@@ -81,7 +81,7 @@ class Conv(WeightedLayer):
 
         y = checks.empty(call.shape, x.array.dtype, call.order)
         kernel(x.array, y)
-        return recorder.kernel(kernel, y, x)
+        return recorder.kernel(kernel, y, x, strided=True)
 
     def _gradients(self, dy, x, weight, **how):
         return self._function_backward(dy, x, weight, *self._geometry(), padding_mode=self.padding_mode, **how)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +43,7 @@ class Value(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a result lies in the block of memory, and from which step to which it is needed."""
+    """Where a result lies in the block of memory, and from which step to which it is needed, both included."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -55,6 +55,14 @@ class Place(NamedTuple):
     @property
     def end(self) -> int:
         return self.offset + -(-math.prod(self.shape) * self.dtype.itemsize // LINE) * LINE
+
+
+class Part(NamedTuple):
+    """A result that lies in another one, as its channels [begin, end)."""
+
+    whole: int
+    begin: int
+    end: int
 
 
 class Recorder:
@@ -74,6 +82,8 @@ class Recorder:
         self.steps: list[Step] = []
         self.count = 1
         self.places: dict[int, Place] = {}
+        self.parts: dict[int, Part] = {}
+        self._strided: set[int] = set()
 
     def follow(self, module: Module, x: Value, activation: str | None = None) -> Value:
         """What `module` makes of `x`, with an activation fused into it."""
@@ -97,14 +107,45 @@ class Recorder:
 
         return self._noted(step, sources, function(*(source.array for source in sources)), sources[0].owner)
 
-    def kernel(self, run: Callable[..., object], array: np.ndarray, *sources: Value) -> Value:
-        """``run(*arrays, result)`` fills the result, as it has filled `array`."""
+    def kernel(self, run: Callable[..., object], array: np.ndarray, *sources: Value, strided: bool = False) -> Value:
+        """``run(*arrays, result)`` fills the result, as it has filled `array`.
+
+        `strided`: the result may as well be some channels of a larger one.
+        """
         numbers = [*(source.number for source in sources), self.count]
-        born = len(self.steps)
-        self.places[self.count] = Place(array.shape, array.strides, array.dtype, born, born)
+        if strided:
+            self._strided.add(self.count)
+        self._place(array, len(self.steps))
         return self._noted(lambda values: run(*[values[i] for i in numbers]), sources, array, self.count)
 
-    def _noted(self, step: Step, sources: tuple[Value, ...], array: np.ndarray, owner: int | None) -> Value:
+    def join(self, parts: list[Value], array: np.ndarray, first: int) -> Value:
+        """The channels of all parts, as they have been copied to `array`.
+
+        Kernels write theirs where they belong: those of parts from number `first` on, which nobody else reads.
+        """
+        whole, begin, born, copied = self.count, 0, len(self.steps), []
+        for part in parts:
+            end = begin + part.array.shape[1]
+            place = self.places.get(part.number)
+            if part.number in self._strided and part.number >= first and place.dies == place.born:
+                self.parts[part.number] = Part(whole, begin, end)
+                born = min(born, self.places.pop(part.number).born)
+            else:
+                copied.append((part.number, slice(begin, end)))
+            begin = end
+
+        def step(values: list) -> None:
+            for number, channels in copied:
+                values[whole][:, channels] = values[number]
+
+        self._place(array, born)
+        sources = [part for part in parts if part.number not in self.parts]
+        return self._noted(step, sources, array, whole)
+
+    def _place(self, array: np.ndarray, born: int) -> None:
+        self.places[self.count] = Place(array.shape, array.strides, array.dtype, born, len(self.steps))
+
+    def _noted(self, step: Step, sources: Sequence[Value], array: np.ndarray, owner: int | None) -> Value:
         for source in sources:
             if source.owner is not None:
                 self.places[source.owner] = self.places[source.owner]._replace(dies=len(self.steps))
@@ -120,7 +161,7 @@ class Program:
         self._structure = recorder.structure
         self._parameters, self._versions = list(recorder.versions), list(recorder.versions.values())
         self._steps, self._count, self._result = recorder.steps, recorder.count, result.number
-        places = recorder.places
+        places, self._parts = recorder.places, list(recorder.parts.items())
         self._returned = None if result.owner is None else (result.owner, places.pop(result.owner))
         self._places = packed(places)
         self._bytes = max((place.end for _, place in self._places), default=0)
@@ -143,6 +184,7 @@ class Program:
             number, place = self._returned
             last = len(place.shape) > 2 and place.strides[1] == place.dtype.itemsize
             values[number] = checks.new(place.shape, place.dtype, last)
+            self._divide(values, {number})
         for step in self._steps:
             step(values)
         if self._bytes <= BLOCK_KEPT and not self._idle:
@@ -155,7 +197,14 @@ class Program:
         block = checks.new((self._bytes,), BYTES)
         for number, (shape, strides, dtype, _, _, offset) in self._places:
             room[number] = np.ndarray(shape, dtype, block, offset, strides)
+        self._divide(room, dict(self._places))
         return room
+
+    def _divide(self, values: list, wholes: Container[int]) -> None:
+        """Put the parts of `wholes` where they are."""
+        for number, (whole, begin, end) in self._parts:
+            if whole in wholes:
+                values[number] = values[whole][:, begin:end]
 
     def release(self) -> None:
         self._idle.clear()
