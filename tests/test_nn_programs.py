@@ -87,7 +87,8 @@ def test_random_chains(seed):
         for each, result in zip(x, results):
             expected = layer_by_layer(model, each)
             assert np.array_equal(result, expected)
-            assert result is each or not any(np.shares_memory(result, other) for other in results if other is not result)
+            others = [other for other in results if other is not result]
+            assert result is each or not any(np.shares_memory(result, other) for other in others)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -250,6 +251,30 @@ def test_few_programs_are_kept():
     for n in range(1, 3 * program.PROGRAMS_KEPT):
         assert model(images(n=n, size=5)).shape[0] == n
     assert len(model._programs._kept) == program.PROGRAMS_KEPT
+
+
+class Widened(nn.Conv2d):
+    """A part of another dtype."""
+
+    def __call__(self, x):
+        return super().__call__(x).astype(np.float64)
+
+
+def test_parts_of_several_dtypes():
+    x = images()
+    for widened in (Widened(6, 3, 1, rng=0), nn.Sequential(Widened(6, 3, 1, rng=0))):
+        model = nn.Sequential(nn.Concat(nn.Conv2d(6, 4, 1, rng=1), widened))
+        for _ in range(3):
+            assert model(x).dtype == np.float64
+            assert np.array_equal(model(x), layer_by_layer(model, x))
+
+
+def test_large_results_have_no_program(monkeypatch):
+    monkeypatch.setattr(program, "BLOCK_BYTES", 1000)
+    model, x = network(), images()
+    for _ in range(3):
+        assert np.array_equal(model(x), layer_by_layer(model, x))
+    assert not model._programs._kept
 
 
 def test_blocks_are_kept_until_memory_is_released():

@@ -197,13 +197,11 @@ class Concat(_Group):
     def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
         first = recorder.count
         parts = [recorder.follow(module, x) for module in self]
-        joined = self._join([part.array for part in parts])
-        orders = {checks.memory_order(part.array) for part in parts}
-        if len(orders) > 1 or joined.ndim < 3:
-            return recorder.call(lambda *parts: self._join(parts), *parts)
-        array = checks.empty(joined.shape, joined.dtype, *orders)
-        array[...] = joined
-        return recorder.join(parts, array, first)
+        arrays = [part.array for part in parts]
+        layouts = {(checks.memory_order(array), array.dtype) for array in arrays}
+        if len(layouts) > 1 or x.array.ndim < 3:
+            return recorder.call(lambda *arrays: self._join(arrays), *parts)
+        return recorder.join(parts, self._join(arrays, *layouts.pop()), first)
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
         parts, backwards = zip(*(module.forward(x) for module in self), strict=True)
@@ -217,12 +215,17 @@ class Concat(_Group):
         return self._join(parts), backward
 
     @staticmethod
-    def _join(parts) -> np.ndarray:
+    def _join(parts, order=None, dtype=None) -> np.ndarray:
+        """The parts side by side; with an order and a dtype that all have, in its canonical strides."""
         shapes = {part.shape[:1] + part.shape[2:] for part in parts}
         if len(shapes) > 1:
             raise ValueError(f"Concat: the modules give {[part.shape for part in parts]}, expected shapes that differ "
                              "in axis 1 alone")
-        return np.concatenate(parts, axis=1)
+        if order is None:
+            return np.concatenate(parts, axis=1)
+        n, _, *spatial = parts[0].shape
+        joined = checks.empty((n, sum(part.shape[1] for part in parts), *spatial), dtype, order)
+        return np.concatenate(parts, axis=1, out=joined)
 
 
 def _fuses(module: Module, activation: str, training: bool) -> bool:

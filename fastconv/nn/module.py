@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -68,11 +67,10 @@ class Module:
 
     def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
         """Inference, noted as steps of a program (`fastconv.nn.program`); only layers of this package are asked."""
-        infer = self if activation is None else functools.partial(self.infer, activation=activation)
-        return recorder.call(infer, x)
+        return recorder.ask(self, x, activation)
 
     def __setattr__(self, name: str, value: object) -> None:
-        known = vars(self)
+        known = vars(self)  # programs hold what they have read
         if known.get(name, value) is not value:
             _structure.version = next(VERSIONS)
         object.__setattr__(self, name, value)

@@ -24,7 +24,7 @@ from .parameter import Parameter
 __all__ = ["Programs", "Recorder", "Value"]
 
 PROGRAMS_KEPT = 8  # of a chain, each for inputs of one layout
-BLOCK_KEPT = 16 * 1024 * 1024  # bytes at most of a block that a program keeps for its next call
+BLOCK_BYTES = 32 * 1024 * 1024  # of a program at most: it keeps its block, and larger ones wouldn't stay in cache
 BYTES = np.dtype(np.uint8)
 LINE = 64  # bytes that places are multiples of
 
@@ -90,6 +90,10 @@ class Recorder:
         if type(x.array) is np.ndarray and type(module).__module__.startswith(f"{__package__}."):
             return module.record(self, x, activation)
         self.lasting = False
+        return self.ask(module, x, activation)
+
+    def ask(self, module: Module, x: Value, activation: str | None) -> Value:
+        """What the module's own inference makes of `x`."""
         return self.call(module if activation is None else functools.partial(module.infer, activation=activation), x)
 
     def depends_on(self, *parameters: Parameter | None) -> None:
@@ -164,7 +168,7 @@ class Program:
         places, self._parts = recorder.places, list(recorder.parts.items())
         self._returned = None if result.owner is None else (result.owner, places.pop(result.owner))
         self._places = packed(places)
-        self._bytes = max((place.end for _, place in self._places), default=0)
+        self.block_bytes = max((place.end for _, place in self._places), default=0)
         self._idle: list[list] = []
         _programs.add(self)
 
@@ -187,14 +191,14 @@ class Program:
             self._divide(values, {number})
         for step in self._steps:
             step(values)
-        if self._bytes <= BLOCK_KEPT and not self._idle:
+        if not self._idle:
             self._idle.append(room)
         return values[self._result]
 
     def _laid_out(self) -> list:
         """The results in a block of memory, by number; None where a step puts one."""
         room: list = [None] * self._count
-        block = checks.new((self._bytes,), BYTES)
+        block = checks.new((self.block_bytes,), BYTES)
         for number, (shape, strides, dtype, _, _, offset) in self._places:
             room[number] = np.ndarray(shape, dtype, block, offset, strides)
         self._divide(room, dict(self._places))
@@ -252,10 +256,15 @@ class Programs:
         recorder = Recorder(x)
         result = record(recorder, Value(x, 0))
         if recorder.lasting:
-            while len(self._kept) >= PROGRAMS_KEPT:
-                self._kept.pop(next(iter(self._kept)), None)
-            self._kept[key] = Program(recorder, result)
+            self._keep(key, Program(recorder, result))
         return result.array
+
+    def _keep(self, key: tuple, program: Program) -> None:
+        if program.block_bytes > BLOCK_BYTES:
+            return
+        while len(self._kept) >= PROGRAMS_KEPT:
+            self._kept.pop(next(iter(self._kept)), None)
+        self._kept[key] = program
 
     def __reduce__(self):
         return Programs, ()
