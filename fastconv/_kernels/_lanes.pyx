@@ -321,15 +321,12 @@ cdef class LaneCorrelation(Correlation):
 
     cdef void share(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *weights,
                     const char *bias, int activation, char *private, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
-        """Work items [item0, item1): column groups innermost, they share the cache lines of channels-last pixels.
-
-        The last one comes first: what the layer before has written last is still in cache.
-        """
+        """Work items [item0, item1): column groups innermost, they share the cache lines of channels-last pixels."""
         cdef uint64_t state = kernels.enter()
         cdef ptrdiff_t item, part, kb, kb0, kb1, whole
         cdef Box b
         cdef Tensor a
-        for item in range(item1 - 1, item0 - 1, -1):
+        for item in range(item0, item1):
             part = item % self.k_groups
             b = box_of(self.extent, self.grain, self.boxes, item // self.k_groups)
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
