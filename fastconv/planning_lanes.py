@@ -88,7 +88,9 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
             k_groups = min(2 * k_groups, blocks)
         else:
             break
-    box, boxes = even_boxes(axes, box, 0)
+    boxes = [axis.boxes(size) for axis, size in zip(axes, box)]
+    if n * prod(boxes) * k_groups % 2:  # threads are even in number, mostly
+        box, boxes = even_boxes(axes, box, 0)
     if n * prod(boxes) * k_groups % 2:
         k_groups = min(k_groups + 1, blocks)
     boxes = (n, *boxes)
