@@ -76,6 +76,10 @@ class Sequential(_Group):
     gradient. Where a max or min pooling follows a fused `ReLU`, its gradient is taken behind the pooling, where there
     are fewer elements: what is selected has passed the `ReLU`, or is zero, in both places.
     A backward pass without `need_input` stops at the first module that has something to train.
+
+    Inference notes what it does with the first input of a layout, and repeats that for the next ones, with results
+    between the layers in one block of memory that is kept. A changed parameter or attribute counts at once; layers from
+    outside of this package are called anew each time.
     """
 
     def __init__(self, *modules: Module) -> None:
