@@ -94,6 +94,7 @@ static __attribute__((noinline)) void line_tiles(const fc_winograd *w, int gradi
 }
 
 static __attribute__((noinline)) void line_output(const fc_winograd *w) {
+    const vec top = clamp_top(w->activation);
     for (ptrdiff_t t = 0; t < w->tiles; t++)
         for (ptrdiff_t j = 0; j < w->n; j += VL) {
             T *to = (T *)w->to + t * w->m * w->to_column + j;
@@ -101,8 +102,11 @@ static __attribute__((noinline)) void line_output(const fc_winograd *w) {
             vec y[LINE_MOST], start = {0};
             if (w->bias) start = vload_upto((const T *)w->bias + j, lanes);
             line_coefficients((const T *)w->from + t * w->from_tile + j, w->from_point, w->m - 1, y);
-            for (ptrdiff_t i = 0; i < w->m && i < left; i++, to += w->to_column)
-                vstore_upto(to, clamp(y[i] + start, w->activation), lanes);
+            for (ptrdiff_t i = 0; i < w->m && i < left; i++, to += w->to_column) {
+                vec v = y[i] + start;
+                if (w->activation != FC_IDENTITY) v = vclamp(v, top);
+                vstore_upto(to, v, lanes);
+            }
         }
 }
 
