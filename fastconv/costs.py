@@ -48,7 +48,7 @@ FAR, NEAR_BYTES = 25, 8e6
 # more; and dilated ones of those. Per run of tiles and vector; per vector of transformed tiles that L2 doesn't hold.
 INPUT, GRADIENT, OUTPUT = {1: 45, 2: 84, 4: 226}, {1: 45, 2: 85, 4: 211}, {1: 40, 2: 34, 4: 111}
 INPUT_FIRST, OUTPUT_FIRST, DILATED_FIRST = {1: 15, 2: 23, 4: 40}, {1: 40, 2: 34, 4: 107}, 55
-RUN, RUN_TILES = 54, 64
+RUN, RUN_TILES = {1: 400, 2: 54, 4: 54}, 64
 SPILL, L2_BYTES = 6.5, 0.7e6
 # Per vector: to pack and transform the weights of a slice, and to transform its sums of backward-weight.
 WEIGHT, TAPS = {1: 80, 2: 66, 4: 110}, {1: 60, 2: 128, 4: 168}
@@ -186,7 +186,7 @@ def _winograd(algorithm, op, g, red, cols, src_last, itemsize, lanes, block):
         products += weights * (WEIGHT[m] + pack) * (1 + 1 / g.groups if b.resident else b.tile_parts)
     shares = min(2, b.k_groups) if b.tile_parts == 1 else 1  # of the threads, that each transform all tiles
     dilated = 0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST
-    each_tile = RUN / min(RUN_TILES, b.boxes[3]) + dilated
+    each_tile = RUN[m] / min(RUN_TILES, b.boxes[3]) + dilated
     inputs, outputs = INPUT[m] + (0 if src_last else INPUT_FIRST[m]), OUTPUT[m] + (0 if src_last else OUTPUT_FIRST[m])
     held = tile.points * tiling.slices * vectors_red
     return _memory(g, itemsize, lanes) + g.groups * (
@@ -240,7 +240,7 @@ def _winograd_weight(algorithm, g, red, cols, src_last, itemsize, lanes, block):
     single = tiles <= b.group_tiles * b.parts
     shares = min(2, b.k_groups) if single else b.k_groups  # of x, transformed for each
     first = 0 if src_last else INPUT_FIRST[m]
-    each_tile = RUN / min(RUN_TILES, b.boxes[3]) + (0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST)
+    each_tile = RUN[m] / min(RUN_TILES, b.boxes[3]) + (0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST)
     held = tile.points * tiling.slices * vectors_red
     return _memory(g, itemsize, lanes) + g.groups * (
         _uneven(b.parts * g.groups * b.k_groups) * (
