@@ -20,11 +20,9 @@
 #ifdef FC_F64
 typedef double T;
 typedef int64_t lane_int;
-#define LANE_MOST INT64_MAX
 #else
 typedef float T;
 typedef int32_t lane_int;
-#define LANE_MOST INT32_MAX
 #endif
 
 #if defined(__AVX512F__)

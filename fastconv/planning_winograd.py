@@ -69,8 +69,13 @@ def winograd_tile(algorithm, kernel):
     if algorithm != "winograd1d":
         m = int(algorithm[-1])
         return Tile((m, m), (3, 3))
-    _, taps = min((-(-kernel[2] // taps) / (LINE_POINTS + 1 - taps), -taps) for taps in range(2, LINE_POINTS))
-    return Tile((1, LINE_POINTS + 1 + taps), (1, -taps))
+
+    def products(taps):
+        """Of a result; with as many, more taps are fewer slices."""
+        return -(-kernel[2] // taps) / (LINE_POINTS + 1 - taps), -taps
+
+    taps = min(range(2, LINE_POINTS), key=products)
+    return Tile((1, LINE_POINTS + 1 - taps), (1, taps))
 
 
 class Tiling(NamedTuple):

@@ -135,8 +135,10 @@ FC_INLINE void pixels(const fc_pool *p, const int op, const int track) {
                     : window_at(&windows[2], w);
                 const T *x = row + ww.start * p->x.axis[2];
                 set_window(p, &t, wd, wh, ww);
-                if (op == FC_POOL_SUM && by.taps != mean_taps(p->mean, wd, wh, ww))
-                    by = divisor_of(mean_taps(p->mean, wd, wh, ww));
+                if (op == FC_POOL_SUM) {
+                    const double count = mean_taps(p->mean, wd, wh, ww);
+                    if (by.taps != count) by = divisor_of(count);
+                }
                 if (p->ahead) prefetch_next(p, &next, x);
                 pixel_channels(p, &t, &by, x, y, index, op, track);
                 if (y) y += p->y.axis[2];
@@ -154,24 +156,17 @@ FC_INLINE void each_output(const fc_pool *p, const int op, const int track) {
     else rows(p, 0, op, track);
 }
 
-/* Minima are called by maxima, and lie beside them: their code is alike, and packs well. */
-static __attribute__((noinline)) void pool_min(const fc_pool *p) { each_output(p, FC_POOL_MIN, 0); }
-static __attribute__((noinline)) void pool_min_places(const fc_pool *p) { each_output(p, FC_POOL_MIN, 1); }
-
-static __attribute__((noinline)) void pool_max(const fc_pool *p) {
-    if (p->op == FC_POOL_MIN) pool_min(p);
-    else each_output(p, FC_POOL_MAX, 0);
-}
-
-static __attribute__((noinline)) void pool_max_places(const fc_pool *p) {
-    if (p->op == FC_POOL_MIN) pool_min_places(p);
-    else each_output(p, FC_POOL_MAX, 1);
-}
-
-static __attribute__((noinline)) void pool_sum(const fc_pool *p) { each_output(p, FC_POOL_SUM, 0); }
+static void pool_max(const fc_pool *p) { each_output(p, FC_POOL_MAX, 0); }
+static void pool_min(const fc_pool *p) { each_output(p, FC_POOL_MIN, 0); }
+static void pool_max_places(const fc_pool *p) { each_output(p, FC_POOL_MAX, 1); }
+static void pool_min_places(const fc_pool *p) { each_output(p, FC_POOL_MIN, 1); }
+static void pool_sum(const fc_pool *p) { each_output(p, FC_POOL_SUM, 0); }
 
 static void pool(const fc_pool *p) {
-    if (p->op == FC_POOL_SUM) pool_sum(p);
-    else if (p->indexing != FC_INDEX_NONE) pool_max_places(p);
-    else pool_max(p);
+    const int track = p->indexing != FC_INDEX_NONE;
+    switch (p->op) {
+    case FC_POOL_MAX: (track ? pool_max_places : pool_max)(p); break;
+    case FC_POOL_MIN: (track ? pool_min_places : pool_min)(p); break;
+    case FC_POOL_SUM: pool_sum(p); break;
+    }
 }

@@ -48,8 +48,9 @@ static int same_taps(const fc_window a[3], const fc_window b[3]) {
 }
 
 /* n bytes, `step` apart in both places, that belong to windows with the real taps at[d h w]. */
-static __attribute__((noinline)) const uint8_t *stage_run(tap_table *table, const fc_windows *w, uint8_t *to, ptrdiff_t to_step,
-                                   const uint8_t *from, ptrdiff_t from_step, ptrdiff_t n, const fc_window at[3]) {
+static __attribute__((noinline)) const uint8_t *stage_run(tap_table *table, const fc_windows *w, uint8_t *to,
+                                                          ptrdiff_t to_step, const uint8_t *from, ptrdiff_t from_step,
+                                                          ptrdiff_t n, const fc_window at[3]) {
     const ptrdiff_t taps = w[0].size * w[1].size * w[2].size;
     int real = 1;
     if (from_step == 1 && to_step == 1 && at[0].count * at[1].count * at[2].count == taps)

@@ -1,8 +1,8 @@
 """Winograd F(m x m, 3 x 3), and F(m, r) along rows: forward and backward-input, stride 1 (rules: _blocks.pyx).
 
 i. A tile is m x m or 1 x m results of one image. Threads share the tiles out, or the groups of column blocks where
-   weights outweigh the tiles. A share takes a group of tiles at a time: transform the input to V[point][tile][channel]; per
-   column block: one dense product for each point, V times U[point][channel][column], to M[point][tile][column];
+   weights outweigh the tiles. A share takes a group of tiles at a time: transform the input to V[point][tile][channel];
+   per column block: one dense product for each point, V times U[point][channel][column], to M[point][tile][column];
    transform M to results. Taps along the depth, and along rows those of other rows and beyond the first r, are as many
    reductions more: V has a patch of each tile for every slice of the taps.
 j. Every thread transforms what it multiplies: V, and U unless it was packed. Reading what another core has just
