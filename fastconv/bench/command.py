@@ -1,6 +1,7 @@
 """`fastconv bench`: its options, and the run from the first measurement to the report."""
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -106,7 +107,7 @@ def _measure(options: argparse.Namespace) -> tuple[Report, int]:
         contender.start(count)
 
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    schedule = QUICK if options.quick else Schedule()
+    schedule = QUICK if options.quick else Schedule(row_seconds=options.seconds)
     with threads(count):
         limits = machine.measure(count, options.dtype)
         neighbours = machine.Neighbours()
@@ -205,6 +206,10 @@ exit codes:
     parser.add_argument(
         "--compare", metavar="OLD.json", type=Path, help="tell what moved since an older run; exit 1 if a row is slower"
     )
+    parser.add_argument(
+        "--seconds", metavar="S", type=_seconds, default=Schedule.row_seconds,
+        help="about how long a row is timed (default: %(default)g); six rounds are the least, 25 the most",
+    )
     parser.add_argument("--quick", action="store_true", help="six short rounds a row: not for quoting")
     parser.add_argument(
         "--filters", action="store_true", help="time filters on a photograph instead, against OpenCV and SciPy"
@@ -239,6 +244,16 @@ def _threads(text: str) -> int:
     if not 1 <= count <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 1024")
     return count
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return seconds
 
 
 def _listing(cases: Sequence[Case]) -> str:

@@ -42,6 +42,8 @@ class Contender:
     """The contender of ours that meets it on the same terms: ratios are taken against this one."""
     pause_seconds = 0.0
     """How long the turn of the next contender has to wait, because threads of this one are still spinning."""
+    in_cold_rounds = True
+    """Whether it takes part with empty caches, too."""
 
     def start(self, threads: int) -> None:
         """Load the library and give it `threads` threads; raise `ContenderUnavailable` where that is impossible."""
@@ -209,6 +211,7 @@ class VectorisedNumPy(Contender):
 
     name = "numpy"
     pause_seconds = 0.12
+    in_cold_rounds = False  # no column shows it, and its pauses would take half of the time
 
     def start(self, threads: int) -> None:
         try:

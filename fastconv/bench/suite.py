@@ -1,7 +1,7 @@
 """Runs the rows: build the problem, verify every contender, time them all in turn."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -95,8 +95,11 @@ def run(
 ) -> Iterator[Row]:
     """Yield row after row; a problem that `ours` has no call for (a named algorithm can't serve it) gives none.
 
-    With `flush`, which empties the caches, all contenders are timed a second time.
+    With `flush`, which empties the caches, contenders that take part in cold rounds are timed a second time, for a
+    third of the time: a sample is one call there, and medians of few samples do for a column beside the main one.
     """
+    cold_schedule = replace(schedule, row_seconds=schedule.row_seconds / 3)
+    in_cold = {contender.name for contender in contenders if contender.in_cold_rounds}
     pauses = {contender.name: contender.pause_seconds for contender in contenders}
     for key in keys:
         problem = make(*key)
@@ -107,7 +110,8 @@ def run(
         row.algorithm = ours.plan(problem)
         row.seconds = interleave(calls, schedule, pauses)
         if flush:
-            row.cold_seconds = interleave(calls, schedule, pauses, flush)
+            cold_calls = {name: call for name, call in calls.items() if name in in_cold}
+            row.cold_seconds = interleave(cold_calls, cold_schedule, pauses, flush)
         row.loops_seconds = loops.scaled_seconds(problem.case, problem.op)
         yield row
 
