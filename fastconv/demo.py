@@ -89,7 +89,7 @@ def kernel_speeds():
 
 def _layer_cases():
     """The layers that do the work, at the network's shapes and batch size, as rows for the benchmark's machinery."""
-    from .bench.shapes import ActivationCase, ConvCase, PoolCase
+    from .bench.cases import ActivationCase, ConvCase, PoolCase
 
     (first, second), n, source = FILTERS, BATCH_SIZE, "the digit demo"
     return (

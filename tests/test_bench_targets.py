@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fastconv.bench import document, regret, shapes, targets
+from fastconv.bench.cases import ConvCase
 from fastconv.bench.contenders import algorithms
 from fastconv.bench.problems import make
-from fastconv.bench.shapes import ConvCase
 from fastconv.bench.targets import TARGETS, TERMS, class_of
 from fastconv.bench.timing import Interval, Schedule
 

@@ -11,9 +11,9 @@ import pytest
 from kernel_helpers import ORDERS, in_order
 
 from fastconv.bench import naive
+from fastconv.bench.cases import ConvCase
 from fastconv.bench.contenders import Fastconv, algorithms
 from fastconv.bench.problems import DTYPES, Problem
-from fastconv.bench.shapes import ConvCase
 
 # Up to a reduction of 4,608 products for forward and dx; over any number of pixels for dw.
 BOUNDS = {

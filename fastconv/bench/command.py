@@ -14,19 +14,14 @@ from .. import get_num_threads, threads
 from ..console import Progress, table
 from . import documents, machine, photographs
 from .caches import CacheFlush
-from .contenders import (
-    ContenderUnavailable,
-    Fastconv,
-    FastconvGivenOut,
-    FastconvPacked,
-    VectorisedNumPy,
-)
+from .cases import Case
+from .contenders import ContenderUnavailable, Fastconv, FastconvGivenOut, FastconvPacked, VectorisedNumPy
 from .network_suite import NetworkRow, run_networks
 from .networks import NETWORKS
 from .peers import PEERS
 from .problems import DTYPES, OPS, ORDERS
 from .report import Report
-from .shapes import SUITE, Case, select
+from .shapes import SUITE, select
 from .suite import Row, row_keys, run
 from .timing import QUICK, Schedule
 

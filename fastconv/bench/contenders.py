@@ -9,8 +9,8 @@ import numpy as np
 import fastconv
 
 from . import naive
+from .cases import ConvCase
 from .problems import Problem
-from .shapes import ConvCase
 
 CONV_OPS = {
     "forward": ("forward",),

@@ -13,8 +13,8 @@ from itertools import product
 
 import numpy as np
 
+from .cases import Axis, Case, ConvCase, ConvTransposeCase, PoolCase
 from .problems import Problem, make
-from .shapes import Axis, Case, ConvCase, ConvTransposeCase, PoolCase
 
 LIMIT = 200_000
 """Operations of a cut-down layer: about 10 ms of interpreted loops."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from .cases import Axis, ConvCase, PoolCase
 from .problems import Problem
-from .shapes import Axis, ConvCase, PoolCase
 
 
 def vectorised(problem: Problem) -> Callable[[], Any]:

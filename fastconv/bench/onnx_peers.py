@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .cases import per_axis
 from .contenders import Contender, ContenderUnavailable, FastconvPacked
 from .problems import Problem
-from .shapes import per_axis
 
 OPSET, IR_VERSION = 17, 8
 """Old enough for every release of the two in use; Conv has not changed since opset 11."""

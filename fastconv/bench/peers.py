@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from .cases import per_axis
 from .contenders import Contender, ContenderUnavailable
 from .onnx_peers import OnnxRuntime, OpenVino
 from .problems import Problem
-from .shapes import per_axis
 
 
 class Torch(Contender):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .shapes import Case
+from .cases import Case
 
 MIRRORED = {"forward": "dx", "dx": "forward", "dw": "dw", "backward": "backward"}
 """Ops of a transposed convolution, and of the convolution that it mirrors, whose x is its y."""

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..console import Progress, table
+from .cases import ConvCase
 from .contenders import Fastconv, algorithms
 from .problems import DTYPES, ORDERS, Problem, make
-from .shapes import ConvCase, select
+from .shapes import select
 from .timing import QUICK, Interval, Schedule, interleave, times_faster
 
 OPS = ("forward", "dx", "dw")

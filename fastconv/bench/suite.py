@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import loops
+from .cases import Case
 from .contenders import Contender, Fastconv
 from .problems import Problem, make
-from .shapes import Case
 from .timing import Interval, Schedule, interleave, median_interval, times_faster
 from .verify import WrongResult, check
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .shapes import Case, ConvCase, ConvTransposeCase, PoolCase, per_axis
+from .cases import Case, ConvCase, ConvTransposeCase, PoolCase, per_axis
 from .timing import Interval
 
 SHORT = 0.8

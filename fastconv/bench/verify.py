@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .cases import Axis
 from .problems import Problem
-from .shapes import Axis
 
 SAMPLES = 200
 
