@@ -18,137 +18,6 @@ __all__ = [
 ]
 
 
-# ---------------------------------------------------------------- 1-D
-
-def conv1d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", activation=None,
-           algorithm="auto", out=None, num_threads=None):
-    """Convolution (cross-correlation) of a signal, with bias and activation in the same pass.
-
-    Parameters
-    ----------
-    x : array, (N, C, L), or without the batch axis
-        float32 or float64, channels-first or channels-last; other strides cost one copy.
-    w : array or PackedWeight, (K, C // groups, R)
-    b : array, (K,), optional
-    stride, dilation : int or one per axis
-    padding : int, one per axis, (before, after) pairs, "valid", "same" or "same_lower"
-        Negative numbers crop.
-    groups : int
-        Channels fall into this many groups that don't mix; groups = C is a depthwise convolution.
-    padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
-        As in :func:`numpy.pad`.
-    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
-    algorithm : {"auto", "direct", "winograd2", "winograd4", "winograd1d", "fft"}
-    out : array of the result's shape and dtype, any strides, optional
-    num_threads : int, optional
-
-    Returns
-    -------
-    y : array, (N, K, Q)
-        In the memory order of x; each output extent is
-        ``floor((in + before + after - dilation * (kernel - 1) - 1) / stride) + 1``.
-
-    Raises
-    ------
-    TypeError
-        An operand is not float32 or float64, or the dtypes differ.
-    ValueError
-        A shape, extent or option doesn't fit; the message names it.
-    """
-    return convolve.forward("conv1d", 1, x, w, b, stride, padding, dilation, groups, padding_mode, activation,
-                            algorithm, out, num_threads)
-
-
-def conv1d_backward(dy, x, w, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
-                    need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
-                    num_threads=None):
-    """Gradients of :func:`conv1d` (without activation) with respect to x, w and b.
-
-    Parameters
-    ----------
-    dy : array, (N, K, Q)
-        Gradient with respect to the result.
-    x, w : arrays, (N, C, L) and (K, C // groups, R)
-    need : three bools
-        Which of dx, dw and db to compute.
-    out : three arrays or None
-    accumulate : bool
-        Add dw and db to the arrays in `out` instead of overwriting them.
-    Others as in :func:`conv1d`.
-
-    Returns
-    -------
-    dx, dw, db : arrays of the shapes of x, w and (K,), or None where not needed
-        dx in the memory order of dy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in :func:`conv1d`.
-    """
-    return convolve.backward("conv1d_backward", 1, dy, x, w, stride, padding, dilation, groups, padding_mode, need,
-                             algorithm, out, accumulate, num_threads)
-
-
-def conv1d_backward_input(dy, w, input_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
-                          algorithm="auto", out=None, num_threads=None):
-    """Gradient of :func:`conv1d` with respect to its input, of shape `input_shape`, in the memory order of dy.
-
-    Computed by stride phases: no zeros are inserted. Parameters and errors as in :func:`conv1d_backward`.
-    """
-    return convolve.backward_input("conv1d_backward_input", 1, dy, w, input_shape, stride, padding, dilation, groups,
-                                   padding_mode, algorithm, out, num_threads)
-
-
-def conv1d_backward_weight(dy, x, weight_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
-                           algorithm="auto", out=None, accumulate=False, num_threads=None):
-    """Gradient of :func:`conv1d` with respect to its weights, of shape `weight_shape`, C-contiguous.
-
-    Partial sums over fixed parts of batch and space are joined in order, so the bits don't depend on the number of
-    threads. Parameters and errors as in :func:`conv1d_backward`.
-    """
-    return convolve.backward_weight("conv1d_backward_weight", 1, dy, x, weight_shape, stride, padding, dilation, groups,
-                                    padding_mode, algorithm, out, accumulate, num_threads)
-
-
-def conv_transpose1d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, activation=None,
-                     algorithm="auto", out=None, num_threads=None):
-    """Transposed convolution: the adjoint of :func:`conv1d` as a layer of its own, for upsampling and generation.
-
-    Parameters
-    ----------
-    x : array, (N, C, L), or without the batch axis
-    w : array, (C, K // groups, R)
-    b : array, (K,), optional
-    stride, dilation : int or one per axis
-    padding : int, one per axis, or (before, after) pairs, not negative
-    output_padding : int or one per axis, less than max(stride, dilation)
-        Extends the result at the end of each axis.
-    activation, algorithm, out, num_threads
-        As in :func:`conv1d`.
-
-    Returns
-    -------
-    y : array, (N, K, Q)
-        Each extent is ``(in - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in :func:`conv1d`.
-    """
-    return convolve.transposed("conv_transpose1d", 1, x, w, b, stride, padding, output_padding, groups, dilation,
-                               activation, algorithm, out, num_threads)
-
-
-def conv_transpose1d_backward(dy, x, w, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
-                              need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
-                              num_threads=None):
-    """Gradients (dx, dw, db) of :func:`conv_transpose1d`; parameters and results as in :func:`conv1d_backward`."""
-    return convolve.transposed_backward("conv_transpose1d_backward", 1, dy, x, w, stride, padding, output_padding,
-                                        groups, dilation, need, algorithm, out, accumulate, num_threads)
-
-
 # ---------------------------------------------------------------- 2-D
 
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", activation=None,
@@ -280,133 +149,113 @@ def conv_transpose2d_backward(dy, x, w, stride=1, padding=0, output_padding=0, g
                                         groups, dilation, need, algorithm, out, accumulate, num_threads)
 
 
+# ---------------------------------------------------------------- 1-D
+
+# What the docstrings above call otherwise in one and in three dimensions.
+WORDS = {
+    1: {"2d": "1d", "an image": "a signal", "H, W": "L", "R, S": "R", "P, Q": "Q"},
+    3: {"2d": "3d", "an image": "a volume or video", "H, W": "D, H, W", "R, S": "T, R, S", "P, Q": "O, P, Q"},
+}
+
+
+def _documented_as(function, rank):
+    """Decorator: the docstring of a 2-D function, in the words of `rank` spatial axes."""
+    def document(other):
+        text = function.__doc__ or ""  # python -OO has none
+        for word, here in WORDS[rank].items():
+            text = text.replace(word, here)
+        other.__doc__ = text
+        return other
+
+    return document
+
+
+@_documented_as(conv2d, 1)
+def conv1d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", activation=None,
+           algorithm="auto", out=None, num_threads=None):
+    return convolve.forward("conv1d", 1, x, w, b, stride, padding, dilation, groups, padding_mode, activation,
+                            algorithm, out, num_threads)
+
+
+@_documented_as(conv2d_backward, 1)
+def conv1d_backward(dy, x, w, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                    need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                    num_threads=None):
+    return convolve.backward("conv1d_backward", 1, dy, x, w, stride, padding, dilation, groups, padding_mode, need,
+                             algorithm, out, accumulate, num_threads)
+
+
+@_documented_as(conv2d_backward_input, 1)
+def conv1d_backward_input(dy, w, input_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                          algorithm="auto", out=None, num_threads=None):
+    return convolve.backward_input("conv1d_backward_input", 1, dy, w, input_shape, stride, padding, dilation, groups,
+                                   padding_mode, algorithm, out, num_threads)
+
+
+@_documented_as(conv2d_backward_weight, 1)
+def conv1d_backward_weight(dy, x, weight_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
+                           algorithm="auto", out=None, accumulate=False, num_threads=None):
+    return convolve.backward_weight("conv1d_backward_weight", 1, dy, x, weight_shape, stride, padding, dilation, groups,
+                                    padding_mode, algorithm, out, accumulate, num_threads)
+
+
+@_documented_as(conv_transpose2d, 1)
+def conv_transpose1d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, activation=None,
+                     algorithm="auto", out=None, num_threads=None):
+    return convolve.transposed("conv_transpose1d", 1, x, w, b, stride, padding, output_padding, groups, dilation,
+                               activation, algorithm, out, num_threads)
+
+
+@_documented_as(conv_transpose2d_backward, 1)
+def conv_transpose1d_backward(dy, x, w, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
+                              need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
+                              num_threads=None):
+    return convolve.transposed_backward("conv_transpose1d_backward", 1, dy, x, w, stride, padding, output_padding,
+                                        groups, dilation, need, algorithm, out, accumulate, num_threads)
+
+
 # ---------------------------------------------------------------- 3-D
 
+@_documented_as(conv2d, 3)
 def conv3d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", activation=None,
            algorithm="auto", out=None, num_threads=None):
-    """Convolution (cross-correlation) of a volume or video, with bias and activation in the same pass.
-
-    Parameters
-    ----------
-    x : array, (N, C, D, H, W), or without the batch axis
-        float32 or float64, channels-first or channels-last; other strides cost one copy.
-    w : array or PackedWeight, (K, C // groups, T, R, S)
-    b : array, (K,), optional
-    stride, dilation : int or one per axis
-    padding : int, one per axis, (before, after) pairs, "valid", "same" or "same_lower"
-        Negative numbers crop.
-    groups : int
-        Channels fall into this many groups that don't mix; groups = C is a depthwise convolution.
-    padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
-        As in :func:`numpy.pad`.
-    activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
-    algorithm : {"auto", "direct", "winograd2", "winograd4", "winograd1d", "fft"}
-    out : array of the result's shape and dtype, any strides, optional
-    num_threads : int, optional
-
-    Returns
-    -------
-    y : array, (N, K, O, P, Q)
-        In the memory order of x; each output extent is
-        ``floor((in + before + after - dilation * (kernel - 1) - 1) / stride) + 1``.
-
-    Raises
-    ------
-    TypeError
-        An operand is not float32 or float64, or the dtypes differ.
-    ValueError
-        A shape, extent or option doesn't fit; the message names it.
-    """
     return convolve.forward("conv3d", 3, x, w, b, stride, padding, dilation, groups, padding_mode, activation,
                             algorithm, out, num_threads)
 
 
+@_documented_as(conv2d_backward, 3)
 def conv3d_backward(dy, x, w, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
                     need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
                     num_threads=None):
-    """Gradients of :func:`conv3d` (without activation) with respect to x, w and b.
-
-    Parameters
-    ----------
-    dy : array, (N, K, O, P, Q)
-        Gradient with respect to the result.
-    x, w : arrays, (N, C, D, H, W) and (K, C // groups, T, R, S)
-    need : three bools
-        Which of dx, dw and db to compute.
-    out : three arrays or None
-    accumulate : bool
-        Add dw and db to the arrays in `out` instead of overwriting them.
-    Others as in :func:`conv3d`.
-
-    Returns
-    -------
-    dx, dw, db : arrays of the shapes of x, w and (K,), or None where not needed
-        dx in the memory order of dy.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in :func:`conv3d`.
-    """
     return convolve.backward("conv3d_backward", 3, dy, x, w, stride, padding, dilation, groups, padding_mode, need,
                              algorithm, out, accumulate, num_threads)
 
 
+@_documented_as(conv2d_backward_input, 3)
 def conv3d_backward_input(dy, w, input_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
                           algorithm="auto", out=None, num_threads=None):
-    """Gradient of :func:`conv3d` with respect to its input, of shape `input_shape`, in the memory order of dy.
-
-    Computed by stride phases: no zeros are inserted. Parameters and errors as in :func:`conv3d_backward`.
-    """
     return convolve.backward_input("conv3d_backward_input", 3, dy, w, input_shape, stride, padding, dilation, groups,
                                    padding_mode, algorithm, out, num_threads)
 
 
+@_documented_as(conv2d_backward_weight, 3)
 def conv3d_backward_weight(dy, x, weight_shape, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros",
                            algorithm="auto", out=None, accumulate=False, num_threads=None):
-    """Gradient of :func:`conv3d` with respect to its weights, of shape `weight_shape`, C-contiguous.
-
-    Partial sums over fixed parts of batch and space are joined in order, so the bits don't depend on the number of
-    threads. Parameters and errors as in :func:`conv3d_backward`.
-    """
     return convolve.backward_weight("conv3d_backward_weight", 3, dy, x, weight_shape, stride, padding, dilation, groups,
                                     padding_mode, algorithm, out, accumulate, num_threads)
 
 
+@_documented_as(conv_transpose2d, 3)
 def conv_transpose3d(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, activation=None,
                      algorithm="auto", out=None, num_threads=None):
-    """Transposed convolution: the adjoint of :func:`conv3d` as a layer of its own, for upsampling and generation.
-
-    Parameters
-    ----------
-    x : array, (N, C, D, H, W), or without the batch axis
-    w : array, (C, K // groups, T, R, S)
-    b : array, (K,), optional
-    stride, dilation : int or one per axis
-    padding : int, one per axis, or (before, after) pairs, not negative
-    output_padding : int or one per axis, less than max(stride, dilation)
-        Extends the result at the end of each axis.
-    activation, algorithm, out, num_threads
-        As in :func:`conv3d`.
-
-    Returns
-    -------
-    y : array, (N, K, O, P, Q)
-        Each extent is ``(in - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in :func:`conv3d`.
-    """
     return convolve.transposed("conv_transpose3d", 3, x, w, b, stride, padding, output_padding, groups, dilation,
                                activation, algorithm, out, num_threads)
 
 
+@_documented_as(conv_transpose2d_backward, 3)
 def conv_transpose3d_backward(dy, x, w, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *,
                               need=(True, True, True), algorithm="auto", out=(None, None, None), accumulate=False,
                               num_threads=None):
-    """Gradients (dx, dw, db) of :func:`conv_transpose3d`; parameters and results as in :func:`conv3d_backward`."""
     return convolve.transposed_backward("conv_transpose3d_backward", 3, dy, x, w, stride, padding, output_padding,
                                         groups, dilation, need, algorithm, out, accumulate, num_threads)
 
@@ -424,18 +273,27 @@ def pack_weight(w, *, stride=1, dilation=1, groups=1, input_shape=None, algorith
     input_shape : tuple, optional
         Shape of the x to come, where known; without it the form that serves any size is kept.
     algorithm : str
+        As in :func:`conv2d`.
 
     Returns
     -------
     PackedWeight
         Takes the place of `w` in conv1d, conv2d, conv3d and linear, and gives the same bits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv2d`.
     """
     return packed.pack(w, stride, dilation, groups, input_shape, algorithm)
 
 
 def conv_algorithms(x_shape, w_shape, *, op="forward", stride=1, padding=0, dilation=1, groups=1,
                     padding_mode="zeros"):
-    """Names of the algorithms that can serve a convolution, best first; `op` as in :func:`explain_conv`."""
+    """Names of the algorithms that can serve a convolution, in no order of speed.
+
+    Parameters and errors as in :func:`explain_conv`, whose result names the one that "auto" takes.
+    """
     return plans.algorithms("conv_algorithms", x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode)
 
 
@@ -457,6 +315,11 @@ def explain_conv(x_shape, w_shape, *, op="forward", dtype="float32", memory_orde
     ConvPlan
         Algorithm, tiles, work items and workspace in bytes. All but `threads` and `workspace` depend on the arguments
         of the convolution alone.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`conv2d`; also where a named algorithm can't serve the convolution.
     """
     return plans.conv_plan("explain_conv", x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride,
-                              padding, dilation, groups, padding_mode)
+                           padding, dilation, groups, padding_mode)

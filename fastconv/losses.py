@@ -151,7 +151,10 @@ def binary_cross_entropy_with_logits(logits, target):
 
 @keeps_floating_point
 def binary_cross_entropy_with_logits_backward(logits, target):
-    """Gradient of :func:`binary_cross_entropy_with_logits`: ``(sigmoid(logits) - target) / size``."""
+    """Gradient of :func:`binary_cross_entropy_with_logits`: ``(sigmoid(logits) - target) / size``.
+
+    With respect to the logits, of their shape; parameters and errors as there.
+    """
     x, t = _pair("binary_cross_entropy_with_logits_backward", "logits", logits, target)
     gradient = activation.sigmoid(x)
     gradient -= t
@@ -183,6 +186,9 @@ def mse_loss(pred, target):
 
 @keeps_floating_point
 def mse_loss_backward(pred, target):
-    """Gradient of :func:`mse_loss`: ``2 * (pred - target) / size``."""
+    """Gradient of :func:`mse_loss`: ``2 * (pred - target) / size``.
+
+    With respect to `pred`, of its shape; parameters and errors as there.
+    """
     a, b = _pair("mse_loss_backward", "pred", pred, target)
     return (a - b) * (2 / max(a.size, 1))

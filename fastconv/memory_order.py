@@ -17,6 +17,11 @@ def channels_last(x):
     -------
     array of the same shape and values
 
+    Raises
+    ------
+    TypeError, ValueError
+        x is no array, or has not three to five axes.
+
     Examples
     --------
     >>> fastconv.channels_last(np.zeros((2, 3, 4, 5), np.float32)).strides
@@ -41,6 +46,11 @@ def channels_first(x):
     Returns
     -------
     array of the same shape and values
+
+    Raises
+    ------
+    TypeError, ValueError
+        x is no array, or has not three to five axes.
     """
     x = _images("channels_first", x)
     if x.flags.c_contiguous and not checks.is_channels_last(x):

@@ -31,7 +31,7 @@ def _at_ranks(general):
         name = general.__name__.removeprefix("_").replace("_nd", f"{rank}d")
         function = functools.wraps(general)(_at_rank(general, name, rank, public))
         function.__name__ = function.__qualname__ = name
-        function.__doc__ = general.__doc__.replace("_nd", f"{rank}d")
+        function.__doc__ = (general.__doc__ or "").replace("_nd", f"{rank}d")  # python -OO has no docstrings
         function.__signature__ = public
         del function.__wrapped__
         named.append(function)
@@ -266,12 +266,18 @@ def _adaptive_max_pool_nd(fn, rank, x, output_size, *, return_indices=False, out
 
 
 def _adaptive_avg_pool_nd_backward(fn, rank, dy, input_shape, *, out=None, num_threads=None):
-    """Gradient of :func:`adaptive_avg_pool_nd`, of `input_shape`, in the memory order of dy."""
+    """Gradient of :func:`adaptive_avg_pool_nd`, of `input_shape`, in the memory order of dy.
+
+    Parameters and errors as in :func:`avg_pool_nd_backward`.
+    """
     return pooling.adapt_sum_backward(fn, "avg", rank, dy, input_shape, out, num_threads)
 
 
 def _adaptive_max_pool_nd_backward(fn, rank, dy, x, *, indices=None, out=None, num_threads=None):
-    """Gradient of :func:`adaptive_max_pool_nd`, in the memory order of x; see :func:`max_pool_nd_backward`."""
+    """Gradient of :func:`adaptive_max_pool_nd`, in the memory order of x.
+
+    Parameters and errors as in :func:`max_pool_nd_backward`; `indices` are int64.
+    """
     return pooling.adapt_select_backward(fn, "max", rank, dy, x, indices, out, num_threads)
 
 
@@ -291,7 +297,10 @@ def global_max_pool(x, *, out=None, num_threads=None):
 
 
 def global_max_pool_backward(dy, x, *, out=None, num_threads=None):
-    """Gradient of :func:`global_max_pool`: the first largest element gets dy."""
+    """Gradient of :func:`global_max_pool`: the first largest element gets dy.
+
+    dy has the shape of the result, x and errors are as there; dx is in the memory order of x.
+    """
     return pooling.whole_select_backward("global_max_pool_backward", "max", dy, x, out, num_threads)
 
 
@@ -301,27 +310,42 @@ def global_min_pool(x, *, out=None, num_threads=None):
 
 
 def global_min_pool_backward(dy, x, *, out=None, num_threads=None):
-    """Gradient of :func:`global_min_pool`: the first smallest element gets dy."""
+    """Gradient of :func:`global_min_pool`: the first smallest element gets dy.
+
+    dy has the shape of the result, x and errors are as there; dx is in the memory order of x.
+    """
     return pooling.whole_select_backward("global_min_pool_backward", "min", dy, x, out, num_threads)
 
 
 def global_avg_pool(x, *, out=None, num_threads=None):
-    """The average of every plane: (N, C, *spatial) to (N, C, 1, ...). x is float32 or float64."""
+    """The average of every plane: (N, C, *spatial) to (N, C, 1, ...). x is float32 or float64.
+
+    Otherwise as :func:`global_max_pool`.
+    """
     return pooling.whole("global_avg_pool", "avg", x, out, num_threads)
 
 
 def global_avg_pool_backward(dy, input_shape, *, out=None, num_threads=None):
-    """Gradient of :func:`global_avg_pool`, of `input_shape`: dy over the size of the plane in every element."""
+    """Gradient of :func:`global_avg_pool`, of `input_shape`: dy over the size of the plane in every element.
+
+    dy has the shape of the result, errors are as there; dx is in the memory order of dy.
+    """
     return pooling.whole_sum_backward("global_avg_pool_backward", "avg", dy, input_shape, out, num_threads)
 
 
 def global_sum_pool(x, *, out=None, num_threads=None):
-    """The sum of every plane: (N, C, *spatial) to (N, C, 1, ...). Integers add up in int64 or uint64."""
+    """The sum of every plane: (N, C, *spatial) to (N, C, 1, ...). Integers add up in int64 or uint64.
+
+    Otherwise as :func:`global_max_pool`.
+    """
     return pooling.whole("global_sum_pool", "sum", x, out, num_threads)
 
 
 def global_sum_pool_backward(dy, input_shape, *, out=None, num_threads=None):
-    """Gradient of :func:`global_sum_pool`, of `input_shape`: dy in every element of the plane."""
+    """Gradient of :func:`global_sum_pool`, of `input_shape`: dy in every element of the plane.
+
+    dy has the shape of the result, errors are as there; dx is in the memory order of dy.
+    """
     return pooling.whole_sum_backward("global_sum_pool_backward", "sum", dy, input_shape, out, num_threads)
 
 
@@ -356,7 +380,27 @@ def _max_unpool_nd(fn, rank, x, indices, kernel_size, stride=None, padding=0, ou
 
 
 def _max_unpool_nd_backward(fn, rank, dy, indices, input_shape, *, out=None, num_threads=None):
-    """Gradient of :func:`max_unpool_nd`, of `input_shape`: dy at `indices`, of equal ones for the last alone."""
+    """Gradient of :func:`max_unpool_nd`, of `input_shape`: dy at `indices`, of equal ones for the last alone.
+
+    Parameters
+    ----------
+    dy : array, (N, C, *output_size)
+        Gradient with respect to the result.
+    indices : int64 array of the shape of x
+    input_shape : tuple of int
+        The shape of x.
+    out, num_threads : as in :func:`max_pool_nd`
+
+    Returns
+    -------
+    dx : array, of input_shape
+        In the memory order of dy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`max_unpool_nd`.
+    """
     return pooling.unpool_backward(fn, rank, dy, indices, input_shape, out, num_threads)
 
 

@@ -1,5 +1,7 @@
 """The fast functions and the reference have the same names and the same signatures."""
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -21,3 +23,9 @@ def test_every_public_function_has_a_reference_and_a_docstring():
     assert public - WITHOUT_REFERENCE == set(reference.__all__)
     for name in public:
         assert inspect.getdoc(getattr(fc, name)), name
+
+
+def test_works_without_docstrings():
+    """Docstrings that are made of others at import: python -OO has none."""
+    program = "import fastconv.bench, fastconv.classifier, fastconv.cli, fastconv.data, fastconv.explain, fastconv.nn"
+    subprocess.run([sys.executable, "-OO", "-c", program], check=True, timeout=60)

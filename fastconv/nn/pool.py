@@ -39,7 +39,9 @@ class _WindowPool(Module):
 
 
 class SelectPool(_WindowPool):
-    """The {largest} element of each window of ``(N, C, *spatial)``; of equals the first takes the whole gradient.
+    """The largest (MaxPool) or smallest (MinPool) element of each window of ``(N, C, *spatial)``.
+
+    Of equal elements the first takes the whole gradient.
 
     Parameters
     ----------
@@ -81,42 +83,42 @@ class SelectPool(_WindowPool):
 
 
 class MaxPool1d(SelectPool):
-    __doc__ = SelectPool.__doc__.format(largest="largest")
+    __doc__ = SelectPool.__doc__
     ndim = 1
     _function = staticmethod(pool.max_pool1d)
     _function_backward = staticmethod(pool.max_pool1d_backward)
 
 
 class MaxPool2d(SelectPool):
-    __doc__ = SelectPool.__doc__.format(largest="largest")
+    __doc__ = SelectPool.__doc__
     ndim = 2
     _function = staticmethod(pool.max_pool2d)
     _function_backward = staticmethod(pool.max_pool2d_backward)
 
 
 class MaxPool3d(SelectPool):
-    __doc__ = SelectPool.__doc__.format(largest="largest")
+    __doc__ = SelectPool.__doc__
     ndim = 3
     _function = staticmethod(pool.max_pool3d)
     _function_backward = staticmethod(pool.max_pool3d_backward)
 
 
 class MinPool1d(SelectPool):
-    __doc__ = SelectPool.__doc__.format(largest="smallest")
+    __doc__ = SelectPool.__doc__
     ndim = 1
     _function = staticmethod(pool.min_pool1d)
     _function_backward = staticmethod(pool.min_pool1d_backward)
 
 
 class MinPool2d(SelectPool):
-    __doc__ = SelectPool.__doc__.format(largest="smallest")
+    __doc__ = SelectPool.__doc__
     ndim = 2
     _function = staticmethod(pool.min_pool2d)
     _function_backward = staticmethod(pool.min_pool2d_backward)
 
 
 class MinPool3d(SelectPool):
-    __doc__ = SelectPool.__doc__.format(largest="smallest")
+    __doc__ = SelectPool.__doc__
     ndim = 3
     _function = staticmethod(pool.min_pool3d)
     _function_backward = staticmethod(pool.min_pool3d_backward)
