@@ -38,10 +38,10 @@ static void few_runs(const fc_gemm *g, ptrdiff_t b_step, ptrdiff_t l, ptrdiff_t 
 
 /* The same for a vector of columns at most, whose steps are adjacent: squares of weights are transposed. */
 static void few_squares(const fc_gemm *g, ptrdiff_t b_column, ptrdiff_t l, ptrdiff_t end, T *sums) {
-    const T *b[VBYTES / sizeof(T)];
+    const T *b[LANES];
     for (ptrdiff_t j = 0; j < VL; j++) b[j] = (const T *)g->b + (j < g->n ? j : g->n - 1) * b_column;
     for (; l + VL <= end; l += VL) {
-        vec square[VBYTES / sizeof(T)];
+        vec square[LANES];
 #pragma GCC unroll 16
         for (ptrdiff_t j = 0; j < VL; j++) {
             square[j] = vload(b[j] + l);
@@ -56,7 +56,7 @@ static void few_squares(const fc_gemm *g, ptrdiff_t b_column, ptrdiff_t l, ptrdi
             vstore(sums + m * VL, acc);
         }
     }
-    T rest[VBYTES / sizeof(T)][VBYTES / sizeof(T)];
+    T rest[LANES][LANES];
     if (l < end) transpose_part(b[0] + l, b_column, g->n, end - l, rest[0], VL, VL);
     for (ptrdiff_t m = 0; m < g->rows; m++) {
         const T *x = (const T *)g->a + g->row[m] + g->seg[0];
@@ -70,7 +70,7 @@ static void few_rows(const fc_gemm *g, ptrdiff_t b_column, ptrdiff_t b_step) {
     const ptrdiff_t fit = FEW_SUMS / g->rows < FEW_COLUMNS ? FEW_SUMS / g->rows : FEW_COLUMNS;
     const ptrdiff_t most = b_column == 1 ? fit / VL * VL : VL, chunks = chunks_of(g->len);
     fc_gemm t = *g;
-    vec sums[FEW_SUMS / (VBYTES / sizeof(T))];
+    vec sums[FEW_SUMS / LANES];
     for (ptrdiff_t j = 0; j < g->n; j += most) {
         t.n = g->n - j < most ? g->n - j : most;
         t.b = (const T *)g->b + j * b_column;

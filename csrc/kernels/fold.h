@@ -8,7 +8,7 @@ static void pack_folded(const fc_pack *p, const fc_fold *f) {
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
     T *to = p->dst;
     for (ptrdiff_t t = 0; t < p->ntap; t++) {
-        ptrdiff_t at[FC_NV * VBYTES / sizeof(T)]; /* where the column's weights begin, or -1 */
+        ptrdiff_t at[FC_NV * LANES]; /* where the column's weights begin, or -1 */
         int adjacent = 1;
         for (ptrdiff_t j = 0; j < p->n; j++) {
             const ptrdiff_t tap = f->tap[(f->column0 + j) / f->cols * f->taps + t];

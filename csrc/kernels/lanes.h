@@ -42,7 +42,7 @@ FC_INLINE void lane_pixel(const fc_lane_map *map, const lane_pick *p, const T *f
 
 /* Interior of one row of a channels-first image: VL pixels of VL channels at a time, transposed. */
 FC_INLINE void lane_row(const fc_strip *s, const fc_lane_map *map, const T *from, T *to, ptrdiff_t pixels) {
-    vec block[VBYTES / sizeof(T)];
+    vec block[LANES];
     for (ptrdiff_t j = 0; j < map->red; j++)
         for (ptrdiff_t w = 0; w < pixels; w += VL) {
             const ptrdiff_t valid = pixels - w < VL ? pixels - w : VL;

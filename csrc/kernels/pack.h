@@ -7,7 +7,7 @@ FC_INLINE ivec not_finite(vec x) { return (ivec)(x - x); }
  * would keep the block in memory. */
 FC_INLINE ivec pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l) {
     const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
-    vec block[VBYTES / sizeof(T)];
+    vec block[LANES];
     ivec bad = {0};
     ptrdiff_t t = 0;
     dst += l * width;
@@ -72,7 +72,7 @@ FC_INLINE vec join_row(const fc_join *q, const T *row) {
 
 static void join_weight(const fc_join *q) {
     const ptrdiff_t width = (q->n + VL - 1) / VL * VL, rows = q->len * q->ntap;
-    vec sums[VBYTES / sizeof(T)], turned[VBYTES / sizeof(T)];
+    vec sums[LANES], turned[LANES];
     for (ptrdiff_t j = 0; j < q->n; j += VL) {
         const ptrdiff_t columns = q->n - j < VL ? q->n - j : VL;
         const T *part = (const T *)q->part + j;

@@ -140,7 +140,7 @@ static void planar_gemm(const fc_gemm *g, const fc_planar *p) {
         planar_1, planar_2,
 #endif
     };
-    T block[FC_NV * VBYTES / sizeof(T)][PLANAR_VECTORS * VBYTES / sizeof(T)];
+    T block[FC_NV * LANES][PLANAR_VECTORS * LANES];
     const int adjacent = p->lane == 1;
     const ptrdiff_t columns = g->n * p->groups, batches = (g->rows + PLANAR_VECTORS - 1) / PLANAR_VECTORS;
     planar_batch t = {.col = adjacent ? p->col : PLANAR_VECTORS * VL};

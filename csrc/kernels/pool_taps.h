@@ -90,7 +90,7 @@ static window_rows rows_of_window(const taps *t) {
 }
 
 FC_INLINE T sum_lanes(vec v) {
-    T part[VBYTES / sizeof(T)];
+    T part[LANES];
     vstore(part, v);
     for (ptrdiff_t half = VL / 2; half > 0; half /= 2)
         for (ptrdiff_t i = 0; i < half; i++) part[i] += part[i + half];

@@ -8,7 +8,7 @@ enum { PRODUCT_ROWS = 4 }; /* heights of tiles are multiples of this; rows of a 
 FC_INLINE void product_tile(const fc_products *p, const T *a, const T *b, T *c, ptrdiff_t rows, const int mr,
                             const int nv) {
     const ptrdiff_t width = nv * VL, row = p->a_row, quad = PRODUCT_ROWS * row, step = p->a_step;
-    static const T zeros[FC_NV * VBYTES / sizeof(T)], nothing[] = {[0 ... FC_NV * VBYTES / sizeof(T) - 1] = -(T)0};
+    static const T zeros[FC_NV * LANES], nothing[] = {[0 ... FC_NV * LANES - 1] = -(T)0};
     const T *bias = p->bias ? p->bias : zeros;
     vec acc[MR_MAX][FC_NV];
 #pragma GCC unroll 4

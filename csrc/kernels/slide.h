@@ -190,7 +190,7 @@ static void spread(const void *from, ptrdiff_t step, ptrdiff_t count, void *to) 
 
 /* Lane i of `to` is the sum of the lanes of the vector at from + i * step, i < count; zero from there on. */
 static void sum_vectors(const void *from, ptrdiff_t step, ptrdiff_t count, void *to) {
-    vec block[VBYTES / sizeof(T)], sum;
+    vec block[LANES], sum;
 #pragma GCC unroll 16
     for (ptrdiff_t i = 0; i < VL; i++) block[i] = i < count ? vload((const T *)from + i * step) : (vec){0};
     vtranspose(block);

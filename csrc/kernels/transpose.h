@@ -2,7 +2,7 @@
 
 /* to[j][i] = from[i][j], VL x VL. */
 static __attribute__((noinline)) void transpose_whole(const T *from, ptrdiff_t from_row, T *to, ptrdiff_t to_row) {
-    vec block[VBYTES / sizeof(T)];
+    vec block[LANES];
 #pragma GCC unroll 16
     for (ptrdiff_t i = 0; i < VL; i++) block[i] = vload(from + i * from_row);
     vtranspose(block);
@@ -13,7 +13,7 @@ static __attribute__((noinline)) void transpose_whole(const T *from, ptrdiff_t f
 /* The same for `rows` x `columns` of it, the first `written` elements of each row of `to`: zeros from `rows` on. */
 static __attribute__((noinline)) void transpose_part(const T *from, ptrdiff_t from_row, ptrdiff_t rows,
                                                      ptrdiff_t columns, T *to, ptrdiff_t to_row, ptrdiff_t written) {
-    vec block[VBYTES / sizeof(T)];
+    vec block[LANES];
 #pragma GCC unroll 16
     for (ptrdiff_t i = 0; i < VL; i++) block[i] = i < rows ? vload_upto(from + i * from_row, columns) : (vec){0};
     vtranspose(block);

@@ -3,8 +3,6 @@
  * Every lane depends on its own input alone, so vector body, masked tail and broadcast scalar give the
  * same bits. Errors are in ulp of the result; tests/test_activation.py measures what is built on them. */
 
-enum { LANES = VBYTES / sizeof(T) };
-
 /* ------------------------------------------------------------------ lanes */
 
 static const lane_int lane_number[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
