@@ -4,6 +4,12 @@ import numpy as np
 
 from ._common import result
 
+__all__ = [
+    "hardswish", "hardswish_backward", "leaky_relu", "leaky_relu_backward", "log_softmax", "log_softmax_backward",
+    "relu", "relu6", "relu6_backward", "relu_backward", "sigmoid", "sigmoid_backward", "silu", "silu_backward",
+    "softmax", "softmax_backward", "tanh", "tanh_backward",
+]
+
 
 def _relu(x):
     return np.where(x <= 0, 0.0, x)  # NaN stays NaN, -0.0 becomes +0.0

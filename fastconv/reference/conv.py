@@ -16,6 +16,13 @@ import numpy as np
 from ._common import at_ranks, like_input, pairs, per_axis, result, shape_with_batch, window_taps, with_batch
 from .activation import activate
 
+__all__ = [
+    "conv1d", "conv1d_backward", "conv1d_backward_input", "conv1d_backward_weight", "conv2d", "conv2d_backward",
+    "conv2d_backward_input", "conv2d_backward_weight", "conv3d", "conv3d_backward", "conv3d_backward_input",
+    "conv3d_backward_weight", "conv_transpose1d", "conv_transpose1d_backward", "conv_transpose2d",
+    "conv_transpose2d_backward", "conv_transpose3d", "conv_transpose3d_backward",
+]
+
 _NUMPY_MODE = {
     "reflect": "reflect",
     "replicate": "edge",

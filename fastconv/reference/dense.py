@@ -7,6 +7,11 @@ import numpy as np
 from ._common import result
 from .activation import activate
 
+__all__ = [
+    "batch_norm", "batch_norm_backward", "dropout", "dropout_backward", "flatten", "flatten_backward", "linear",
+    "linear_backward",
+]
+
 
 def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
     """``x @ w.T + b`` over the last axis: (..., in) with weights (out, in) gives (..., out)."""

@@ -4,6 +4,8 @@ import numpy as np
 
 from ._common import result
 
+__all__ = ["filter_image"]
+
 NUMPY_MODES = {"zeros": "constant", "replicate": "edge", "circular": "wrap"}
 
 

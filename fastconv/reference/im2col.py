@@ -7,6 +7,8 @@ import numpy as np
 from ._common import per_axis, result, window_taps
 from .conv import conv_out_spatial, conv_pads
 
+__all__ = ["col2im", "im2col"]
+
 
 def _geometry(spatial, kernel_size, stride, padding, dilation):
     """Kernel and output size per axis, and the taps that join outputs with inputs."""

@@ -5,6 +5,11 @@ import numpy as np
 from ._common import result
 from .activation import log_softmax64, sigmoid64, softmax64
 
+__all__ = [
+    "binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits_backward", "cross_entropy",
+    "cross_entropy_backward", "mse_loss", "mse_loss_backward",
+]
+
 
 def _target_probabilities(logits, target, ignore_index, label_smoothing):
     """Probability of every class, in the shape of ``logits`` and 0 at ignored positions; count of the others."""

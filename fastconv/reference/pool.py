@@ -12,6 +12,19 @@ import numpy as np
 from ._common import at_ranks, like_input, pairs, per_axis, result, shape_with_batch, with_batch
 from ._windows import adaptive_windows, each_window, plane_to_window, sliding_windows, window_to_plane
 
+__all__ = [
+    "adaptive_avg_pool1d", "adaptive_avg_pool1d_backward", "adaptive_avg_pool2d", "adaptive_avg_pool2d_backward",
+    "adaptive_avg_pool3d", "adaptive_avg_pool3d_backward", "adaptive_max_pool1d", "adaptive_max_pool1d_backward",
+    "adaptive_max_pool2d", "adaptive_max_pool2d_backward", "adaptive_max_pool3d", "adaptive_max_pool3d_backward",
+    "avg_pool1d", "avg_pool1d_backward", "avg_pool2d", "avg_pool2d_backward", "avg_pool3d", "avg_pool3d_backward",
+    "global_avg_pool", "global_avg_pool_backward", "global_max_pool", "global_max_pool_backward", "global_min_pool",
+    "global_min_pool_backward", "global_sum_pool", "global_sum_pool_backward", "max_pool1d", "max_pool1d_backward",
+    "max_pool2d", "max_pool2d_backward", "max_pool3d", "max_pool3d_backward", "max_unpool1d", "max_unpool1d_backward",
+    "max_unpool2d", "max_unpool2d_backward", "max_unpool3d", "max_unpool3d_backward", "min_pool1d",
+    "min_pool1d_backward", "min_pool2d", "min_pool2d_backward", "min_pool3d", "min_pool3d_backward", "sum_pool1d",
+    "sum_pool1d_backward", "sum_pool2d", "sum_pool2d_backward", "sum_pool3d", "sum_pool3d_backward",
+]
+
 
 def _planes(a):
     """(n, c, *spatial) as (n, c, elements)."""
