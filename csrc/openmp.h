@@ -26,9 +26,9 @@ static inline void fc_openmp_start(void) {}
 #endif
 
 #if defined(__linux__) && !defined(__clang__)
-/* libgomp makes and destroys a team for a region of one thread, too: 0.5 us of allocation and system calls. The
- * modules are linked with --wrap, so that regions open here: one of one thread is a plain call. Outside of other
- * regions, or in one of one thread, the caller already has the thread number 0 of 1 that the region would give it. */
+/* libgomp makes and destroys a team even for a region of one thread: 0.5 us of allocation and system calls. The modules
+ * are linked with --wrap=GOMP_parallel, so that regions open here, and one of one thread is a plain call. That is only
+ * done where the caller is thread 0 of 1 already, as it would be in the region. */
 void __real_GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags);
 void __wrap_GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags);
 void __wrap_GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags) {
@@ -37,7 +37,7 @@ void __wrap_GOMP_parallel(void (*body)(void *), void *data, unsigned threads, un
 }
 #endif
 
-/* The thread that opens a parallel region, as its workers need to know it. */
+/* The thread that opens a parallel region, and the CPU that it ran on then. */
 typedef struct fc_master {
     pthread_t thread;
     int cpu;
@@ -49,9 +49,9 @@ static inline fc_master fc_this_thread(void) {
     return m;
 }
 
-/* Called by every share. The kernel likes to wake a worker on the CPU of the thread that wakes it, and leaves
- * the two there, in turns, for milliseconds or for good. A worker that finds itself there moves, and stays away
- * until the master has moved, too. */
+/* Called by every share. Linux's scheduler tends to wake a worker on the CPU of the thread that wakes it, and leaves the
+ * two to take turns there, for milliseconds or for good. A worker that finds itself there moves, and may run anywhere
+ * else until the master has moved, too. */
 static inline void fc_settle(const fc_master *m) {
     cpu_set_t cpus;
     if (sched_getcpu() != m->cpu || pthread_equal(pthread_self(), m->thread)) return;

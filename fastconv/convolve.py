@@ -34,16 +34,6 @@ def _check_weight(fn, rank, w, like):
     checks.same_dtype(fn, *like, "w", w)
 
 
-def _target(fn, name, out, shape, dtype, order, inputs, unbatched):
-    """The array that the kernels write: out itself where they can, else a new one of that order."""
-    if out is not None:
-        checks.output(fn, name, out, shape[1:] if unbatched else shape, dtype, inputs)
-        view = out[None] if unbatched else out
-        if checks.kernel_view(view):
-            return view
-    return checks.empty(shape, dtype, order)
-
-
 def _spatial(values, rank):
     return tuple(values[3 - rank:])
 
@@ -231,7 +221,7 @@ def _dx(fn, name, op, call, dy, w, shape, inputs, out, num_threads):
     """dx in the memory order of dy; `op` is "forward" for the gradient of a transposed convolution."""
     g, algorithm, unbatched = call.g, call.by_input, call.unbatched
     source, order = checks.in_an_order(dy)
-    dx = _target(fn, name, out, shape, dy.dtype, order, inputs, unbatched)
+    dx = checks.target(fn, name, out, shape, dy.dtype, order, inputs, unbatched, checks.kernel_view)
     if g.n and op == "forward":
         plan_of(op, g, algorithm, dy, order).run(source, w, None, False, None, dx, 0, num_threads)
     elif g.n:
@@ -284,7 +274,7 @@ def _deliver(part, out, accumulate):
 
 def _prepare_backward_weight(dy, x, fn, rank, shape, stride, padding, dilation, groups, padding_mode, algorithm,
                              default):
-    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    dy, x, unbatched = checks.gradient_and_input(fn, rank, dy, x)
     if len(shape) != rank + 2:
         raise ValueError(f"{fn}: weight_shape: got {shape}; expected {rank + 2} extents")
     g = checks.conv_geometry(fn, rank, x.shape, shape, stride, padding, dilation, groups, padding_mode,
@@ -311,16 +301,6 @@ def backward_weight(fn, rank, dy, x, weight_shape, stride, padding, dilation, gr
     dw, _ = _weight_gradients(call.g, call.by_weight, dy, x, (shape, None), (True, False), (out, None), accumulate,
                               num_threads)
     return dw
-
-
-def _gradient_and_input(fn, rank, dy, x):
-    dy, unbatched = _batched(fn, rank, "dy", dy)
-    x, x_unbatched = _batched(fn, rank, "x", x)
-    if unbatched != x_unbatched:
-        raise ValueError(f"{fn}: dy and x: got {dy.ndim - unbatched} and {x.ndim - x_unbatched} axes; "
-                         "expected both with or both without a batch axis")
-    checks.same_dtype(fn, "x", x, "dy", dy)
-    return dy, x, unbatched
 
 
 RESULTS = "dx", "dw", "db"
@@ -380,7 +360,7 @@ def _backward_plans(g, by_input, by_weight, dy, x, w, out):
 def _prepare_backward(dy, x, w, dx, dw, db, fn, rank, stride, padding, dilation, groups, padding_mode, need, algorithm,
                       default):
     shapes = x.shape, w.shape
-    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    dy, x, unbatched = checks.gradient_and_input(fn, rank, dy, x)
     _check_weight(fn, rank, w, ("x", x))
     g = checks.conv_geometry(fn, rank, x.shape, w.shape, stride, padding, dilation, groups, padding_mode)
     checks.shape_of(fn, "dy", dy, (g.n, g.k, *_spatial(g.out, rank)))
@@ -417,7 +397,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
 def _prepare_transposed_backward(dy, x, w, fn, rank, stride, padding, output_padding, groups, dilation, need, algorithm,
                                  default):
     """The transposed convolution's dy takes the part of x, and its x that of dy, in the convolution that it mirrors."""
-    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    dy, x, unbatched = checks.gradient_and_input(fn, rank, dy, x)
     _check_weight(fn, rank, w, ("x", x))
     g = checks.conv_transpose_geometry(fn, rank, x.shape, w.shape, stride, padding, output_padding, dilation, groups)
     checks.shape_of(fn, "dy", dy, (g.n, g.c, *_spatial(g.in_, rank)))

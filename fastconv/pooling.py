@@ -32,7 +32,8 @@ def _target(fn, out, shape, dtype, order, layout, inputs, unbatched):
     if out is None:
         return checks.empty(shape, dtype, order)
     if inputs.get("indices") is None:
-        return checks.target(fn, "out", out, shape, dtype, layout, inputs, unbatched)
+        return checks.target(fn, "out", out, shape, dtype, layout, inputs, unbatched,
+                             lambda view: checks.has_planes_in(layout, view))
     checks.output(fn, "out", out, shape[1:] if unbatched else shape, dtype, inputs)
     return checks.empty(shape, dtype, order)
 
@@ -139,13 +140,7 @@ def whole(fn, op, x, out, num_threads):
 # ---------------------------------------------------------------- backward
 
 def _gradient_and_input(fn, rank, dy, x):
-    dy, x = checks.operand(fn, "dy", dy), checks.operand(fn, "x", x)
-    checks.same_dtype(fn, "x", x, "dy", dy)
-    dy, unbatched = checks.batched(fn, rank, "dy", dy)
-    x, x_unbatched = checks.batched(fn, rank, "x", x)
-    if unbatched != x_unbatched:
-        raise ValueError(f"{fn}: dy and x: got {dy.ndim - unbatched} and {x.ndim - x_unbatched} axes; "
-                         "expected both with or both without a batch axis")
+    dy, x, unbatched = checks.gradient_and_input(fn, rank, dy, x)
     checks.extents_of(fn, "x", x.shape)
     return dy, x, unbatched
 

@@ -23,6 +23,11 @@ DEFAULT_ALGORITHMS = ("auto", "direct")
 def threads(n):
     """Use ``n`` threads (1 to 1024) for calls inside the ``with`` block of this thread or task.
 
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is not an integer from 1 to 1024.
+
     Examples
     --------
     >>> with fastconv.threads(1):
@@ -36,12 +41,15 @@ def threads(n):
 
 
 def set_num_threads(n):
-    """Set the default number of threads (1 to 1024) of this process."""
+    """Set the default number of threads (1 to 1024) of this process.
+
+    An argument ``num_threads`` and :func:`threads` go before it. Errors as in :func:`threads`.
+    """
     _runtime.set_process_threads(checks.thread_count("set_num_threads", "n", n))
 
 
 def get_num_threads():
-    """The number of threads that a call made here would use at most."""
+    """The largest number of threads that a call made here would use: small calls use fewer."""
     return _runtime.threads_for_call()
 
 
@@ -122,7 +130,13 @@ _algorithm = contextvars.ContextVar("fastconv_algorithm", default=_environment_a
 
 @contextlib.contextmanager
 def algorithm(name):
-    """Make ``"auto"`` mean this algorithm (``"auto"`` or ``"direct"``) inside the ``with`` block."""
+    """Make ``"auto"`` mean this algorithm (``"auto"`` or ``"direct"``) inside the ``with`` block.
+
+    Raises
+    ------
+    ValueError
+        `name` is another algorithm: only these two serve every convolution.
+    """
     token = _algorithm.set(_checked_default(name, "algorithm: name"))
     try:
         yield
@@ -137,9 +151,9 @@ def default_algorithm():
 # ---------------------------------------------------------------- floating-point state
 
 def keeps_floating_point(function):
-    """Decorator: the caller's floating-point state, sticky flags included, is after a call as it was before.
+    """Decorator: restore the caller's floating-point state, sticky flags included, after a call.
 
-    Kernels see to that themselves; this is for functions that compute in Python or NumPy, too.
+    Kernels do so themselves; this is for functions that also compute in Python or NumPy.
     """
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -154,23 +168,24 @@ def keeps_floating_point(function):
 
 # ---------------------------------------------------------------- memory
 
-# What a training step of a ResNet-18 on 64 pictures of 32x32 leaves behind is 400 MiB.
+# A training step of a ResNet-18 on 64 images of 32x32 leaves 400 MiB of results behind.
 MOST_RESULTS_KEPT = 512 * 1024 * 1024
 
 
 def set_result_cache(size):
-    """Keep at most `size` bytes of the memory of results that are gone, for later results; 0 keeps none.
+    """Keep at most `size` bytes of the memory of freed results for later results; 0 keeps none.
 
-    A large array that is new from the system costs a page fault and zeroing for every page, on each call: often more
-    than the operation. Results of 128 KiB and more therefore leave their memory to later ones of the same size. They
-    are ordinary arrays, and two that are alive never share memory. :func:`release_memory` gives back what is kept.
+    The system hands out a large new array page by page, with a page fault and zeroing for each, which often takes
+    longer than the operation itself. The memory of results of 128 KiB and more is therefore used again, for results of
+    the same size, once they are freed. They are ordinary arrays, and two that are alive never share memory.
+    :func:`release_memory` gives back what is kept.
 
     Parameters
     ----------
     size : int
-        At first 512 MiB or a sixteenth of the memory that the process may have (the machine's, its control group's
-        limit, that of its address space), whichever is less, or what the environment variable
-        ``FASTCONV_RESULT_CACHE`` says.
+        Initially what the environment variable ``FASTCONV_RESULT_CACHE`` says, or else 512 MiB or a sixteenth of the
+        memory that the process may have (the machine's, its control group's limit, that of its address space),
+        whichever is less.
 
     Returns
     -------
@@ -186,7 +201,7 @@ def set_result_cache(size):
 
 
 def _memory():
-    """Bytes that this process may have: of the machine, of its control group, of its address space."""
+    """Bytes of memory that this process may have: the machine's, or a lower limit of control group or address space."""
     limits = (os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), cgroup_memory(),
               resource.getrlimit(resource.RLIMIT_AS)[0])
     return min(limit for limit in limits if limit is not None and limit != resource.RLIM_INFINITY)
@@ -208,19 +223,19 @@ _releases = []
 
 
 def on_release(release):
-    """Let :func:`release_memory` call `release` as well."""
+    """Decorator: :func:`release_memory` calls `release` as well."""
     _releases.append(release)
     return release
 
 
 def release_memory():
-    """Give the memory that is kept between calls, of scratch and of results, back to the system."""
+    """Give the memory that is kept between calls, scratch and freed results, back to the system."""
     for release in _releases:
         release()
     _runtime.release_memory()
 
 
-# ---------------------------------------------------------------- the rest
+# ---------------------------------------------------------------- configuration
 
 def openmp_runtime():
     """The OpenMP library that this process has loaded, or a sentence that says there is none."""
@@ -235,7 +250,7 @@ def openmp_runtime():
 
 
 def config():
-    """What `show_config` prints, by name, in numbers and lists where it is such."""
+    """What `show_config` prints, by name, as numbers, strings and lists."""
     return {
         "fastconv": __version__,
         "compiler": _runtime.compiler(),
@@ -253,7 +268,7 @@ def config():
 
 
 def show_config(file=None):
-    """Print version, compiler, OpenMP runtime, instruction sets and threads."""
+    """Print version, compiler, OpenMP runtime, instruction sets, threads and memory kept, to `file` or stdout."""
     found = config()
     cpus = found.pop("cpus")
     lines = found | {

@@ -5,15 +5,16 @@ a. One kernel table per element type is in use, the best one that the CPU runs, 
 b. This module owns OpenMP: the other modules only open ``prange`` loops over shares.
 c. A share count never changes results. It is resolved per call: argument, context variable, process
    setting, then what OpenMP, the affinity mask and the quota allow at that moment.
-d. A parallel region begins with the master's CPU being noted and every worker leaving it (``fc_settle``): after
-   a pause, workers are woken on the CPU that wakes them, and two threads then share it for long.
+d. The master notes its CPU before a parallel region, and every worker that finds itself there moves away
+   (``fc_settle``): after a pause, Linux wakes workers on the CPU of the thread that wakes them, and the two would
+   share it for milliseconds or longer.
 e. Scratch is taken before a parallel region and given back after it. At most SCRATCH_KEPT bytes are
    kept for later calls.
-f. Results are made by :func:`empty`. Large ones leave their memory to later results, within a limit.
+f. Results are made by :func:`empty`. Memory of large ones is used again for later ones, within a limit.
 g. Without a GIL (free-threaded Python), the lists and dicts that all threads share are used through operations that
    Python makes atomic; plans are never changed after they are made.
-h. What a call has found out about its operands' layouts and its arguments is kept for the next such call
-   (:class:`Calls`), so that checks and choices of algorithms cost a small call little.
+h. What checks and the choice of an algorithm have found for operands of some layouts and some arguments is kept for
+   the next such call (:class:`Calls`): they would take longer than a small call's work.
 """
 cimport cython
 cimport numpy as cnp
@@ -170,19 +171,11 @@ def set_serial_threshold(double flops):
     return before
 
 
-cdef int checked_threads(object n) except 0:
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"num_threads: expected an integer, got {type(n).__name__}")
-    value = n.__index__()
-    if not 1 <= value <= MOST_THREADS:
-        raise ValueError(f"num_threads: expected 1 to {MOST_THREADS}, got {value}")
-    return value
-
-
 cdef int resolve_threads(object num_threads) except 0:
+    """The number of threads of a call, at most. An argument has been checked by then (checks.some_threads)."""
     cdef int n
     if num_threads is not None:
-        return checked_threads(num_threads)
+        return num_threads
     in_context = get_value(thread_context)
     if in_context is not None:
         return in_context
@@ -201,15 +194,10 @@ def threads_for_call(num_threads=None):
     return resolve_threads(num_threads)
 
 
-def check_threads(n):
-    """The validated number of threads, 1 to 1024."""
-    return checked_threads(n)
-
-
 cdef Py_ssize_t shares_of(object num_threads, Py_ssize_t items, double flops) except 0:
     cdef bint serial = flops < serial_threshold or items < 2
     if serial and num_threads is None:
-        return 1  # without asking the system for its CPUs, which takes as long as a small kernel
+        return 1  # the number of CPUs is not asked for: that takes as long as a small kernel
     cdef Py_ssize_t n = resolve_threads(num_threads)
     return 1 if serial else min(n, items)
 
@@ -301,7 +289,7 @@ cdef Scratch take_scratch(size_t size):
                 kept.extend(small)
             return scratch
         small = [scratch] if small is None else [*small, scratch]
-    scratch = small = None  # the smaller ones go: the next call of this size finds one that fits
+    scratch = small = None  # free the smaller ones, to keep one that fits the next call of this size
     try:
         return Scratch(size)
     except MemoryError:
@@ -334,10 +322,10 @@ cdef object default_handler = <object>PyDataMem_DefaultHandler
 
 
 cpdef empty(shape, cnp.dtype dtype, bint channels_last=False):
-    """``numpy.empty(shape, dtype)`` for a result; a large one may get the memory of one that is gone.
+    """``numpy.empty(shape, dtype)`` for a result; a large one may get the memory of an earlier one that was freed.
 
-    With `channels_last`, axis 1 of `shape` lies innermost in memory. Where the caller has given NumPy a memory
-    handler, that serves.
+    With `channels_last`, axis 1 of `shape` is the innermost in memory. A memory handler that the caller has given
+    NumPy is used instead.
     """
     cdef cnp.npy_intp extent[MOST_AXES]
     cdef cnp.npy_intp axes[MOST_AXES]
@@ -365,12 +353,12 @@ cpdef empty(shape, cnp.dtype dtype, bint channels_last=False):
 
 
 def limit_results(size_t size):
-    """Keep at most so many bytes of results that are gone; returns the limit before."""
+    """Keep at most `size` bytes of freed results; returns the limit before."""
     return fc_limit_results(size)
 
 
 def results_kept():
-    """Bytes of results that are gone, kept for later ones."""
+    """Bytes of freed results that are kept for later ones."""
     return fc_results.bytes
 
 
@@ -397,7 +385,10 @@ cpdef bint are_plain(tuple values):
 
 
 cdef object layout_of(object operand):
-    """What distinguishes the operand from others but its elements, hashable; NotImplemented for foreign objects."""
+    """A hashable key for all of an array but its elements: dtype, alignment, writeability, shape and strides.
+
+    Other operands are None, or have an attribute ``_call_layout``; else NotImplemented.
+    """
     cdef cnp.npy_intp words[2 + 2 * MOST_AXES]
     cdef cnp.ndarray a
     cdef int ndim, i
@@ -477,7 +468,7 @@ cdef int span(cnp.ndarray a, char **first, char **last) except -1:
 
 
 cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) except -1:
-    """Whether everything between an array's first and last byte lies before or behind the other's."""
+    """Whether the bytes from the first to the last of one array all lie before, or all behind, those of the other."""
     cdef char *a_first
     cdef char *a_last
     cdef char *b_first

@@ -10,7 +10,8 @@ import numpy as np
 from .._kernels._runtime import MOST_THREADS, are_apart, are_plain
 from .._kernels._runtime import empty as new
 
-# Sums and products of a few small arguments stay far below 2**63, as do the bytes of what may be allocated.
+# Limits that keep all arithmetic on sizes inside int64: of one small argument (a stride, a padding, an extent of a
+# kernel), and of the elements of one array.
 MOST = 2**31 - 1
 MOST_ELEMENTS = 2**59
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -36,7 +37,7 @@ def array(fn, name, value):
 
 
 def said(value):
-    """What came, in at most a line."""
+    """``repr(value)`` for an error message, on one line of at most 80 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -85,7 +86,7 @@ def shape_tuple(fn, name, value):
 
 
 def addressable(fn, name, shape):
-    """Refuse a shape whose bytes could not be counted; that there is so much memory is not asked."""
+    """Refuse a shape whose size in bytes would overflow; whether there is so much memory is not checked."""
     if prod(extent or 1 for extent in shape) > MOST_ELEMENTS:
         raise ValueError(f"{fn}: {name}: asks for an array of shape {said(tuple(shape))}; "
                          f"expected at most 2**{MOST_ELEMENTS.bit_length() - 1} elements")
@@ -106,7 +107,7 @@ def memory_order(x):
 
 
 def in_an_order(x):
-    """(x, memory order), through one copy where x is in neither order or not aligned."""
+    """(x, its memory order); x is copied where it is in neither order or not aligned."""
     order = memory_order(x)
     if not is_readable(x, order):
         x = x.copy(order="K" if order == CHANNELS_LAST else "C")
@@ -119,7 +120,7 @@ def is_readable(x, order):
 
 
 def is_contiguous(operand):
-    """Whether kernels can read an operand in row-major order as it is; None and packed weights are."""
+    """Whether kernels can read an operand in row-major order as it is; true of None and of packed weights."""
     return not isinstance(operand, np.ndarray) or is_readable(operand, CHANNELS_FIRST)
 
 
@@ -143,13 +144,14 @@ def overlaps(a, b):
         return True
 
 
-def output(fn, name, out, shape, dtype, inputs, elementwise_of=None):
-    """Check a caller's result array; ``inputs`` maps names to arrays that it may not overlap."""
+def output(fn, name, out, shape, dtype, inputs):
+    """Check a caller's result array; ``inputs`` maps names to arrays (or None) that it may not overlap."""
     output_layout(fn, name, out, shape, dtype)
-    separate(fn, name, out, {other: a for other, a in inputs.items() if a is not elementwise_of})
+    separate(fn, name, out, inputs)
 
 
 def output_layout(fn, name, out, shape, dtype):
+    """Check all of a caller's result array but its place in memory."""
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"{fn}: {name}: got {type(out).__name__}; expected a NumPy array")
     if out.shape != tuple(shape):
@@ -163,7 +165,7 @@ def output_layout(fn, name, out, shape, dtype):
 
 
 def shares_places(a):
-    """Whether several elements of an array share a byte."""
+    """Whether two elements of one array share a byte, as with strides of 0 or overlapping windows."""
     axes = sorted((abs(stride), extent) for stride, extent in zip(a.strides, a.shape) if extent > 1)
     span = a.itemsize
     for stride, extent in axes:
@@ -175,7 +177,8 @@ def shares_places(a):
     span = a.itemsize + sum(stride * (extent - 1) for stride, extent in axes)
     if a.size == 0 or a.nbytes > span:
         return a.size > 0
-    places = np.zeros(1, np.intp)  # interleaved axes: compare the places themselves, which are fewer than the bytes
+    # The axes interleave without a nesting order, and the array is smaller than what it spans: look at every place.
+    places = np.zeros(1, np.intp)
     for stride, extent in axes:
         places = (places[:, None] + stride * np.arange(extent)).reshape(-1)
     places.sort()
@@ -183,6 +186,7 @@ def shares_places(a):
 
 
 def separate(fn, name, out, inputs):
+    """Refuse a result array that shares an element with an input."""
     for other, value in inputs.items():
         if value is not None and overlaps(out, value):
             raise ValueError(f"{fn}: {name}: shares memory with {other}; expected a separate array")
@@ -194,8 +198,24 @@ def batched(fn, rank, name, value):
     return (value[None], True) if value.ndim == rank + 1 else (value, False)
 
 
+def gradient_and_input(fn, rank, dy, x):
+    """(dy, x, whether both had none) with a batch axis: a gradient, and an input of the same dtype."""
+    dy, x = operand(fn, "dy", dy), operand(fn, "x", x)
+    same_dtype(fn, "x", x, "dy", dy)
+    dy, unbatched = batched(fn, rank, "dy", dy)
+    x, x_unbatched = batched(fn, rank, "x", x)
+    if unbatched != x_unbatched:
+        raise ValueError(f"{fn}: dy and x: got {dy.ndim - unbatched} and {x.ndim - x_unbatched} axes; "
+                         "expected both with or both without a batch axis")
+    return dy, x, unbatched
+
+
 def has_planes_in(order, a):
-    """Whether planes and channels lie in this order without gaps; the array may be a slice of channels."""
+    """Whether kernels of pooling can write to an array (N, C, *spatial) of this order.
+
+    Its spatial axes are one run of adjacent elements (channels-first), or of evenly spaced pixels whose channels are
+    adjacent (channels-last): a slice of the channels of a larger array will do.
+    """
     if not a.flags.aligned or any(s % a.itemsize for s in a.strides):
         return False
     axes = [(n, s) for n, s in zip(a.shape[2:], a.strides[2:]) if n > 1]
@@ -206,18 +226,18 @@ def has_planes_in(order, a):
     return not axes or axes[-1][1] == a.itemsize
 
 
-def target(fn, name, out, shape, dtype, order, inputs, unbatched):
-    """The array (N, C, *spatial) that the kernels write: `out` itself where they can, else a new one."""
+def target(fn, name, out, shape, dtype, order, inputs, unbatched, writable):
+    """The array (N, C, *spatial) that the kernels write: `out` itself where that is `writable`, else a new one."""
     if out is not None:
         output(fn, name, out, shape[1:] if unbatched else shape, dtype, inputs)
         view = out[None] if unbatched else out
-        if has_planes_in(order, view):
+        if writable(view):
             return view
     return empty(shape, dtype, order)
 
 
 def finish(written, out, unbatched):
-    """What the caller gets for the array that :func:`target` gave: his own if he passed one."""
+    """What a call returns for the array that :func:`target` gave: `out`, filled, if the caller passed one."""
     if out is None:
         return written[0] if unbatched else written
     if not np.may_share_memory(written, out):
@@ -226,7 +246,7 @@ def finish(written, out, unbatched):
 
 
 def kernel_view(out):
-    """Whether the kernels can write to these strides: adjacent channels, or adjacent pixels of a row."""
+    """Whether kernels of convolution can write to these strides: channels, or pixels of a row, are adjacent."""
     if not out.flags.aligned:
         return False
     if out.flags.c_contiguous:
@@ -246,7 +266,7 @@ def flag(fn, name, value):
 
 
 def integer(fn, name, value, least, most=sys.maxsize):
-    """An integer in [least, most] as a Python int; bools are none."""
+    """An integer in [least, most] as a Python int; bools are refused."""
     if type(value) is not int:
         try:
             if isinstance(value, (bool, np.bool_)):
@@ -261,7 +281,7 @@ def integer(fn, name, value, least, most=sys.maxsize):
 
 
 def _listed(value):
-    """A sequence of small arguments as a tuple or list; one of them as it is."""
+    """An array as a list (of a scalar array, its element); anything else as it is."""
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
@@ -307,11 +327,8 @@ def some_threads(fn, num_threads):
         thread_count(fn, "num_threads", num_threads)
 
 
-WISHES = {(bool(i), bool(j), bool(k)): (i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)}
-
-
 def some_dtype(fn, name, value):
-    """A dtype from what NumPy takes for one; None is none."""
+    """A dtype from what NumPy takes for one, but for None."""
     try:
         if value is not None:
             return np.dtype(value)
@@ -328,18 +345,24 @@ def float_dtype(fn, name, value):
     return dtype
 
 
+FLAGS_AS_INTS = {(bool(i), bool(j), bool(k)): (i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)}
+
+
 def three_flags(fn, name, value):
-    """Three bools, as a tuple of 0 and 1, which calls can be kept by."""
+    """Three bools as a tuple of the ints 0 and 1, which :class:`Calls` can keep calls by."""
     if not isinstance(value, (tuple, list)) or len(value) != 3:
         raise TypeError(f"{fn}: {name}: got {said(value)}; expected three bools, for dx, dw and db")
     a, b, c = value
     if not type(a) is type(b) is type(c) is bool:
         a, b, c = (flag(fn, name, v) for v in value)
-    return WISHES[a, b, c]
+    return FLAGS_AS_INTS[a, b, c]
 
 
 def cached_geometry(function):
-    """Cache by arguments that are plain ints, strings and tuples; others (1 == 1.0 == True) are parsed anew."""
+    """Decorator: results are cached where all arguments are ints, strings, None, and tuples of them.
+
+    Others are computed anew: 1, 1.0 and True are the same key of a cache, but not all of them are legal.
+    """
     cached = lru_cache(maxsize=512)(function)
 
     @wraps(function)
@@ -350,6 +373,7 @@ def cached_geometry(function):
 
 
 def choice(fn, name, value, choices):
+    """What `choices` maps a name (or None) to."""
     if value is None or isinstance(value, str):
         try:
             return choices[value]
@@ -360,5 +384,5 @@ def choice(fn, name, value, choices):
 
 
 def to_three(values, fill):
-    """One value for each spatial axis, with `fill` for the axes that come before."""
+    """Values of one to three spatial axes as those of three, with `fill` for the missing ones in front."""
     return (fill,) * (3 - len(values)) + tuple(values)
