@@ -1,6 +1,6 @@
 """Drivers of the elementwise functions and of softmax.
 
-a. Arrays come in one memory layout (fastconv/checks.py sees to that), so they are runs of elements here.
+a. Arrays come in one memory layout (fastconv/checks/elementwise.py sees to that), so they are runs of elements here.
 b. Every parallel loop runs over shares: share t of T does the work items [n * t / T, n * (t + 1) / T). An
    item is a fixed number of elements, or of whole softmax vectors: items don't depend on T, nor do the bits.
 c. Arithmetic flushes subnormals inside the region; functions that select (relu, relu6) pass them on.
