@@ -32,7 +32,7 @@ class Progress:
             except ImportError:
                 pass
             else:
-                self._tqdm = tqdm(total=self.total, desc=self.label, leave=False)
+                self._tqdm = tqdm(total=self.total, desc=self.label, leave=False, miniters=1)
         return self
 
     def __exit__(self, *_):

@@ -47,5 +47,38 @@ def test_filter_takes_its_options(photo, tmp_path):
 def test_filter_refuses_in_one_line(capsys, photo, tmp_path):
     path, _ = photo
     assert_refused(capsys, ["filter", "box", path, "-o", tmp_path / "x.jpg"], "x.jpg: cannot write mode RGBA as JPEG")
-    assert_refused(capsys, ["filter", "box", path, "-o", tmp_path / "x.abc"], "x.abc: unknown file extension")
+    assert_refused(capsys, ["filter", "box", path, "-o", tmp_path / "x.abc"], "x.abc: Pillow can't write")
     assert_refused(capsys, ["filter", "box", tmp_path / "no.png", "-o", tmp_path / "x.png"], "no.png: No such file")
+
+
+def test_sobel_takes_a_size(photo, tmp_path):
+    path, pixels = photo
+    assert cli.main(["filter", "sobel", str(path), "-o", str(tmp_path / "edges.png"), "--size", "5"]) == 0
+    strength = np.abs(filters.sobel(0)).sum() / np.abs(filters.sobel(0, 5)).sum()
+    wanted = filters.gradient_magnitude(pixels, lambda axis: filters.sobel(axis, 5) * strength)
+    np.testing.assert_array_equal(data.read_photo(tmp_path / "edges.png"), wanted)
+
+
+@pytest.mark.parametrize("words", [("sobel", "--sigma", "2"), ("scharr", "--size", "5"), ("prewitt", "--offset", "9"),
+                                   ("box", "--angle", "0"), ("emboss", "--amount", "1"), ("sharpen", "--wavelength", "4")])
+def test_options_of_other_filters_are_refused(capsys, photo, tmp_path, words):
+    path, _ = photo
+    name, option, value = words
+    refused = ["filter", name, path, "-o", tmp_path / "x.png", option, value]
+    assert_refused(capsys, refused, f"{name} doesn't take {option}")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_interrupted_writing_leaves_the_old_picture(photo, tmp_path, monkeypatch):
+    path, pixels = photo
+    before = path.read_bytes()
+    image_module = pytest.importorskip("PIL.Image")
+
+    def interrupted(self, file, *_):
+        file.write(b"half of a picture")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_module.Image, "save", interrupted)
+    assert cli.main(["filter", "box", str(path), "-o", str(path)]) == 130
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

@@ -2,8 +2,11 @@
 
 import contextlib
 import warnings
+from pathlib import Path
 
 import numpy as np
+
+from ..files import replacing
 
 __all__ = ["read_image", "read_photo", "write_photo"]
 
@@ -75,20 +78,34 @@ def read_photo(path, *, grey=False):
 def write_photo(path, pixels):
     """Save `uint8` pixels as `read_photo` gives them, in the format that the name's ending tells; needs Pillow.
 
-    Raises `ValueError` for an ending that Pillow doesn't know, or a format that can't hold such pixels.
+    Raises `ValueError` for an ending that Pillow doesn't know, or a format that can't hold such pixels. An interrupted
+    or failed save leaves what was there before.
     """
+    kind = format_of(path)
+    from PIL import Image
+
+    with replacing(path) as file:
+        try:
+            Image.fromarray(pixels).save(file, kind)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+        except OSError as error:
+            if error.errno is None:  # Pillow's way to say that the format can't hold them
+                raise ValueError(f"{path}: {error}") from error
+            raise
+
+
+def format_of(path):
+    """Pillow's name for the format that a picture's name ends in."""
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError(MISSING) from error
-    try:
-        Image.fromarray(pixels).save(path)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    except OSError as error:
-        if error.filename is None:  # Pillow's way to say that the format can't hold them
-            raise ValueError(f"{path}: {error}") from error
-        raise
+    ending = Path(path).suffix.lower()
+    kind = Image.registered_extensions().get(ending)
+    if kind not in Image.SAVE:
+        raise ValueError(f"{path}: Pillow can't write pictures with the ending {ending!r}; .png and .jpg are common")
+    return kind
 
 
 def _upright(picture):

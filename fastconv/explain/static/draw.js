@@ -58,8 +58,19 @@ function paint(canvas, width, height, colourOf) {
 
 // A picture of one map that answers to the pointer: `pick(place, held)` is called with the pixel.
 function picture(step, c, pick) {
-  const canvas = h("canvas", { role: "img", "aria-label": `${step.name}, map ${c}` });
-  paint(canvas, step.width, step.height, (x, y) => shade(step, at(step, c, y, x)));
+  const canvas = h("canvas", { role: "img", "aria-label": `${step.name}, ${mapName(step, c)}` });
+  return pictureOf(step, canvas, c, (x, y) => shade(step, at(step, c, y, x)), pick);
+}
+
+// All three maps of an image in one; its pixels stand for those of the first map.
+function colourPicture(step, pick) {
+  const canvas = h("canvas", { role: "img", "aria-label": `${step.name} in colour` });
+  const byte = (value) => Math.round((255 * value) / step.most);
+  return pictureOf(step, canvas, 0, (x, y) => [0, 1, 2].map((c) => byte(at(step, c, y, x))), pick);
+}
+
+function pictureOf(step, canvas, c, colourAt, pick) {
+  paint(canvas, step.width, step.height, colourAt);
   const node = h("div", { class: "map", style: { aspectRatio: `${step.width} / ${step.height}` } }, canvas);
   onPixels(node, step.width, step.height, (x, y, held) => pick(element(c, y, x), held));
   return node;
@@ -124,5 +135,9 @@ function grid(cells, colourOf, caption) {
   }
   return h("figure", {}, table, caption ? h("figcaption", {}, caption) : null);
 }
+
+// The maps of a colour image have names.
+const isColour = (step) => step.maps === 3 && !step.vector && (step.kind === "pixels" || step.name === "normalised");
+const mapName = (step, c) => (isColour(step) ? ["red", "green", "blue"][c] : `map ${c}`);
 
 const sign = (text) => h("span", { class: "sign" }, text);

@@ -16,15 +16,23 @@ function toggle(total, few) {
 const line = (...pieces) => h("p", { class: "total" }, pieces);
 const strong = (text) => h("strong", {}, text);
 
+// A layer without a bias has zeros there.
+const hasBias = (step) => step.bias.some((value) => value !== 0);
+
+function totalLine(step, terms, { result, bias }) {
+  const products = `Sum of ${plural(terms, "product")}: `;
+  return hasBias(step) ? line(`${products}${number(result - bias)}, bias: ${number(bias)}, together `, strong(number(result)))
+    : line(products, strong(number(result)));
+}
+
 const sentences = {
   pixels(step) {
     const range = `${step.values.reduce((a, b) => Math.min(a, b))} to ${step.values.reduce((a, b) => Math.max(a, b))}`;
-    const kinds = { 1: "one grey map", 3: "three maps: red, green and blue" };
-    return `What comes in is numbers, here from ${range}: ${kinds[step.maps] || plural(step.maps, "map")} of ` +
-      `${step.height}${TIMES}${step.width}.`;
+    const kind = { 1: ", grey", 3: ", red, green and blue" }[step.maps] || "";
+    return `To the network the image is numbers, here from ${range}: ${size(step)}${kind}.`;
   },
   affine: (step) => (step.name === "normalised"
-    ? "From each pixel the mean of the training images is taken away; the rest is divided by their spread."
+    ? "From each pixel the mean of the training images is subtracted, and the rest is divided by their spread."
     : "Each map is shifted and scaled by numbers that training measured and learned for it."),
   conv(step) {
     const [outputs, inputs, rows, columns] = step.weight.shape;
@@ -35,21 +43,21 @@ const sentences = {
       : `Each of ${outputs} filters slides over ${inputs === 1 ? "the map" : `the ${inputs} maps`} before it, ` +
         `${step.stride[0] === step.stride[1] ? plural(step.stride[0], "pixel") : step.stride.join(TIMES) + " pixels"} ` +
         "at a time.";
-    return `${slides} A result is ${plural(count, "product")} of a number and a weight, summed, plus a bias.`;
+    return `${slides} Each result is the sum of ${plural(count, "product")}, number times weight${hasBias(step) ? ", plus a bias" : ""}.`;
   },
   pool(step) {
     const words = { max: "the largest number", min: "the smallest number", avg: "the mean", sum: "the sum" };
-    return `Of each window of ${step.kernel.join(TIMES)} ${words[step.operation]} is kept: fewer numbers, and small shifts ` +
-      "of the image matter less.";
+    return `Of each window of ${step.kernel.join(TIMES)} ${words[step.operation]} is kept: fewer numbers, and small ` +
+      "shifts of the image matter less.";
   },
   pointwise: (step) => `Each number by itself: ${step.formula}.` +
     (step.name === "ReLU" ? " What a filter found stays, its opposite becomes 0." : ""),
-  sum: (step) => `Here ${step.branches.length} ways meet: the numbers at the same place are added. ` + (step.branches
+  sum: (step) => `Here ${step.branches.length} branches meet: the numbers at the same place are added. ` + (step.branches
     .some(([, first, end]) => first === end) ? "The input itself is one of them, so the layers only have to find what to change in it." : ""),
-  join: (step) => `Here ${step.branches.length} ways meet: the maps of one are put behind those of the other.`,
+  join: (step) => `Here ${step.branches.length} branches meet: the maps of one are put behind those of the other.`,
   flatten: (step) => `The maps are laid out in one row of ${step.maps} numbers: map by map, line by line.`,
-  linear: (step) => `Each of ${plural(step.maps, "result")} is a weighted sum of all ${step.weight.shape[1]} numbers, plus a ` +
-    "bias. A positive product speaks for it, a negative one against.",
+  linear: (step) => `Each of ${plural(step.maps, "result")} is a weighted sum of all ${step.weight.shape[1]} numbers` +
+    `${hasBias(step) ? ", plus a bias" : ""}. A positive product speaks for it, a negative one against.`,
   same: (step) => `In training this layer drops ${percent(step.p)} of the numbers at random, so that none is relied on ` +
     "alone. When the network is asked, all pass.",
   softmax: () => "Powers of e make all numbers positive; divided by their sum they are probabilities.",
@@ -57,7 +65,10 @@ const sentences = {
 };
 
 const bodies = {
-  pixels: (step, place, how) => [line("This pixel is ", strong(String(how.value)), ".")],
+  pixels(step, { y, x }, how) {
+    if (!isColour(step)) return [line("This pixel is ", strong(String(how.value)), ".")];
+    return [line("This pixel is made of ", [0, 1, 2].map((c) => [strong(`${at(step, c, y, x)} ${mapName(step, c)}`), c < 2 ? ", " : "."]).flat())];
+  },
 
   affine: (step, { c }, how) => [line(
     `(${number(how.given)} ${MINUS} ${step.mean[c].toFixed(4)}) ${TIMES} ${step.factor[c].toFixed(4)}`,
@@ -72,7 +83,7 @@ const bodies = {
       const cells = (name) => part.taps.map((taps) => taps.map((tap) => ({ kind: tap.kind, value: tap[name] })));
       const weights = cells("weight").map((taps) => taps.map((tap) => ({ ...tap, kind: "real" })));
       return h("div", { class: "product" },
-        grid(cells("value"), (value) => shade(from, value), `${from.name}, map ${part.c}`), sign(TIMES),
+        grid(cells("value"), (value) => shade(from, value), `${from.name}, ${mapName(from, part.c)}`), sign(TIMES),
         grid(weights, (value) => colour(value, most), "weights"), sign("="),
         grid(cells("product"), (value) => colour(value, Math.abs(scale)), `sum ${number(part.sum)}`));
     });
@@ -81,8 +92,7 @@ const bodies = {
     return [
       ...rows, toggle(how.parts.length, FEW_PARTS),
       rest.length ? line(`The other ${plural(rest.length, "map")}: ${number(sum(rest.map((part) => part.sum)))}`) : null,
-      line(`Sum of ${plural(terms, "product")}: ${number(how.result - how.bias)}, bias: ${number(how.bias)}, together `,
-        strong(number(how.result))),
+      totalLine(step, terms, how),
     ];
   },
 
@@ -91,10 +101,10 @@ const bodies = {
       ...tap, class: how.winner && tap.kind === "real" && tap.y === how.winner.y && tap.x === how.winner.x ? "winner" : "",
     })));
     const result = {
-      max: () => ["the largest is ", strong(number(how.result)), ", in the frame"],
-      min: () => ["the smallest is ", strong(number(how.result)), ", in the frame"],
-      sum: () => ["the sum is ", strong(number(how.result))],
-      avg: () => [`the sum ${number(how.total)} divided by ${how.divisor} is `, strong(number(how.result))],
+      max: () => ["The largest is ", strong(number(how.result)), ", in the frame."],
+      min: () => ["The smallest is ", strong(number(how.result)), ", in the frame."],
+      sum: () => ["The sum is ", strong(number(how.result))],
+      avg: () => [`The sum ${number(how.total)} divided by ${how.divisor} is `, strong(number(how.result))],
     }[step.operation]();
     return [
       h("div", { class: "product" }, grid(cells, (value) => shade(before(step), value), `window in map ${place.c}`)),
@@ -136,12 +146,11 @@ const bodies = {
     const weights = step.weight.subarray(c * how.parts.length, (c + 1) * how.parts.length);
     return [
       h("div", { class: "mosaics" },
-        mosaic(weights, maps, `All ${how.parts.length} weights that speak for ${nameOf(step, c)}, or against it`),
+        mosaic(weights, maps, `All ${how.parts.length} weights for ${nameOf(step, c)} or against it`),
         mosaic(how.parts.map((part) => part.product), maps, "What they make of this image: number times weight")),
       h("table", { class: "terms sources" }, h("tbody", {}, rows)), toggle(Math.min(how.parts.length, MOST_TERMS), FEW_TERMS),
       rest.length ? line(`The other ${plural(rest.length, "product")}: ${number(sum(rest.map((part) => part.product)))}`) : null,
-      line(`Sum of ${plural(how.parts.length, "product")}: ${number(how.result - how.bias)}, bias: ${number(how.bias)}, ` +
-        "together ", strong(number(how.result))),
+      totalLine(step, how.parts.length, how),
     ];
   },
 
@@ -207,7 +216,7 @@ function mosaic(values, maps, caption) {
   const [count, rows, columns] = maps ? [maps.maps, maps.height, maps.width] : [values.length, 1, 1];
   const lines = Math.max(1, Math.round(Math.sqrt((count * columns) / rows / 3)));
   const wide = Math.ceil(count / lines), most = values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
-  const gap = maps ? 1 : 0;
+  const gap = rows * columns > 1 ? 1 : 0;
   const canvas = h("canvas", { role: "img", "aria-label": caption });
   paint(canvas, wide * (columns + gap) - gap, lines * (rows + gap) - gap, (px, py) => {
     const [i, x] = [Math.floor(px / (columns + gap)), px % (columns + gap)];
@@ -228,13 +237,13 @@ function pictures(step, place, how) {
     const seen = step.taps ? reach(step, place) : from.place;
     if (seen) frame(node, from.step.width, from.step.height, seen);
     if (made.length) made.push(sign("+"));
-    made.push(h("figure", { class: "large" }, node, h("figcaption", {}, `${from.step.name}, map ${from.place.c}`)));
+    made.push(h("figure", { class: "large" }, node, h("figcaption", {}, `${from.step.name}, ${mapName(from.step, from.place.c)}`)));
   }
   if (made.length) made.push(sign("→"));
   if (!step.vector) {
     const node = picture(step, place.c, (target, held) => select(step, target, held));
     frame(node, step.width, step.height, place);
-    made.push(h("figure", { class: "large" }, node, h("figcaption", {}, `${step.name}, map ${place.c}: ${number(how.value)}`)));
+    made.push(h("figure", { class: "large" }, node, h("figcaption", {}, `${step.name}, ${mapName(step, place.c)}: ${number(how.value)}`)));
   }
   return made.length ? h("div", { class: "pictures" }, made) : null;
 }
@@ -250,7 +259,7 @@ function crossing(step, place) {
 
 function position(step, { c, y, x }) {
   if (step.vector) return isClasses(step) ? `class ${className(c)}` : `number ${c}, counted from 0`;
-  return `map ${c}, row ${y}, column ${x}, counted from 0`;
+  return `${mapName(step, c)}, row ${y}, column ${x}, counted from 0`;
 }
 
 function showInspector(step, place, held) {

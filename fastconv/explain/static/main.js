@@ -99,7 +99,7 @@ function showAnswer() {
 
 document.getElementById("rail").append(...flow(0, steps.length));
 document.getElementById("source").textContent =
-  `Written by fastconv ${page.version}; its ${page.isa} kernels computed the pictures. The sums are done again here.`;
+  `Written by fastconv ${page.version}; its ${page.isa} kernels computed the maps, and this page adds up the sums again.`;
 document.addEventListener("keydown", press);
 window.addEventListener("hashchange", fromAddress);
 showAnswer();

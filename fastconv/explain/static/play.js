@@ -52,7 +52,7 @@ function startPlay() {
     Object.keys(KERNELS).map((name) => h("option", { value: name }, name)));
   document.getElementById("play").append(
     h("h2", {}, "Try a convolution"),
-    h("p", { class: "what" }, "The same image under a kernel of your choice. Move the sliders, point at the result."),
+    h("p", { class: "what" }, "The same image under a kernel of your choice. Move the sliders, and point at the result."),
     h("div", { class: "controls" }, h("label", {}, h("span", {}, "kernel for"), choice),
       slider("size", 1, 7, "kernel size"), slider("stride", 1, 4, "stride"), slider("padding", 0, 4, "padding")),
     h("div", { id: "play-work" }));

@@ -13,9 +13,11 @@ function layer(step) {
   if (isClasses(step)) maps.append(classBars(step));
   else if (step.vector) maps.append(keep(step, vectorPicture(step, (place, held) => select(step, place, held)), 0));
   else addMaps(step, maps, 0, MOST_MAPS);
+  const whole = step.kind === "pixels" && isColour(step)
+    ? h("div", { class: "whole" }, colourPicture(step, (place, held) => select(step, place, held))) : null;
   sections[step.index] = h("section", { class: "layer", "data-step": step.index },
     h("button", { class: "head", onclick: () => select(step, bestPlace(step), true) },
-      h("b", {}, step.name), h("small", {}, size(step))), maps);
+      h("b", {}, step.name), h("small", {}, size(step))), h("div", { class: "flow" }, ...[whole, maps].filter(Boolean)));
   return sections[step.index];
 }
 
