@@ -41,8 +41,10 @@ html_copy_source = False
 def make_figures(app):
     """Draw what the pages show: by the library itself, so that no picture can be out of date."""
     import figures
+    import recipe_figures
 
     figures.draw_all(HERE / "_figures")
+    recipe_figures.draw_all(HERE / "_figures")
 
 
 def public_names(match):
