@@ -1,10 +1,15 @@
 """An image classifier: a network and what it has to know about images, trained, asked and kept in one file."""
 
+from __future__ import annotations
+
 import contextlib
 import inspect
 import json
 import math
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +42,8 @@ class Classifier:
         The network doesn't take such images, or gives another number of classes.
     """
 
-    def __init__(self, network, classes, image_shape, normalisation):
+    def __init__(self, network: nn.Module, classes: Sequence[str], image_shape: Sequence[int],
+                 normalisation: Normalisation) -> None:
         self.network = network
         self.classes = tuple(classes)
         self.image_shape = tuple(image_shape)
@@ -51,12 +57,13 @@ class Classifier:
             raise ValueError(f"the network makes {shape[1:]} of an image, need ({len(self.classes)},), one a class")
 
     @property
-    def size_text(self):
+    def size_text(self) -> str:
         """The image shape as people write it."""
         c, h, w = self.image_shape
         return f"{h}x{w} pixels, {'grey' if c == 1 else 'RGB' if c == 3 else f'{c} channels'}"
 
-    def fit(self, x, y, *, epochs, batch_size, label="training", on_epoch=None, **options):
+    def fit(self, x: Any, y: np.ndarray, *, epochs: int, batch_size: int, label: str = "training",
+            on_epoch: Callable[[nn.History], str] | None = None, **options: Any) -> nn.History:
         """Train on raw images `(N, C, H, W)` and class numbers `(N,)` with a progress bar.
 
         `on_epoch(history)` may return a line to be printed. Further options are those of `fastconv.nn.fit`, whose
@@ -65,11 +72,11 @@ class Classifier:
         steps = math.ceil(len(x) / batch_size)
         with Progress(epochs * steps, label) as bar:
 
-            def after_batch(progress):
+            def after_batch(progress: nn.Progress) -> None:
                 note = f"loss {progress.mean_loss:.3f}, {progress.accuracy:.1%} right"
                 bar.show(progress.epoch * steps + progress.step, note)
 
-            def after_epoch(_, history):
+            def after_epoch(_: int, history: nn.History) -> None:
                 if on_epoch is not None:
                     bar.write(on_epoch(history))
 
@@ -78,13 +85,13 @@ class Classifier:
                 callback=after_batch, on_epoch=after_epoch, **options,
             )
 
-    def probabilities(self, images):
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Of raw images `(N, C, H, W)`: `(N, len(classes))`."""
         if images.shape[1:] != self.image_shape:
             raise ValueError(f"the network takes images {self.image_shape}, not {images.shape[1:]}")
         return nn.predict_proba(self.network, images, transform=self.normalisation)
 
-    def answers(self, images, label="asking"):
+    def answers(self, images: Any, label: str = "asking") -> np.ndarray:
         """The class number of each raw image, `(N,)`, with a progress bar."""
         found = np.empty(len(images), np.int64)
         with Progress(len(images), label) as bar:
@@ -94,7 +101,7 @@ class Classifier:
                 bar.show(min(part.stop, len(images)))
         return found
 
-    def trace(self, image):
+    def trace(self, image: np.ndarray) -> list[tuple[nn.Module, np.ndarray]]:
         """What each layer makes of one raw image `(C, H, W)`: list of (layer, output without the batch axis)."""
         x = self.normalisation(image[None])
         steps = []
@@ -103,13 +110,13 @@ class Classifier:
             steps.append((layer, x[0]))
         return steps
 
-    def draw(self, path, image, truth=None):
+    def draw(self, path: str | os.PathLike[str], image: np.ndarray, truth: int | None = None) -> None:
         """Save a PNG that shows the raw `image` `(C, H, W)` going through the network; needs matplotlib."""
         from .picture import draw_network
 
         draw_network(path, image, self.trace(image), self.probabilities(image[None])[0], self.classes, truth=truth)
 
-    def explain(self, path, image, truth=None):
+    def explain(self, path: str | os.PathLike[str], image: np.ndarray, truth: int | None = None) -> None:
         """Write an HTML page on which every number between the raw `image` `(C, H, W)` and the answer can be seen."""
         from .explain import trace, write_page
 
@@ -117,7 +124,7 @@ class Classifier:
                       probabilities=True)
         write_page(path, steps, classes=self.classes, label=truth)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write one `.safetensors` (or `.npz`) file with weights, architecture and everything else."""
         about = {
             "classes": self.classes,
@@ -128,7 +135,7 @@ class Classifier:
         nn.save_model(path, self.network, {METADATA_KEY: json.dumps(about)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> Classifier:
         """The classifier in a file that `save` wrote; `ValueError` if it holds anything else."""
         text = nn.read_metadata(path).get(METADATA_KEY)
         if text is None:
@@ -144,7 +151,7 @@ class Classifier:
             raise ValueError(f"{path}: {error}") from error
 
 
-def _checked_description(about):
+def _checked_description(about: Any) -> tuple[list[str], tuple[int, ...], Normalisation]:
     """`(classes, image_shape, normalisation)` of what a file says, or an error that says why not."""
     classes, (channels, *sides) = about["classes"], about["image_shape"]
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
@@ -160,7 +167,7 @@ def _checked_description(about):
 # ----------------------------------------------------------------------------------------------------------- networks
 
 
-def small(image_shape, classes, rng):
+def small(image_shape: Sequence[int], classes: int, rng: np.random.Generator) -> nn.Sequential:
     """Two 3x3 convolutions of 32 and 64 filters, each with ReLU and 2x2 max pooling, and a dense layer of 128."""
     channels, features = image_shape[0], 64 * _pooled_twice(image_shape)
     return nn.Sequential(
@@ -171,7 +178,7 @@ def small(image_shape, classes, rng):
     )
 
 
-def lenet(image_shape, classes, rng):
+def lenet(image_shape: Sequence[int], classes: int, rng: np.random.Generator) -> nn.Sequential:
     """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling, padded so that a 28x28 image takes the paper's sizes."""
     channels, h, w = image_shape
     features = 16 * _pooled_twice((channels, h - 4 * 2, w - 4 * 2))
@@ -183,7 +190,7 @@ def lenet(image_shape, classes, rng):
     )
 
 
-def _pooled_twice(image_shape):
+def _pooled_twice(image_shape: Sequence[int]) -> int:
     """Pixels that are left of an image after two 2x2 poolings."""
     _, h, w = image_shape
     if min(h, w) < 4:
@@ -195,7 +202,7 @@ def _pooled_twice(image_shape):
 NETWORKS = {"small": small, "lenet": lenet}
 
 
-def network_from_json(path, rng):
+def network_from_json(path: str | os.PathLike[str], rng: np.random.Generator) -> nn.Module:
     """Build the network that a JSON file describes in the form of `Module.config`, weights drawn from `rng`."""
     try:
         config = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -204,14 +211,15 @@ def network_from_json(path, rng):
         raise ValueError(f"{path}: not the description of a network ({error})") from error
 
 
-def _with_seeds(config, rng):
+def _with_seeds(config: Any, rng: np.random.Generator) -> Any:
     """`config` with a seed from `rng` for each layer that draws random numbers."""
     if isinstance(config, list):
         return [_with_seeds(item, rng) for item in config]
     if not isinstance(config, dict):
         return config
     seeded = {key: _with_seeds(value, rng) for key, value in config.items()}
+    layer: Any = getattr(nn, str(config.get("type")), None)
     with contextlib.suppress(TypeError, ValueError):
-        if "rng" in inspect.signature(getattr(nn, str(config.get("type")), None)).parameters:
+        if "rng" in inspect.signature(layer).parameters:
             seeded.setdefault("rng", int(rng.integers(1 << 32)))
     return seeded

@@ -15,6 +15,8 @@ __all__ = [
 
 _Saved: TypeAlias = tuple[Array, Array, bool] | tuple[Array, Array, bool, Array, Array]
 
+def add(x: Array, y: Array, *, relu: bool = False, num_threads: int | None = None) -> Array: ...
+
 def batch_norm(
     x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, running_mean: Array, running_var: Array, *, training: bool,
     momentum: float = 0.1, eps: float = 1e-05, activation: Literal["relu"] | None = None,

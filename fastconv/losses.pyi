@@ -1,3 +1,5 @@
+from typing import Any
+
 from numpy.typing import ArrayLike
 
 from ._types import Array
@@ -18,6 +20,10 @@ def cross_entropy(
 def cross_entropy_backward(
     logits: ArrayLike, target: ArrayLike, *, ignore_index: int | None = None, label_smoothing: float = 0.0
 ) -> Array: ...
+
+def entropy(
+    fn: str, logits: ArrayLike, target: ArrayLike, ignore_index: int | None, label_smoothing: float
+) -> Any: ...
 
 def mse_loss(pred: ArrayLike, target: ArrayLike) -> float: ...
 

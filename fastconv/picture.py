@@ -4,8 +4,13 @@ Rows go from top to bottom as the data do. A column follows one filter: its weig
 what ReLU and pooling leave of that. Needs matplotlib.
 """
 
+from __future__ import annotations
+
+import os
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +28,12 @@ class Row:
 
     heading: str
     text: str
-    maps: list
-    names: list | None = None
+    maps: list[np.ndarray]
+    names: list[str] | None = None
     goes_on: bool = True  # each map turns into the one below it
 
 
-def map_rows(steps):
+def map_rows(steps: Sequence[tuple[Any, np.ndarray]]) -> list[Row]:
     """The rows that show a network's steps.
 
     Parameters
@@ -42,7 +47,9 @@ def map_rows(steps):
         For the first convolution its filters; for every convolution, and the ReLU and max pooling behind it, the
         `COLUMNS` feature maps with the strongest response. Other layers have no row.
     """
-    rows, shown, convolutions, before = [], None, 0, None
+    rows: list[Row] = []
+    shown, convolutions = None, 0
+    before: np.ndarray = np.empty(())
     for layer, output in steps:
         kind = type(layer).__name__ if output.ndim == 3 else None
         if kind == "Conv2d":
@@ -62,17 +69,17 @@ def map_rows(steps):
     return rows
 
 
-def _strongest(maps):
+def _strongest(maps: np.ndarray) -> np.ndarray:
     """The channels of `(C, H, W)` with the largest mean after ReLU, in their own order."""
     return np.sort(np.argsort(-np.maximum(maps, 0).mean((1, 2)), kind="stable")[:COLUMNS])
 
 
-def _counted(maps):
+def _counted(maps: np.ndarray) -> str:
     text = f"{len(maps)} maps of {maps.shape[1]}x{maps.shape[2]}"
     return f"{text}, {COLUMNS} shown" if len(maps) > COLUMNS else text
 
 
-def _filter_row(layer, shown):
+def _filter_row(layer: Any, shown: np.ndarray) -> Row:
     weight = np.asarray(layer.weight.value)[shown]
     if weight.shape[1] == 3:
         maps = list((0.5 + 0.5 * weight / np.abs(weight).max()).transpose(0, 2, 3, 1))
@@ -84,14 +91,15 @@ def _filter_row(layer, shown):
     return Row(heading, text, maps, [f"filter {k}" for k in shown])
 
 
-def _convolution_row(output, shown, number):
+def _convolution_row(output: np.ndarray, shown: np.ndarray, number: int) -> Row:
     source = "the image" if number == 1 else "all maps of the row above, through weights of its own for each"
     text = f"Each filter slides over {source}. Red: what it looks for is here; blue: the opposite."
     names = None if number == 1 else [f"map {k}" for k in shown]
     return Row(f"convolution {number}\n{_counted(output)}", text, list(output[shown]), names)
 
 
-def draw_network(path, image, steps, probabilities, classes, *, truth=None):
+def draw_network(path: str | os.PathLike[str], image: np.ndarray, steps: Sequence[tuple[Any, np.ndarray]],
+                 probabilities: np.ndarray, classes: Sequence[str], *, truth: int | None = None) -> None:
     """Draw the PNG.
 
     Parameters
@@ -144,7 +152,7 @@ def draw_network(path, image, steps, probabilities, classes, *, truth=None):
     figure.savefig(path, dpi=110, format="png")
 
 
-def _write_label(figure, cell, number, heading, text):
+def _write_label(figure: Any, cell: Any, number: int, heading: str, text: str) -> None:
     axes = figure.add_subplot(cell)
     axes.set_axis_off()
     first, *rest = heading.split("\n")
@@ -156,19 +164,19 @@ def _write_label(figure, cell, number, heading, text):
     )
 
 
-def _write_guide(axes):
+def _write_guide(axes: Any) -> None:
     axes.set_axis_off()
     axes.text(0.02, 1, "How to read this picture", fontsize=12.5, fontweight="bold", va="top")
     axes.text(0.02, 0.8, GUIDE, fontsize=10.5, va="top", color="#333333", linespacing=1.5)
 
 
-def _draw_input(axes, image):
+def _draw_input(axes: Any, image: np.ndarray) -> None:
     axes.imshow(image[0] if len(image) == 1 else image.transpose(1, 2, 0), cmap="gray", interpolation="nearest")
     axes.set_anchor("W")
     _frame(axes)
 
 
-def _draw_maps(figure, cells, row):
+def _draw_maps(figure: Any, cells: Any, row: Row) -> None:
     limit = max(float(np.max(np.abs(m))) for m in row.maps) or 1.0
     for index, (cell, values) in enumerate(zip(cells, row.maps, strict=False)):
         axes = figure.add_subplot(cell)
@@ -181,7 +189,7 @@ def _draw_maps(figure, cells, row):
             axes.text(0.5, -0.05, arrow, fontsize=8, color="#999999", ha="center", va="top", transform=axes.transAxes)
 
 
-def _draw_probabilities(axes, probabilities, classes, truth):
+def _draw_probabilities(axes: Any, probabilities: np.ndarray, classes: Sequence[str], truth: int | None) -> None:
     order = np.arange(len(classes)) if len(classes) <= 12 else np.sort(np.argsort(-probabilities, kind="stable")[:12])
     shown = probabilities[order]
     colours = ["#0569a8" if k == truth else "#c65f00" if k == np.argmax(probabilities) else "#999999" for k in order]
@@ -194,7 +202,7 @@ def _draw_probabilities(axes, probabilities, classes, truth):
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _frame(axes):
+def _frame(axes: Any) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

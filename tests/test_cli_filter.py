@@ -60,7 +60,7 @@ def test_sobel_takes_a_size(photo, tmp_path):
 
 
 @pytest.mark.parametrize("words", [("sobel", "--sigma", "2"), ("scharr", "--size", "5"), ("prewitt", "--offset", "9"),
-                                   ("box", "--angle", "0"), ("emboss", "--amount", "1"), ("sharpen", "--wavelength", "4")])
+                                   ("box", "--angle", "0"), ("emboss", "--amount", "1"), ("sharpen", "--sigma", "4")])
 def test_options_of_other_filters_are_refused(capsys, photo, tmp_path, words):
     path, _ = photo
     name, option, value = words

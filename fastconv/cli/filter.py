@@ -39,7 +39,7 @@ Each colour is filtered on its own; opacity is kept.""",
                         help="where to save; the ending of the name sets the format")
     parser.add_argument("--grey", action="store_true", help="filter the brightness alone")
     parser.add_argument("--size", type=count_from(1), metavar="N", help="height and width of the kernel in pixels, odd "
-                        "but for box (default: 3 for sobel, 5 for box, 15 for gabor, 3 sigma to each side for gaussian)")
+                        "but for box (default: sobel 3, box 5, gabor 15, gaussian 3 sigma to each side)")
     parser.add_argument("--sigma", type=positive, metavar="S", help="width of gaussian's bell in pixels (default: 2)")
     parser.add_argument("--amount", type=number, metavar="A", help="strength of sharpen (default: 1)")
     parser.add_argument("--angle", type=number, metavar="DEG", help="direction in which gabor's wave runs, from the "

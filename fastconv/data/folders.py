@@ -1,12 +1,16 @@
 """Whole datasets, in memory or read as they are used: the bundled digits, IDX folders, folders of pictures."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..idx import read_idx
-from .lazy import StoredImages, open_idx
+from .lazy import FilePath, StoredArray, StoredImages, open_idx
 from .pictures import IMAGE_SUFFIXES, open_picture
 
 __all__ = [
@@ -30,19 +34,19 @@ class Dataset:
     Images are arrays, or what stands in their place: memory maps, or the parts of a dataset that was opened.
     """
 
-    x_train: np.ndarray
+    x_train: Any
     y_train: np.ndarray
-    x_test: np.ndarray
+    x_test: Any
     y_test: np.ndarray
-    classes: tuple
+    classes: tuple[str, ...]
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, ...]:
         """`(C, H, W)`."""
-        return self.x_train.shape[1:]
+        return tuple(self.x_train.shape[1:])
 
 
-def load_digits():
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """The 1,797 handwritten digits that ship with the package.
 
     Returns
@@ -61,7 +65,7 @@ def load_digits():
     return images, labels.astype(np.int64)
 
 
-def load_idx_folder(path):
+def load_idx_folder(path: FilePath) -> Dataset:
     """Load a folder with the four files of MNIST, Fashion-MNIST, KMNIST, ...
 
     Parameters
@@ -85,7 +89,7 @@ def load_idx_folder(path):
     return _in_memory(open_idx_folder(path))
 
 
-def open_idx_folder(path):
+def open_idx_folder(path: FilePath) -> Dataset:
     """As `load_idx_folder`, but images stay in their files: `x_train` and `x_test` are read when they are indexed."""
     folder = Path(path)
     x_train, y_train = _open_idx_pair(folder, "train")
@@ -98,11 +102,11 @@ def open_idx_folder(path):
     return Dataset(x_train, y_train, x_test, y_test, classes)
 
 
-def _in_memory(dataset):
+def _in_memory(dataset: Dataset) -> Dataset:
     return replace(dataset, x_train=dataset.x_train[:], x_test=dataset.x_test[:])
 
 
-def _open_idx_pair(folder, part):
+def _open_idx_pair(folder: Path, part: str) -> tuple[StoredArray, np.ndarray]:
     images_path, labels_path = _find_idx(folder, part, "images", 3), _find_idx(folder, part, "labels", 1)
     images, labels = open_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or images.dtype != np.uint8:
@@ -116,7 +120,7 @@ def _open_idx_pair(folder, part):
     return images.with_channel_axis(), labels.astype(np.int64)
 
 
-def _find_idx(folder, part, what, axes):
+def _find_idx(folder: Path, part: str, what: str, axes: int) -> Path:
     for prefix in IDX_PREFIXES[part]:
         for name in (f"{prefix}-{what}-idx{axes}-ubyte", f"{prefix}-{what}.idx{axes}-ubyte"):
             for candidate in (folder / name, folder / f"{name}.gz"):
@@ -125,7 +129,8 @@ def _find_idx(folder, part, what, axes):
     raise FileNotFoundError(f"{folder}: no {IDX_PREFIXES[part][0]}-{what}-idx{axes}-ubyte[.gz] in it")
 
 
-def load_image_folder(path, *, size=None, channels=None, test_fraction=1 / 6):
+def load_image_folder(path: FilePath, *, size: tuple[int, int] | None = None, channels: int | None = None,
+                      test_fraction: float = 1 / 6) -> Dataset:
     """Load a folder of pictures with one sub-folder a class; needs Pillow.
 
     Parameters
@@ -156,7 +161,8 @@ def load_image_folder(path, *, size=None, channels=None, test_fraction=1 / 6):
     return _in_memory(open_image_folder(path, size=size, channels=channels, test_fraction=test_fraction))
 
 
-def open_image_folder(path, *, size=None, channels=None, test_fraction=1 / 6):
+def open_image_folder(path: FilePath, *, size: tuple[int, int] | None = None, channels: int | None = None,
+                      test_fraction: float = 1 / 6) -> Dataset:
     """As `load_image_folder`, but pictures stay in their files: each is decoded when `x_train` or `x_test` is indexed
     there. A damaged one is found out only then.
     """
@@ -181,21 +187,22 @@ def open_image_folder(path, *, size=None, channels=None, test_fraction=1 / 6):
     return Dataset(x_train, y_train, x_test, y_test, tuple(names))
 
 
-def _pictures(folder):
+def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
 
 
-def _labelled_pictures(folder, names):
+def _labelled_pictures(folder: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
     return [(file, label) for label, name in enumerate(names) for file in _pictures(folder / name)]
 
 
-def _is_class(entry):
+def _is_class(entry: Path) -> bool:
     return entry.is_dir() and not entry.name.startswith(".") and bool(_pictures(entry))
 
 
-def _common_form(files, size, channels):
+def _common_form(files: Sequence[Path], size: tuple[int, int] | None,
+                 channels: int | None) -> tuple[tuple[int, int], int]:
     """Size and channels for all of `files`, from what their headers say where the caller left it open."""
     if size is None or channels is None:
         shapes, modes = set(), set()
@@ -211,7 +218,7 @@ def _common_form(files, size, channels):
     return size, channels
 
 
-def split_indices(n, fraction, seed=1998):
+def split_indices(n: int, fraction: float, seed: int = 1998) -> tuple[np.ndarray, np.ndarray]:
     """Two arrays of indices, the first of `round(n * fraction)`, by a permutation that depends on `n` and `seed` alone.
 
     `RandomState`'s stream is frozen by NumPy, so the split is the same under every version of it.

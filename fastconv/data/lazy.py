@@ -1,5 +1,7 @@
 """Samples that stay in their files until they are asked for, so that memory holds a batch rather than the data."""
 
+from __future__ import annotations
+
 import errno
 import gzip
 import math
@@ -8,9 +10,12 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..idx import DEFLATE_MAX_RATIO, GZIP_MAGIC, READ_BLOCK, read_idx_header
 from ..npy import read_header
@@ -18,29 +23,38 @@ from .pictures import read_image
 
 __all__ = ["StoredArray", "StoredImages", "Subset", "open_idx", "open_npz"]
 
+FilePath: TypeAlias = str | os.PathLike[str]
+Order: TypeAlias = Literal["C", "F"]
+
 ZIP_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of what is between it and the data
 
 
 class _Indexed:
     """What stands in an array's place: `shape`, `len`, and indexing of the first axis."""
 
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
     @property
-    def ndim(self):
+    def ndim(self) -> int:
         return len(self.shape)
 
     @property
-    def size(self):
+    def size(self) -> int:
         return math.prod(self.shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError(f"{type(self).__name__} is in its file; an array of it is a copy")
         return np.asarray(self[:], dtype)
 
-    def __repr__(self):
+    def __getitem__(self, index: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.shape} {self.dtype}>"
 
 
@@ -60,19 +74,19 @@ class StoredArray(_Indexed):
         In bytes, of the first sample in the file; the others follow without gaps.
     """
 
-    def __init__(self, file, dtype, shape, offset):
+    def __init__(self, file: IO[bytes] | _Descriptor, dtype: np.dtype, shape: Sequence[int], offset: int) -> None:
         self._file, self._stored, self._offset = _Descriptor(file), dtype, offset
         self.shape, self.dtype = tuple(shape), dtype.newbyteorder("=")
 
-    def with_channel_axis(self):
+    def with_channel_axis(self) -> StoredArray:
         """`(N, H, W)` as `(N, 1, H, W)`."""
         return StoredArray(self._file, self._stored, (len(self), 1, *self.shape[1:]), self._offset)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ndarray:
         rows = _rows(self.shape[0], index) if self.shape else np.zeros((), np.intp)
         part = np.empty((rows.size, *self.shape[1:]), self._stored)
         sample = math.prod(self.shape[1:]) * self._stored.itemsize
-        content = memoryview(part.reshape(-1).view(np.uint8))
+        content = part.reshape(-1).view(np.uint8).data
         flat = rows.ravel()
         ends = [*(np.flatnonzero(np.diff(flat) != 1) + 1).tolist(), len(flat)]
         for first, end in zip([0, *ends], ends):  # neighbours in the file are read at once
@@ -81,7 +95,7 @@ class StoredArray(_Indexed):
         return part.astype(self.dtype, copy=False).reshape(*rows.shape, *self.shape[1:])
 
 
-def _rows(count, index):
+def _rows(count: int, index: Any) -> np.ndarray:
     """The samples, of so many, that a slice, an index, or an array of indices or bools chooses."""
     if isinstance(index, slice):
         return np.arange(*index.indices(count))
@@ -99,13 +113,15 @@ def _rows(count, index):
 class _Descriptor:
     """A file's descriptor of its own, closed when nobody has it any more."""
 
-    def __init__(self, file):
+    name: Any  # as messages call it
+
+    def __init__(self, file: IO[bytes] | _Descriptor) -> None:
         self.name, self._number = file.name, os.dup(file.fileno())
 
-    def fileno(self):
+    def fileno(self) -> int:
         return self._number
 
-    def read(self, content, offset):
+    def read(self, content: memoryview, offset: int) -> None:
         """Fill a memoryview with what is at `offset`."""
         while content:
             count = os.preadv(self._number, [content], offset)
@@ -113,7 +129,7 @@ class _Descriptor:
                 raise ValueError(f"{self.name}: has become shorter since it was opened")
             content, offset = content[count:], offset + count
 
-    def __del__(self):
+    def __del__(self) -> None:
         os.close(self._number)
 
 
@@ -122,19 +138,20 @@ class StoredImages(_Indexed):
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, files, size, channels):
+    def __init__(self, files: Sequence[FilePath], size: tuple[int, int], channels: int) -> None:
         self.files = np.empty(len(files), object)
         self.files[:] = files
         self.shape = (len(files), channels, *size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ndarray:
         chosen = self.files[index]
-        channels, *size = self.shape[1:]
+        channels, *sides = self.shape[1:]
+        size = sides[0], sides[1]
         if not isinstance(chosen, np.ndarray):
-            return np.ascontiguousarray(read_image(chosen, tuple(size), channels))
+            return np.ascontiguousarray(read_image(chosen, size, channels))
         images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
         for image, file in zip(images, chosen, strict=True):
-            image[...] = read_image(file, tuple(size), channels)
+            image[...] = read_image(file, size, channels)
         return images
 
 
@@ -148,21 +165,21 @@ class Subset(_Indexed):
     indices : array_like of int
     """
 
-    def __init__(self, samples, indices):
+    def __init__(self, samples: Any, indices: ArrayLike) -> None:
         self.samples, self.indices = samples, np.asarray(indices)
         if self.indices.ndim != 1 or self.indices.dtype.kind not in "iu":
             got = f"{self.indices.dtype} {self.indices.shape}"
             raise ValueError(f"Subset: indices: got {got}; expected a row of integers")
         self.shape, self.dtype = (len(self.indices), *samples.shape[1:]), samples.dtype
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> np.ndarray:
         return np.asarray(self.samples[self.indices[index]])
 
 
 # ---------------------------------------------------------------------------------------------------------------- IDX
 
 
-def open_idx(path):
+def open_idx(path: FilePath) -> StoredArray:
     """Open one IDX file without reading it.
 
     Parameters
@@ -195,7 +212,8 @@ def open_idx(path):
             raise ValueError(f"{path}: damaged or truncated gzip file ({error})") from error
 
 
-def _stored(file, dtype, shape, offset, rest, path, order="C"):
+def _stored(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], offset: int, rest: int, path: FilePath,
+            order: Order = "C") -> StoredArray:
     """The array at `offset` in a file, of which `rest` bytes are there for it."""
     wanted = math.prod(shape) * dtype.itemsize
     if rest != wanted:
@@ -207,7 +225,8 @@ def _stored(file, dtype, shape, offset, rest, path, order="C"):
         return StoredArray(rewritten, dtype, shape, 0)
 
 
-def _unpacked(stream, dtype, shape, path, order="C"):
+def _unpacked(stream: IO[bytes] | gzip.GzipFile, dtype: np.dtype, shape: tuple[int, ...], path: FilePath,
+              order: Order = "C") -> StoredArray:
     """The array that a stream of unpacked bytes goes on with, in a temporary file."""
     wanted, written = math.prod(shape) * dtype.itemsize, 0
     with tempfile.TemporaryFile(prefix="fastconv") as file:
@@ -221,7 +240,7 @@ def _unpacked(stream, dtype, shape, path, order="C"):
 # ---------------------------------------------------------------------------------------------------------------- npz
 
 
-def open_npz(path):
+def open_npz(path: FilePath) -> dict[str, StoredArray]:
     """Open the arrays of an `.npz` file without reading them.
 
     Parameters
@@ -256,7 +275,7 @@ def open_npz(path):
     return arrays
 
 
-def _open_member(file, archive, member, path):
+def _open_member(file: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> StoredArray:
     name = f"{path}: {member.filename!r:.80}"
     if member.file_size > max(member.compress_size, 1) * DEFLATE_MAX_RATIO:
         raise ValueError(f"{name} claims {member.file_size} bytes, more than {member.compress_size} can hold")

@@ -1,12 +1,20 @@
 """Picture files, by Pillow."""
 
+from __future__ import annotations
+
 import contextlib
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..files import replacing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 __all__ = ["read_image", "read_photo", "write_photo"]
 
@@ -17,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"))
 
 
-def open_picture(path):
+def open_picture(path: str | os.PathLike[str]) -> Picture:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -36,7 +44,7 @@ def open_picture(path):
 
 
 @contextlib.contextmanager
-def _decoding(path):
+def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
     """Decoders of damaged files warn, and raise whatever they stumble on: a ValueError that names the file instead."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -49,7 +57,7 @@ def _decoding(path):
             raise ValueError(f"{path}: damaged or truncated picture ({reason})") from error
 
 
-def read_image(path, size, channels):
+def read_image(path: str | os.PathLike[str], size: tuple[int, int], channels: int) -> np.ndarray:
     """Read a picture as `uint8` `(channels, *size)`; needs Pillow.
 
     It is turned upright by its EXIF note, transparent parts become white, 16-bit greys are scaled to 8, and then it is
@@ -60,7 +68,7 @@ def read_image(path, size, channels):
     return pixels.reshape(*size, channels).transpose(2, 0, 1)
 
 
-def read_photo(path, *, grey=False):
+def read_photo(path: str | os.PathLike[str], *, grey: bool = False) -> np.ndarray:
     """Read a picture as it is: `uint8` `(H, W)`, `(H, W, 2)`, `(H, W, 3)` or `(H, W, 4)`; needs Pillow.
 
     Grey, grey with opacity, RGB or RGBA, whatever the file has; `grey` leaves brightness (and opacity). It is turned
@@ -75,7 +83,7 @@ def read_photo(path, *, grey=False):
         return np.asarray(picture.convert(("L" if plain else "RGB") + alpha))
 
 
-def write_photo(path, pixels):
+def write_photo(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
     """Save `uint8` pixels as `read_photo` gives them, in the format that the name's ending tells; needs Pillow.
 
     Raises `ValueError` for an ending that Pillow doesn't know, or a format that can't hold such pixels. An interrupted
@@ -95,7 +103,7 @@ def write_photo(path, pixels):
             raise
 
 
-def format_of(path):
+def format_of(path: str | os.PathLike[str]) -> str:
     """Pillow's name for the format that a picture's name ends in."""
     try:
         from PIL import Image
@@ -108,7 +116,7 @@ def format_of(path):
     return kind
 
 
-def _upright(picture):
+def _upright(picture: Picture) -> Picture:
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(picture)
@@ -117,12 +125,13 @@ def _upright(picture):
     return picture
 
 
-def _pixels(picture, size, mode):
+def _pixels(picture: Picture, size: tuple[int, int], mode: str) -> np.ndarray:
     from PIL import Image
 
     picture = _upright(picture)
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     picture = picture.convert(mode)
-    width_height = size[::-1]
-    return np.asarray(picture if picture.size == width_height else picture.resize(width_height, Image.BILINEAR))
+    if picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(picture)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import activation as activations
 from .. import checks, dense
-from .._kernels import _norm
+from .._kernels import _norm  # type: ignore[attr-defined]
 from .layers import Hardswish, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .module import Backward, Module
 from .norm import BatchNorm
@@ -21,8 +20,9 @@ from .weighted import ACTIVATION_GRADIENTS, WeightedLayer
 
 __all__ = ["Concat", "Residual", "Sequential"]
 
-ACTIVATION_NAMES = {ReLU: "relu", ReLU6: "relu6", Sigmoid: "sigmoid", Tanh: "tanh", SiLU: "silu",
-                    Hardswish: "hardswish"}
+ACTIVATION_NAMES: dict[type[Any], str] = {
+    ReLU: "relu", ReLU6: "relu6", Sigmoid: "sigmoid", Tanh: "tanh", SiLU: "silu", Hardswish: "hardswish",
+}
 
 
 class _Group(Module):
@@ -49,11 +49,11 @@ class _Group(Module):
             return type(self)(*self._modules[index])
         return self._modules[index]
 
-    def config(self) -> dict:
+    def config(self) -> dict[str, Any]:
         return {"type": type(self).__name__, "modules": tuple(module.config() for module in self._modules)}
 
     @classmethod
-    def from_config(cls, modules=()) -> _Group:
+    def from_config(cls, modules: Sequence[Module] = ()) -> _Group:  # type: ignore[override]
         return cls(*modules)
 
     def __repr__(self) -> str:
@@ -97,14 +97,16 @@ class Sequential(_Group):
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
         modules, backwards = [], []
         rectified = False
-        for (module, activation), (after, _) in pairwise((*self._steps(True), (None, None))):
+        steps = list(self._steps(True))
+        for (module, activation), after in zip(steps, (*(module for module, _ in steps[1:]), None)):
+            forward: Callable[..., tuple[np.ndarray, Backward]] = module.forward  # those that fuse take more than x
             behind = activation == "relu" and isinstance(module, WeightedLayer) and _works_as(after, SelectPool)
             if rectified:
-                x, module_backward = module.forward(x, rectified=True)
+                x, module_backward = forward(x, rectified=True)
             elif behind:
-                x, module_backward = module.forward(x, activation, own_gradient=False)
+                x, module_backward = forward(x, activation, own_gradient=False)
             else:
-                x, module_backward = module.forward(x) if activation is None else module.forward(x, activation)
+                x, module_backward = forward(x) if activation is None else forward(x, activation)
             rectified = behind
             modules.append(module)
             backwards.append(module_backward)
@@ -120,7 +122,7 @@ class Sequential(_Group):
     def _steps(self, training: bool) -> Iterator[tuple[Module, str | None]]:
         """``(module, activation to fuse into it)``, in order."""
         fused = False
-        for module, after in pairwise((*self._modules, None)):
+        for module, after in zip(self._modules, (*self._modules[1:], None)):
             if fused:
                 fused = False
                 continue
@@ -219,7 +221,7 @@ class Concat(_Group):
         return self._join(parts), backward
 
     @staticmethod
-    def _join(parts, order=None, dtype=None) -> np.ndarray:
+    def _join(parts: Sequence[np.ndarray], order: str | None = None, dtype: np.dtype | None = None) -> np.ndarray:
         """The parts side by side; with an order and a dtype that all have, in its canonical strides."""
         shapes = {part.shape[:1] + part.shape[2:] for part in parts}
         if len(shapes) > 1:
@@ -245,13 +247,13 @@ def _works_as(module: Module | None, kind: type[Module]) -> bool:
                                             for name in ("__call__", "forward"))
 
 
-def _check_module(container: str, module) -> Module:
+def _check_module(container: str, module: Any) -> Module:
     if not isinstance(module, Module):
         raise TypeError(f"{container}: {module!r} is a {type(module).__name__}, expected a Module")
     return module
 
 
-def _identity_backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
+def _identity_backward(dy: np.ndarray, need_input: bool = True) -> Any:
     return dy if need_input else None
 
 

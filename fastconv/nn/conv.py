@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import checks, conv, convolve
-from .._types import Padding, PaddingMode, Pairs, PerAxis
+from .._types import Gradients, Padding, PaddingMode, Pairs, PerAxis
+from ..packed import PackedWeight
 from . import arguments
 from .program import Recorder, Value
 from .weighted import WeightedLayer
@@ -40,7 +43,8 @@ class Conv(WeightedLayer):
     """
 
     ndim: int
-    _function = _function_backward = None
+    _function: Callable[..., np.ndarray]
+    _function_backward: Callable[..., Gradients]
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: PerAxis, stride: PerAxis = 1,
                  padding: Padding = 0, dilation: PerAxis = 1, groups: int = 1, bias: bool = True,
@@ -57,13 +61,13 @@ class Conv(WeightedLayer):
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         self._initialise(shape, self.out_channels, math.prod(shape[1:]), bias, rng, dtype)
 
-    def _pack(self, weight):
+    def _pack(self, weight: np.ndarray) -> PackedWeight:
         return conv.pack_weight(weight, stride=self.stride, dilation=self.dilation, groups=self.groups)
 
-    def _geometry(self) -> tuple:
+    def _geometry(self) -> tuple[Any, Any, Any, Any]:
         return self.stride, self.padding, self.dilation, self.groups
 
-    def _apply(self, x, weight, activation):
+    def _apply(self, x: np.ndarray, weight: Any, activation: str | None) -> np.ndarray:
         return self._function(x, weight, self._bias_value(), *self._geometry(), padding_mode=self.padding_mode,
                               activation=activation)
 
@@ -76,14 +80,14 @@ class Conv(WeightedLayer):
             return super().record(recorder, x, activation)
         run, operands = call.plan.run, weight.operands_for(call.algorithm)
 
-        def kernel(x, y):
+        def kernel(x: np.ndarray, y: np.ndarray) -> None:
             run(x, *operands, bias, y, call.activation, None)
 
         y = checks.empty(call.shape, x.array.dtype, call.order)
         kernel(x.array, y)
         return recorder.kernel(kernel, y, x, strided=True)
 
-    def _gradients(self, dy, x, weight, **how):
+    def _gradients(self, dy: np.ndarray, x: np.ndarray, weight: np.ndarray, **how: Any) -> Gradients:
         return self._function_backward(dy, x, weight, *self._geometry(), padding_mode=self.padding_mode, **how)
 
     def per_output(self, values: np.ndarray) -> np.ndarray:
@@ -140,7 +144,8 @@ class ConvTranspose(WeightedLayer):
     """
 
     ndim: int
-    _function = _function_backward = None
+    _function: Callable[..., np.ndarray]
+    _function_backward: Callable[..., Gradients]
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: PerAxis, stride: PerAxis = 1,
                  padding: Pairs = 0, output_padding: PerAxis = 0, groups: int = 1, bias: bool = True,
@@ -158,13 +163,13 @@ class ConvTranspose(WeightedLayer):
         shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
         self._initialise(shape, self.out_channels, math.prod(shape[1:]), bias, rng, dtype)
 
-    def _geometry(self) -> tuple:
+    def _geometry(self) -> tuple[Any, ...]:
         return self.stride, self.padding, self.output_padding, self.groups, self.dilation
 
-    def _apply(self, x, weight, activation):
+    def _apply(self, x: np.ndarray, weight: Any, activation: str | None) -> np.ndarray:
         return self._function(x, weight, self._bias_value(), *self._geometry(), activation=activation)
 
-    def _gradients(self, dy, x, weight, **how):
+    def _gradients(self, dy: np.ndarray, x: np.ndarray, weight: np.ndarray, **how: Any) -> Gradients:
         return self._function_backward(dy, x, weight, *self._geometry(), **how)
 
     def per_output(self, values: np.ndarray) -> np.ndarray:
@@ -194,7 +199,7 @@ class ConvTranspose3d(ConvTranspose):
     _function_backward = staticmethod(conv.conv_transpose3d_backward)
 
 
-def _groups(layer, groups) -> int:
+def _groups(layer: Conv | ConvTranspose, groups: int) -> int:
     groups = arguments.positive_int(layer, "groups", groups)
     if layer.in_channels % groups or layer.out_channels % groups:
         raise ValueError(f"{type(layer).__name__}: groups: got {groups}; expected a divisor of "
@@ -202,7 +207,7 @@ def _groups(layer, groups) -> int:
     return groups
 
 
-def _check_output_padding(layer) -> None:
+def _check_output_padding(layer: ConvTranspose) -> None:
     for extra, stride, dilation in zip(layer.output_padding, layer.stride, layer.dilation):
         if extra >= max(stride, dilation):
             raise ValueError(f"{type(layer).__name__}: output_padding: got {extra}; expected less than "

@@ -45,7 +45,9 @@ def _folded_chain(modules: list[Module]) -> list[Module]:
     folded: list[Module] = []
     for before, module in zip([None, *modules], modules):
         if isinstance(module, BatchNorm) and isinstance(before, (Conv, ConvTranspose)):
-            _scale_result(folded[-1], *module.inference_scale_and_shift())
+            layer = folded[-1]
+            assert isinstance(layer, (Conv, ConvTranspose))
+            _scale_result(layer, *module.inference_scale_and_shift())
         else:
             folded.append(fold_batch_norm(module))
     return folded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,17 +22,17 @@ class Loss:
     a function of no arguments besides, whose result is the gradient with respect to `pred`.
     """
 
-    def __call__(self, pred: np.ndarray, target: np.ndarray) -> float:
+    def __call__(self, pred: np.ndarray, target: ArrayLike) -> float:
         raise NotImplementedError
 
-    def forward(self, pred: np.ndarray, target: np.ndarray) -> tuple[float, Callable[[], np.ndarray]]:
+    def forward(self, pred: np.ndarray, target: ArrayLike) -> tuple[float, Callable[[], np.ndarray]]:
         raise NotImplementedError
 
-    def count(self, target: np.ndarray) -> int:
+    def count(self, target: ArrayLike) -> int:
         """How many elements of `target` the mean runs over: the weight of this batch in a larger mean."""
         return int(np.size(target))
 
-    def correct(self, pred: np.ndarray, target: np.ndarray) -> int | None:
+    def correct(self, pred: np.ndarray, target: ArrayLike) -> int | None:
         """How many of these elements `pred` gets right; None where the question makes no sense."""
         return None
 
@@ -57,13 +58,13 @@ class CrossEntropyLoss(Loss):
         self.ignore_index = ignore_index
         self.label_smoothing = arguments.number(self, "label_smoothing", label_smoothing, 0.0, 1.0)
 
-    def _options(self) -> dict:
+    def _options(self) -> dict[str, Any]:
         return {"ignore_index": self.ignore_index, "label_smoothing": self.label_smoothing}
 
-    def __call__(self, pred, target):
+    def __call__(self, pred: np.ndarray, target: ArrayLike) -> float:
         return losses.cross_entropy(pred, target, **self._options())
 
-    def forward(self, pred, target):
+    def forward(self, pred: np.ndarray, target: ArrayLike) -> tuple[float, Callable[[], np.ndarray]]:
         checked = losses.entropy("cross_entropy", pred, target, **self._options())
         return checked.loss(), checked.gradient
 
@@ -89,12 +90,13 @@ class CrossEntropyLoss(Loss):
 class _ElementwiseLoss(Loss):
     """A loss whose target has an entry for each element of `pred`; axes of extent 1 may be left out of it."""
 
-    _function = _function_backward = None
+    _function: Callable[..., float]
+    _function_backward: Callable[..., np.ndarray]
 
-    def __call__(self, pred, target):
+    def __call__(self, pred: np.ndarray, target: ArrayLike) -> float:
         return self._function(pred, _fit_target(pred, target))
 
-    def forward(self, pred, target):
+    def forward(self, pred: np.ndarray, target: ArrayLike) -> tuple[float, Callable[[], np.ndarray]]:
         target = _fit_target(pred, target)
         return self._function(pred, target), lambda: self._function_backward(pred, target)
 
@@ -119,7 +121,7 @@ class MSELoss(_ElementwiseLoss):
     _function_backward = staticmethod(losses.mse_loss_backward)
 
 
-def _fit_target(pred: np.ndarray, target) -> np.ndarray:
+def _fit_target(pred: np.ndarray, target: ArrayLike) -> np.ndarray:
     """`target` in the dtype and the shape of `pred`; never broadcast, which would compare each with each."""
     target = np.asarray(target)
     if [n for n in target.shape if n != 1] != [n for n in pred.shape if n != 1]:

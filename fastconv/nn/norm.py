@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -62,7 +64,7 @@ class BatchNorm(Module):
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self.infer(x)
 
-    def infer(self, x: np.ndarray, activation: str | None = None) -> np.ndarray:
+    def infer(self, x: np.ndarray, activation: Literal["relu"] | None = None) -> np.ndarray:
         """Inference, with an activation (relu) in the same pass."""
         self._check(x)
         gamma, beta = self._scale_and_shift()
@@ -70,7 +72,7 @@ class BatchNorm(Module):
                                 activation=activation)[0]
 
     @keeps_floating_point
-    def forward(self, x: np.ndarray, activation: str | None = None) -> tuple[np.ndarray, Backward]:
+    def forward(self, x: np.ndarray, activation: Literal["relu"] | None = None) -> tuple[np.ndarray, Backward]:
         self._check(x)
         for name in self.buffer_names:  # an array that was mapped read-only by a worker process is copied here
             setattr(self, name, np.require(getattr(self, name), requirements="W"))
@@ -101,7 +103,7 @@ class BatchNorm(Module):
         return scale, beta - self.running_mean * scale
 
     def _scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.affine:
+        if self.weight is not None and self.bias is not None:
             return self.weight.value, self.bias.value
         return np.ones(self.num_features, self.dtype), np.zeros(self.num_features, self.dtype)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from .. import checks
-from .._kernels import _norm
+from .._kernels import _norm  # type: ignore[attr-defined]
 from ..runtime import keeps_floating_point
 from . import arguments
 from .module import Module
@@ -79,7 +80,7 @@ class Optimizer:
         """(rate, shrink, root) of a parameter's step, counted from 1, as csrc/fastconv.h describes them."""
         return self.lr, 1.0, 1.0
 
-    def _update(self, updates: list[tuple]) -> None:
+    def _update(self, updates: list[tuple[Any, ...]]) -> None:
         """Update parameters and means in place: (w, g, mean, square, rate, shrink, root) of each."""
         raise NotImplementedError
 
@@ -150,7 +151,7 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs a momentum above 0")
         self.state_names = ("momentum_buffer",) if self.momentum else ()
 
-    def _update(self, updates):
+    def _update(self, updates: list[tuple[Any, ...]]) -> None:
         _norm.update(updates, False, self.weight_decay, self.momentum, 0.0, 0.0, self.nesterov)
 
 
@@ -181,11 +182,11 @@ class Adam(Optimizer):
         self.eps = arguments.number(self, "eps", eps, 0.0)
         self.weight_decay = arguments.number(self, "weight_decay", weight_decay, 0.0)
 
-    def _rates(self, step):
+    def _rates(self, step: int) -> tuple[float, float, float]:
         shrink = 1.0 - self.lr * self.weight_decay if self._decoupled else 1.0
         return self.lr / (1.0 - self.beta1**step), shrink, 1.0 / math.sqrt(1.0 - self.beta2**step)
 
-    def _update(self, updates):
+    def _update(self, updates: list[tuple[Any, ...]]) -> None:
         decay = 0.0 if self._decoupled else self.weight_decay
         _norm.update(updates, True, decay, self.beta1, self.beta2, self.eps, False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,8 @@ class Parameter:
     """
 
     __slots__ = ("_array", "_grad", "_grad_is_zero", "_readonly", "_version", "trainable")
+    _grad: np.ndarray | None
+    _grad_is_zero: bool  # whatever its memory holds: it is filled when somebody reads it, or overwritten
 
     def __init__(self, value: np.ndarray, trainable: bool = True) -> None:
         self.grad = None
@@ -79,15 +81,15 @@ class Parameter:
 
     @property
     def grad(self) -> np.ndarray | None:
-        if self._grad_is_zero:
+        if self._grad_is_zero and self._grad is not None:
             self._grad.fill(0)
             self._grad_is_zero = False
         return self._grad
 
     @grad.setter
     def grad(self, gradient: np.ndarray | None) -> None:
-        self._grad: np.ndarray | None = gradient
-        self._grad_is_zero = False  # whatever its memory holds: it is filled when somebody reads it, or overwritten
+        self._grad = gradient
+        self._grad_is_zero = False
 
     def assign(self, value: Any) -> None:
         """Replace the value by a copy of `value`.
@@ -138,9 +140,10 @@ class Parameter:
 
     def grad_buffer(self) -> np.ndarray:
         """`grad`, made of zeros where there is none yet: what a backward pass adds into."""
-        if self._grad is None:
-            self.grad = np.zeros(self.shape, self.dtype)
-        return self.grad
+        gradient = self.grad
+        if gradient is None:
+            self.grad = gradient = np.zeros(self.shape, self.dtype)
+        return gradient
 
     def overwritten_grad(self) -> np.ndarray:
         """The array of `grad` for a caller that overwrites all of it, whatever it holds."""
@@ -158,7 +161,7 @@ class Parameter:
 
     def __setstate__(self, state: tuple[np.ndarray, bool]) -> None:
         array, trainable = state
-        self.__init__(array, trainable)
+        Parameter.__init__(self, array, trainable)
 
     def __repr__(self) -> str:
         frozen = "" if self.trainable else ", trainable=False"
@@ -177,7 +180,7 @@ class PackCache:
     def __init__(self) -> None:
         self._entry: tuple[int, object] | None = None
 
-    def get(self, parameter: Parameter, pack):
+    def get(self, parameter: Parameter, pack: Callable[[np.ndarray], Any]) -> Any:
         """``pack(parameter.value)``, or what it gave last time if the value hasn't changed since."""
         version = parameter.version
         entry = self._entry
@@ -186,5 +189,5 @@ class PackCache:
             self._entry = entry
         return entry[1]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[PackCache], tuple[()]]:
         return PackCache, ()

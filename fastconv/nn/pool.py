@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +27,18 @@ class _WindowPool(Module):
     """Arguments that all window pooling layers have."""
 
     ndim: int
-    _function = _function_backward = None
+    _function: Callable[..., Any]  # y, or (y, indices)
+    _function_backward: Callable[..., np.ndarray]
 
-    def _keep(self, kernel_size, stride, padding, dilation, ceil_mode) -> None:
+    def _keep(self, kernel_size: PerAxis, stride: PerAxis | None, padding: Pairs, dilation: PerAxis,
+              ceil_mode: bool) -> None:
         self.kernel_size = arguments.per_axis(self, "kernel_size", kernel_size, self.ndim)
         self.stride = self.kernel_size if stride is None else arguments.per_axis(self, "stride", stride, self.ndim)
         self.padding = arguments.padding(self, padding, self.ndim)
         self.dilation = arguments.per_axis(self, "dilation", dilation, self.ndim)
         self.ceil_mode = arguments.flag(self, "ceil_mode", ceil_mode)
 
-    def _window(self) -> tuple:
+    def _window(self) -> tuple[Any, ...]:
         return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
 
 
@@ -143,7 +147,7 @@ class _SumPool(_WindowPool):
                  *, ceil_mode: bool = False) -> None:
         self._keep(kernel_size, stride, padding, dilation, ceil_mode)
 
-    def _options(self) -> dict:
+    def _options(self) -> dict[str, Any]:
         """Keyword arguments of both functions."""
         return {}
 
@@ -187,7 +191,7 @@ class _AvgPool(_SumPool):
             divisor_override = arguments.positive_int(self, "divisor_override", divisor_override)
         self.divisor_override = divisor_override
 
-    def _options(self):
+    def _options(self) -> dict[str, Any]:
         return {"count_include_pad": self.count_include_pad, "divisor_override": self.divisor_override}
 
 
@@ -236,10 +240,11 @@ class AvgPool3d(_AvgPool):
 class _PlanePool(Module):
     """A pooling layer whose windows follow from the shapes: the whole plane, or `output_size` parts of it."""
 
-    _function = _function_backward = None
+    _function: Callable[..., Any]  # y, or (y, indices)
+    _function_backward: Callable[..., np.ndarray]
     _saves_input: bool  # the backward function asks for x, else for its shape
 
-    def _sizes(self) -> tuple:
+    def _sizes(self) -> tuple[Any, ...]:
         """Arguments of the function after x."""
         return ()
 
@@ -300,7 +305,7 @@ class _AdaptivePool(_PlanePool):
     def __init__(self, output_size: PerAxis) -> None:
         self.output_size = arguments.per_axis(self, "output_size", output_size, self.ndim)
 
-    def _sizes(self):
+    def _sizes(self) -> tuple[Any, ...]:
         return (self.output_size if self.ndim > 1 else self.output_size[0],)
 
 

@@ -28,7 +28,7 @@ BLOCK_BYTES = 32 * 1024 * 1024  # of a program at most: it keeps its block, and 
 BYTES = np.dtype(np.uint8)
 LINE = 64  # bytes that places are multiples of
 
-Step = Callable[[list], object]  # reads and writes results by their numbers
+Step = Callable[[list[Any]], object]  # reads and writes results by their numbers
 
 
 class Value(NamedTuple):
@@ -94,7 +94,10 @@ class Recorder:
 
     def ask(self, module: Module, x: Value, activation: str | None) -> Value:
         """What the module's own inference makes of `x`."""
-        return self.call(module if activation is None else functools.partial(module.infer, activation=activation), x)
+        if activation is None:
+            return self.call(module, x)
+        fusing: Any = module  # those that an activation is fused into have an `infer` that takes it
+        return self.call(functools.partial(fusing.infer, activation=activation), x)
 
     def depends_on(self, *parameters: Parameter | None) -> None:
         """Kernels hold the values of these parameters, which are read after this."""
@@ -106,7 +109,7 @@ class Recorder:
         """``function(*arrays)``: a new array, or a view of the first one."""
         numbers, number = [source.number for source in sources], self.count
 
-        def step(values: list) -> None:
+        def step(values: list[Any]) -> None:
             values[number] = function(*[values[i] for i in numbers])
 
         return self._noted(step, sources, function(*(source.array for source in sources)), sources[0].owner)
@@ -131,14 +134,15 @@ class Recorder:
         for part in parts:
             end = begin + part.array.shape[1]
             place = self.places.get(part.number)
-            if part.number in self._strided and part.number >= first and place.dies == place.born:
+            alone = place is not None and place.dies == place.born
+            if alone and part.number in self._strided and part.number >= first:
                 self.parts[part.number] = Part(whole, begin, end)
                 born = min(born, self.places.pop(part.number).born)
             else:
                 copied.append((part.number, slice(begin, end)))
             begin = end
 
-        def step(values: list) -> None:
+        def step(values: list[Any]) -> None:
             for number, channels in copied:
                 values[whole][:, channels] = values[number]
 
@@ -169,7 +173,7 @@ class Program:
         self._returned = None if result.owner is None else (result.owner, places.pop(result.owner))
         self._places = packed(places)
         self.block_bytes = max((place.end for _, place in self._places), default=0)
-        self._idle: list[list] = []
+        self._idle: list[list[Any]] = []
         _programs.add(self)
 
     def is_current(self) -> bool:
@@ -195,16 +199,16 @@ class Program:
             self._idle.append(room)
         return values[self._result]
 
-    def _laid_out(self) -> list:
+    def _laid_out(self) -> list[Any]:
         """The results in a block of memory, by number; None where a step puts one."""
-        room: list = [None] * self._count
+        room: list[Any] = [None] * self._count
         block = checks.new((self.block_bytes,), BYTES)
         for number, (shape, strides, dtype, _, _, offset) in self._places:
             room[number] = np.ndarray(shape, dtype, block, offset, strides)
         self._divide(room, dict(self._places))
         return room
 
-    def _divide(self, values: list, wholes: Container[int]) -> None:
+    def _divide(self, values: list[Any], wholes: Container[int]) -> None:
         """Put the parts of `wholes` where they are."""
         for number, (whole, begin, end) in self._parts:
             if whole in wholes:
@@ -243,7 +247,7 @@ class Programs:
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: dict[tuple, Program] = {}
+        self._kept: dict[tuple[Any, ...], Program] = {}
 
     def run(self, record: Callable[[Recorder, Value], Value], x: np.ndarray) -> np.ndarray:
         """What `record` computes from `x`: by the program that it recorded for such an input, while that holds."""
@@ -255,16 +259,16 @@ class Programs:
                 return program.run(x)
         recorder = Recorder(x)
         result = record(recorder, Value(x, 0))
-        if recorder.lasting:
+        if recorder.lasting and key is not None:
             self._keep(key, Program(recorder, result))
         return result.array
 
-    def _keep(self, key: tuple, program: Program) -> None:
+    def _keep(self, key: tuple[Any, ...], program: Program) -> None:
         if program.block_bytes > BLOCK_BYTES:
             return
         while len(self._kept) >= PROGRAMS_KEPT:
             self._kept.pop(next(iter(self._kept)), None)
         self._kept[key] = program
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()

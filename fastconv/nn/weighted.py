@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import activation as activations
+from .._types import Gradients
 from . import arguments, init
 from .module import Backward, Module
 from .parameter import PackCache, Parameter
@@ -27,7 +31,8 @@ class WeightedLayer(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def _initialise(self, shape: tuple[int, ...], outputs: int, fan_in: int, bias: bool, rng, dtype) -> None:
+    def _initialise(self, shape: tuple[int, ...], outputs: int, fan_in: int, bias: bool,
+                    rng: np.random.Generator | int | None, dtype: DTypeLike) -> None:
         rng = arguments.generator(self, rng)
         self.dtype = arguments.float_dtype(self, dtype)
         self._packed = PackCache()
@@ -36,15 +41,15 @@ class WeightedLayer(Module):
         if arguments.flag(self, "bias", bias):
             self.bias = Parameter(init.fan_in_uniform((outputs,), fan_in, rng, self.dtype))
 
-    def _apply(self, x: np.ndarray, weight, activation: str | None) -> np.ndarray:
+    def _apply(self, x: np.ndarray, weight: Any, activation: str | None) -> np.ndarray:
         """The layer's output with `weight`, plain or packed."""
         raise NotImplementedError
 
-    def _gradients(self, dy: np.ndarray, x: np.ndarray, weight: np.ndarray, **how):
+    def _gradients(self, dy: np.ndarray, x: np.ndarray, weight: np.ndarray, **how: Any) -> Gradients:
         """Run the backward function; `how` holds `need`, `out` and `accumulate`."""
         raise NotImplementedError
 
-    def _pack(self, weight: np.ndarray):
+    def _pack(self, weight: np.ndarray) -> Any:
         """The form of the weight that inference uses; it is made once for each version of the weight."""
         return weight
 
@@ -68,7 +73,7 @@ class WeightedLayer(Module):
             trained = [p if p is not None and p.trainable else None for p in (self.weight, self.bias)]
             if not (need_input or any(trained)):
                 return None
-            if output is not None:
+            if output is not None and activation is not None:
                 dy = ACTIVATION_GRADIENTS[activation](dy, output)
             accumulate = not all(p is None or p.grad_is_zero for p in trained)
             buffer = Parameter.grad_buffer if accumulate else Parameter.overwritten_grad
@@ -81,5 +86,5 @@ class WeightedLayer(Module):
     def _bias_value(self) -> np.ndarray | None:
         return None if self.bias is None else self.bias.value
 
-    def _arguments(self) -> dict:
+    def _arguments(self) -> dict[str, Any]:
         return {**super()._arguments(), "bias": self.bias is not None}
