@@ -157,9 +157,11 @@ def draw_all(folder):
         x, y = classifier.normalisation(dataset.x_train), dataset.y_train
         history = nn.fit(model, x[:1000], y[:1000], epochs=12, optimizer=nn.Adam(model, 2e-3), batch_size=64, rng=rng,
                          validation=(x[1000:], y[1000:]))
+    training = nn.plot_training(history)
+    training.set_size_inches(6.6, 3)
     figures = {
         "image": digit_as_numbers(digit), "edges": edges(digit), "sizes": sizes(digit), "pooling": pooling(),
-        "activations": activations(), "filters": filters(), "errors": errors(), "training": nn.plot_training(history),
+        "activations": activations(), "filters": filters(), "errors": errors(), "training": training,
         "learned": learned(classifier.network, classifier.normalisation(digit[None, None])),
     }
     for name, figure in figures.items():

@@ -42,10 +42,10 @@ def digits(names):
     images = names["images"][names["held_out"]]
     sure = names["model"](names["x"][names["held_out"]]).max(axis=1)
     wrong = sorted(np.flatnonzero(answers != truth), key=lambda i: -sure[i])[:COLUMNS]
-    figure, axes = panels(1, COLUMNS, width=1.1, height=1.5)
+    figure, axes = panels(2, COLUMNS // 2, width=1.6, height=1.9)
     for one in axes[len(wrong):]:
         one.set_visible(False)
-    row_of(axes, "", images[wrong], [f"a {truth[i]},\nread as {answers[i]}" for i in wrong])
+    row_of(axes, "", images[wrong], [f"{truth[i]}, read as {answers[i]}" for i in wrong])
     return figure
 
 
@@ -119,10 +119,10 @@ def binary(names):
 
 def regression(names):
     """Bars, and the angles that the network found."""
-    figure, axes = panels(1, COLUMNS, width=1.1, height=1.5)
+    figure, axes = panels(2, COLUMNS // 2, width=1.6, height=1.9)
     for one, image, angle, true in zip(axes, names["x"][1000:, 0], names["turned"], names["angles"][1000:]):
-        show(one, np.clip(image, 0, 1), f"{np.degrees(angle) % 180:.0f}\N{DEGREE SIGN}\n"
-             f"(true: {np.degrees(true):.0f}\N{DEGREE SIGN})", grey=True)
+        show(one, np.clip(image, 0, 1), f"{np.degrees(angle) % 180:.0f}\N{DEGREE SIGN} (true: "
+             f"{np.degrees(true):.0f}\N{DEGREE SIGN})", grey=True)
         one.plot(7.5 + 7 * np.cos(angle) * np.array([-1, 1]), 7.5 + 7 * np.sin(angle) * np.array([-1, 1]), color=OTHER)
     return figure
 
