@@ -78,7 +78,13 @@ def plain_stars(app, what, name, value, options, lines):
     lines[:] = kept
 
 
+def fields_are_told(app, what, name, value, skip, options):
+    """Leave out what Python says of a named tuple's fields, "Alias for field number 0": its class tells them."""
+    return True if (value.__doc__ or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     make_figures(app)
+    app.connect("autodoc-skip-member", fields_are_told)
     app.connect("source-read", expand)
     app.connect("autodoc-process-docstring", plain_stars, priority=400)  # before napoleon

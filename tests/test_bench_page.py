@@ -141,7 +141,9 @@ def test_page_in_a_browser_sorts_and_filters_without_errors(run, tmp_path):
         const first = names(); head.click(); const up = names(); head.click(); const down = names();
         const find = document.getElementById("find"); find.value = "sho"; find.dispatchEvent(new Event("input"));
         const found = names(); const counted = document.getElementById("count").textContent;
-        document.body.textContent = JSON.stringify({first, up, down, found, counted});
+        const point = document.querySelector(".point"); point.dispatchEvent(new Event("click"));
+        const tapped = document.getElementById("mark").textContent === point.querySelector("title").textContent;
+        document.body.textContent = JSON.stringify({first, up, down, found, counted, tapped});
     </script>"""
     path = tmp_path / "page.html"
     path.write_text(page.page(run).replace("</body>", probe + "</body>"))
@@ -155,6 +157,7 @@ def test_page_in_a_browser_sorts_and_filters_without_errors(run, tmp_path):
     assert seen["up"][:2] == ["lost", "short"] and seen["up"][-1] == "bad" == seen["down"][-1]
     assert seen["down"][-3:] == ["short", "lost", "bad"]
     assert seen["found"] == ["short"] and seen["counted"] == "1 of 6 rows"
+    assert seen["tapped"]
 
 
 # ------------------------------------------------------------------------------------------------------ comparison

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for path in filter(None, (options.json, options.html, options.png)):
             if path != documents.STDOUT:
-                path.open("a").close()  # better refused now than after the run
+                _check_writable(path)  # better refused now than after the run
         old = documents.read(options.compare) if options.compare else None
         if options.filters:
             return _filters(options)
@@ -141,6 +141,14 @@ def _collect(found: Iterable[Row | NetworkRow], count: int) -> tuple[list, bool]
         except KeyboardInterrupt:
             return rows, True
     return rows, False
+
+
+def _check_writable(path: Path) -> None:
+    """Raise the OSError that writing to the path would; a file that isn't there yet is not left behind."""
+    new = not path.exists()
+    path.open("a").close()
+    if new:
+        path.unlink()
 
 
 class _Parser(argparse.ArgumentParser):

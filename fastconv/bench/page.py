@@ -142,10 +142,12 @@ def _plot(run: Mapping[str, Any], rows: Sequence[Judged]) -> str:
     caption = (
         "Every row: operations of the direct algorithm over bytes of operands and result, against operations a second. "
         "Above the roof are rows that stay in a cache, or whose algorithm saves multiplications. Circles: forward; "
-        "squares: backward. Blue: fine; yellow: below target; orange: lost or wrong. Rest on a mark to see its name."
+        "squares: backward. Blue: fine; yellow: below target; orange: lost or wrong. Rest on a mark, or tap it, to "
+        "see its name."
     )
     svg = roofline(run["machine"], points)
-    plot = f'<figure class="plot"><div class="wide">{svg}</div><figcaption>{caption}</figcaption></figure>'
+    plot = (f'<figure class="plot"><div class="wide">{svg}</div><p id="mark" role="status"></p>'
+            f"<figcaption>{caption}</figcaption></figure>")
     return _section("Roofline", plot)
 
 

@@ -232,7 +232,8 @@ class Report:
 
     def _summary_text(self) -> str:
         summary = self.summary()
-        lines = [f"{summary['rows']} rows, {summary['wrong']} with a wrong result"]
+        rows = f"{summary['rows']} row{'' if summary['rows'] == 1 else 's'}"
+        lines = [f"{rows}, {summary['wrong']} with a wrong result"]
         for rival, suffix in product(self.rivals, ("", "_cold")):
             if ratio := summary.get(f"times_faster_than_{rival.name}{suffix}"):
                 ops = ", ".join(f"{op} {value:.3g}" for op, value in ratio["geomean_by_op"].items())

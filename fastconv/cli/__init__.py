@@ -57,7 +57,7 @@ def _parser():
 
     parser = Parser(
         prog="fastconv",
-        description="Convolutional networks for NumPy arrays: try them, train them, ask them, time them.",
+        description="Convolutional networks for NumPy arrays: try, train, ask, explain and time them.",
         epilog=f"example:\n  fastconv demo\n\n{EXIT_CODES}",
     )
     parser.add_argument("--version", action="version", version=f"fastconv {__version__}")

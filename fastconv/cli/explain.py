@@ -11,13 +11,14 @@ def add(commands):
         "fastconv explain fashion.safetensors shoe.png --label sneaker --html page.html",
         """
 The page needs nothing but a browser. Point at a pixel of any layer to see the numbers and weights that it is made of.
-Without MODEL and IMAGE, a network is trained on the bundled digits first, which takes some seconds, and reads the digit
-of the test part that it is least sure of.""",
+Without MODEL and IMAGE, a network first learns the bundled digits, which takes a few seconds, and then reads the one
+that it is least sure of among those it has never seen.""",
     )
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL", help="file that `fastconv train` has saved")
     parser.add_argument("image", type=Path, nargs="?", metavar="IMAGE", help="a picture for it")
-    parser.add_argument("--html", type=Path, default=Path("page.html"), metavar="FILE", help="default: page.html")
-    parser.add_argument("--label", metavar="CLASS", help="the right answer: then the page begins with the loss")
+    parser.add_argument("--html", type=Path, default=Path("page.html"), metavar="FILE",
+                        help="where to save the page (default: page.html)")
+    parser.add_argument("--label", metavar="CLASS", help="the right answer, so that the page can show the loss")
     parser.add_argument("--invert", action="store_true", help="swap dark and bright, as `fastconv predict` does")
     add_threads(parser, 1, "default: 1")
 

@@ -8,16 +8,16 @@ from .options import add_command, add_threads, count_from, threads_of
 
 def add(commands):
     parser = add_command(
-        commands, "predict", run, "say what is on pictures",
+        commands, "predict", run, "tell what is in pictures",
         "fastconv predict fashion.safetensors shoe.png shirt.jpg",
-        "\nPictures are resized to the size that the model was trained on, and made grey if it was trained on greys.",
+        "\nPictures are resized to what the model was trained on, and turned grey if it was trained on grey ones.",
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="file that `fastconv train` has saved")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="one picture or more")
     parser.add_argument("--top", type=count_from(1), default=3, metavar="N", help="classes to name (default: 3)")
     parser.add_argument("--invert", action="store_true", help="swap dark and bright: for dark ink on white paper where "
                         "the model knows white on black, as MNIST's do")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all digits of the probabilities")
     add_threads(parser)
 
 

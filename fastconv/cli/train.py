@@ -17,18 +17,21 @@ def add(commands):
         """
 DATA is a folder: either with the four IDX files of MNIST or one of its relatives, gzipped or not, or with one
 sub-folder of pictures for each class (or with train/ and test/ that hold such sub-folders). Without a test part, a
-sixth of the pictures is held out for the test. Data may be larger than the memory: they are read batch by batch.""",
+sixth of the pictures is held out for the test. Data that take more than 256 MiB are read batch by batch, so they may be
+larger than the memory. Ctrl-C keeps the last finished epoch: go on with --resume.""",
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="folder with IDX files or with a sub-folder a class")
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder of IDX files, or of one sub-folder a class")
     parser.add_argument("--out", type=Path, default=Path("model.safetensors"), metavar="FILE",
                         help="where to save the model (default: model.safetensors)")
     parser.add_argument("--model", default="small", metavar="NAME", help="small (default), lenet, or a .json file with "
                         "the layers as nn.Module.config() gives them")
     parser.add_argument("--epochs", type=count_from(1), default=10, metavar="E",
                         help="passes over the data (default: 10)")
-    parser.add_argument("--batch-size", type=count_from(1), default=128, metavar="B", help="default: 128")
+    parser.add_argument("--batch-size", type=count_from(1), default=128, metavar="B",
+                        help="images a step (default: 128)")
     parser.add_argument("--lr", type=positive, default=1e-3, metavar="R", help="learning rate of Adam (default: 1e-3)")
-    parser.add_argument("--seed", type=count_from(0), default=0, metavar="N", help="of all random numbers (default: 0)")
+    parser.add_argument("--seed", type=count_from(0), default=0, metavar="N",
+                        help="seed of all random numbers (default: 0)")
     parser.add_argument("--validation", type=fraction, default=0.0, metavar="SHARE",
                         help="part of the training images to watch instead of learning from, e.g. 0.1 (default: none)")
     parser.add_argument("--shift", type=positive, default=0.0, metavar="PIXELS",
@@ -39,7 +42,7 @@ sixth of the pictures is held out for the test. Data may be larger than the memo
     parser.add_argument("--classes", type=names, metavar="A,B,...", help="names for the classes of IDX files")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="save a picture of one test image on its way")
     parser.add_argument("--resume", action="store_true", help="go on from the last finished epoch of an earlier run")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else to stdout")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else to stdout")
     add_threads(parser)
 
 

@@ -52,15 +52,28 @@ class History:
 
 
 class Progress(NamedTuple):
-    """Where a training run stands after a batch: what `fit` tells its callback."""
+    """Where a training run stands after a batch: what `fit` tells its callback.
 
-    epoch: int  # from 0
+    Attributes
+    ----------
+    epoch, epochs : int
+        The epoch that runs, from 0, of how many.
+    step, steps : int
+        Batches done in this epoch, from 1, of how many.
+    loss : float
+        Of this batch.
+    mean_loss, accuracy : float
+        Of the epoch so far; the accuracy is NaN if the loss knows none.
+    lr : float
+    """
+
+    epoch: int
     epochs: int
-    step: int  # batches done in this epoch, from 1
+    step: int
     steps: int
-    loss: float  # of this batch
-    mean_loss: float  # of the epoch so far
-    accuracy: float  # of the epoch so far; NaN if the loss knows none
+    loss: float
+    mean_loss: float
+    accuracy: float
     lr: float
 
 
