@@ -210,8 +210,10 @@ PROBE = """
 const shown = [], errors = [];
 window.addEventListener("error", (event) => errors.push(event.message));
 const panel = document.getElementById("inspector");
-const note = () => shown.push(Object.fromEntries(["step", "map", "y", "x", "sum", "value"].map(
-  (name) => [name, Number(panel.dataset[name])])));
+const note = () => {
+  shown.push(Object.fromEntries(["step", "map", "y", "x", "sum", "value"].map((name) => [name, Number(panel.dataset[name])])));
+  if (/[[]object|undefined|NaN/.test(panel.textContent)) errors.push(panel.textContent);
+};
 function point(node, type, x, y, width, height) {
   const box = node.getBoundingClientRect();
   node.dispatchEvent(new PointerEvent(type, { bubbles: true, pointerType: "mouse",
@@ -228,6 +230,8 @@ for (const canvas of document.querySelectorAll("#rail canvas")) {
 }
 for (const button of document.querySelectorAll("#rail .class")) { point(button, "pointermove", 0, 0, 1, 1); note(); }
 const hovered = shown.length;
+point(document.querySelector("#rail canvas").parentNode, "pointermove", 2, 1, 14, 15);
+const pixel = panel.querySelector(".total").textContent;
 point(document.querySelector("#rail canvas").parentNode, "click", 0, 0, 14, 15);
 const held = !panel.querySelector(".held").hidden;
 const walked = [];
@@ -263,7 +267,7 @@ for (const [name, value] of [["size", 5], ["stride", 3], ["padding", 4], ["size"
 }
 const result = document.createElement("pre");
 result.id = "result";
-result.textContent = JSON.stringify({ shown, hovered, held, released, walked, crossings, sizes, errors });
+result.textContent = JSON.stringify({ shown, hovered, pixel, held, released, walked, crossings, sizes, errors });
 document.body.append(result);
 </script>
 """
@@ -312,6 +316,10 @@ def check_sums(result, steps):
 def test_browser_reports_no_errors(browsed, browsed_branches):
     for result, console in (browsed, browsed_branches):
         assert result["errors"] == [] and console == []
+
+
+def test_colour_picture_tells_all_three_numbers_of_a_pixel(browsed, image):
+    assert browsed[0]["pixel"] == "This pixel is {} red, {} green, {} blue.".format(*image[:, 1, 2])
 
 
 def test_every_sum_that_is_pointed_at_is_the_kernels_number(browsed, steps):

@@ -19,7 +19,7 @@ from fastconv._kernels._runtime cimport (
 cnp.import_array()
 
 cdef enum:
-    ITEM_ROWS = 32
+    ITEM_ROWS = 64          # of 32, more of the time goes into rows that two items read: 1.07 times as long for 3x3
     ITEM_COLUMNS = 1024
     PIXELS = 128            # items are whole multiples of so many pixels wide: whole tiles
 

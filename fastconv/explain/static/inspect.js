@@ -67,7 +67,8 @@ const sentences = {
 const bodies = {
   pixels(step, { y, x }, how) {
     if (!isColour(step)) return [line("This pixel is ", strong(String(how.value)), ".")];
-    return [line("This pixel is made of ", [0, 1, 2].map((c) => [strong(`${at(step, c, y, x)} ${mapName(step, c)}`), c < 2 ? ", " : "."]).flat())];
+    const colours = [0, 1, 2].map((c) => `${at(step, c, y, x)} ${mapName(step, c)}`);
+    return [line("This pixel is ", strong(colours.join(", ")), ".")];
   },
 
   affine: (step, { c }, how) => [line(
