@@ -197,3 +197,22 @@ def test_command_names_a_missing_peer(capsys, monkeypatch):
     monkeypatch.setattr(PEERS["torch"], "start", missing)
     assert command.main(["--rows", "lenet", "--against", "torch"]) == 2
     assert "pip install torch" in capsys.readouterr().err
+
+
+def test_interrupted_filters_report_the_rows_that_are_done(capsys, monkeypatch, tmp_path):
+    row = {"name": "box 5x5", "image": "uint8 grey", "pixels": 1000, "seconds": {"fastconv": {"median": 1e-3}},
+           "times_faster_than": {}, "wrong": ""}
+
+    def rows(schedule):
+        yield row
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.photographs, "run", rows)
+    assert command.main(["--filters", "--json", str(tmp_path / "filters.json")]) == 130
+    assert "box 5x5  uint8 grey  1.00" in capsys.readouterr().out
+    assert json.loads((tmp_path / "filters.json").read_text())["rows"] == [row]
+
+
+def test_refused_run_leaves_no_files(tmp_path, capsys):
+    assert command.main(["--rows", "no row has this name", "--json", str(tmp_path / "run.json")]) == 2
+    assert list(tmp_path.iterdir()) == []

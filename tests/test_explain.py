@@ -211,7 +211,8 @@ const shown = [], errors = [];
 window.addEventListener("error", (event) => errors.push(event.message));
 const panel = document.getElementById("inspector");
 const note = () => {
-  shown.push(Object.fromEntries(["step", "map", "y", "x", "sum", "value"].map((name) => [name, Number(panel.dataset[name])])));
+  const names = ["step", "map", "y", "x", "sum", "value"];
+  shown.push(Object.fromEntries(names.map((name) => [name, Number(panel.dataset[name])])));
   if (/[[]object|undefined|NaN/.test(panel.textContent)) errors.push(panel.textContent);
 };
 function point(node, type, x, y, width, height) {

@@ -4,9 +4,10 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from . import documents, machine, photographs
 from .caches import CacheFlush
 from .cases import Case
 from .contenders import ContenderUnavailable, Fastconv, FastconvGivenOut, FastconvPacked, VectorisedNumPy
-from .network_suite import NetworkRow, run_networks
+from .network_suite import run_networks
 from .networks import NETWORKS
 from .peers import PEERS
 from .problems import DTYPES, OPS, ORDERS
 from .report import Report
 from .shapes import SUITE, select
-from .suite import Row, row_keys, run
+from .suite import row_keys, run
 from .timing import QUICK, Schedule
 
 FILTERS = Schedule(row_seconds=1.0, settle_seconds=0.0)
@@ -73,12 +74,13 @@ def _filters(options: argparse.Namespace) -> int:
         raise Refusal("--filters goes with --threads, --quick and --json alone")
     count = options.threads or get_num_threads()
     with threads(count):
-        rows = photographs.run(QUICK if options.quick else FILTERS)
+        found = photographs.run(QUICK if options.quick else FILTERS)
+        rows, interrupted = _collect(found, photographs.COUNT, lambda row: f"{row['name']}, {row['image']}")
         if options.json != documents.STDOUT:
             print(photographs.text(rows))
     if options.json:
         documents.write(options.json, {"rows": rows, "threads": count})
-    return int(any(row["wrong"] for row in rows))
+    return 130 if interrupted else int(any(row["wrong"] for row in rows))
 
 
 class Refusal(Exception):
@@ -130,14 +132,14 @@ def _measure(options: argparse.Namespace) -> tuple[Report, int]:
     return report, 130 if interrupted else int(any(row.wrong for row in rows))
 
 
-def _collect(found: Iterable[Row | NetworkRow], count: int) -> tuple[list, bool]:
+def _collect(found: Iterable[Any], count: int, name: Callable[[Any], str] = attrgetter("name")) -> tuple[list, bool]:
     """The rows, and whether the user cut them short: what is done by then is still reported."""
-    rows: list[Row | NetworkRow] = []
+    rows: list[Any] = []
     with Progress(count, "bench") as progress:
         try:
             for row in found:
                 rows.append(row)
-                progress.advance(row.name)
+                progress.advance(name(row))
         except KeyboardInterrupt:
             return rows, True
     return rows, False

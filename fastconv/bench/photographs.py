@@ -7,7 +7,7 @@ write: `Sobel`, `GaussianBlur` and `blur` where it has them, else `filter2D`; Sc
 a kernel is separable, else `correlate`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import filters, get_num_threads, reference
-from ..console import Progress, table
+from ..console import table
 from .timing import Interval, Schedule, interleave, median_intervals, times_faster
 
 HEIGHT, WIDTH = 3000, 4000
@@ -117,17 +117,16 @@ def _correlate(ndimage, case: FilterCase, image: np.ndarray) -> Call:
 # ----------------------------------------------------------------------------------------------------------------- run
 
 
-def run(schedule: Schedule, shape: tuple[int, int] = (HEIGHT, WIDTH)) -> list[dict[str, Any]]:
-    """Every case on every image: seconds of each contender, and how many times faster ours is."""
-    chosen, rows = cases(), []
+def run(schedule: Schedule, shape: tuple[int, int] = (HEIGHT, WIDTH)) -> Iterator[dict[str, Any]]:
+    """COUNT rows, every case on every image: seconds of each contender, and how many times faster ours is."""
     rng = np.random.default_rng(1)
-    with Progress(len(chosen) * len(IMAGES), "bench") as bar:
-        for image_name, (dtype, channels) in IMAGES.items():
-            image = rng.integers(0, 256, (*shape, *channels), np.uint8).astype(dtype)
-            for case in chosen:
-                rows.append(_row(case, image_name, image, schedule))
-                bar.advance(f"{case.name}, {image_name}")
-    return rows
+    for image_name, (dtype, channels) in IMAGES.items():
+        image = rng.integers(0, 256, (*shape, *channels), np.uint8).astype(dtype)
+        for case in cases():
+            yield _row(case, image_name, image, schedule)
+
+
+COUNT = len(cases()) * len(IMAGES)
 
 
 def _row(case: FilterCase, image_name: str, image: np.ndarray, schedule: Schedule) -> dict[str, Any]:
