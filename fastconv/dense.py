@@ -307,42 +307,44 @@ def batch_norm(x, gamma, beta, running_mean, running_var, *, training, momentum=
     fn = "batch_norm"
     checks.some_threads(fn, num_threads)
     training = checks.flag(fn, "training", training)
-    x = checks.with_channels(fn, "x", x)
-    gamma, beta = (checks.per_channel(fn, name, value, x) for name, value in (("gamma", gamma), ("beta", beta)))
     momentum, eps = checks.number(fn, "momentum", momentum, 0, 1), checks.number(fn, "eps", eps, 0)
     relu = checks.choice(fn, "activation", activation, {None: False, "relu": True})
-    source, order = checks.in_an_order(x)
-    last = order == checks.CHANNELS_LAST
+    x, gamma, beta = (checks.array(fn, *each) for each in (("x", x), ("gamma", gamma), ("beta", beta)))
+    order = _norm_calls((x, gamma, beta, running_mean, running_var), (fn, int(training)))
     if training:
-        inputs = {"x": x, "gamma": gamma, "beta": beta}
-        checks.output(fn, "running_mean", running_mean, gamma.shape, x.dtype, inputs)
-        checks.output(fn, "running_var", running_var, gamma.shape, x.dtype, inputs | {"running_mean": running_mean})
-        mean, var = _batch_statistics(fn, source, last, running_mean, running_var, momentum, num_threads)
-    else:
-        mean = checks.per_channel(fn, "running_mean", running_mean, x).astype(np.float64)
-        var = checks.per_channel(fn, "running_var", running_var, x).astype(np.float64)
-    with np.errstate(all="ignore"):
-        inv_std = 1 / np.sqrt(var + eps)
-        scale = gamma * inv_std
-        centre = mean.astype(x.dtype)
-        shift = beta - (mean - centre) * scale  # what rounding the mean has left out
-        scale, shift, saved_std = (a.astype(x.dtype) for a in (scale, shift, inv_std))
+        for name, statistic, others in (("running_mean", running_mean, {}),
+                                        ("running_var", running_var, {"running_mean": running_mean})):
+            checks.separate(fn, name, statistic, {"x": x, "gamma": gamma, "beta": beta, **others})
+    source, _ = checks.in_an_order(x)
     y = checks.empty(x.shape, x.dtype, order)
-    _norm.normalise(source, y, centre, scale, shift, relu, last, num_threads)
-    saved = centre, saved_std, training
+    running = [checks.contiguous(np.asarray(statistic)) for statistic in (running_mean, running_var)]
+    mean, inv_std, scale, shift = _norm.normalise(
+        source, y, checks.contiguous(gamma), checks.contiguous(beta), *running, training, momentum, eps, relu,
+        order == checks.CHANNELS_LAST, num_threads)
+    if training:
+        for given, moved in zip((running_mean, running_var), running):
+            if moved is not given:
+                given[...] = moved
+    saved = mean, inv_std, training
     return y, (*saved, scale, shift) if relu else saved
 
 
-def _batch_statistics(fn, x, channels_last, running_mean, running_var, momentum, num_threads):
-    """(mean, variance) of each channel in float64; moves the running arrays."""
-    count = x.size // x.shape[1]
-    if count < 2:
+def _prepare_norm(x, gamma, beta, running_mean, running_var, fn, training):
+    """Check everything of :func:`batch_norm` but the elements; returns the memory order."""
+    x = checks.with_channels(fn, "x", x)
+    for name, value in (("gamma", gamma), ("beta", beta)):
+        checks.per_channel(fn, name, value, x)
+    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
+        if training:
+            checks.output_layout(fn, name, value, x.shape[1:2], x.dtype)
+        else:
+            checks.per_channel(fn, name, value, x)
+    if training and x.size // x.shape[1] < 2:
         raise ValueError(f"{fn}: x: got shape {x.shape}; expected more than one element per channel in training")
-    mean, squares = _norm.moments(x, channels_last, num_threads)
-    with np.errstate(all="ignore"):
-        running_mean[...] = (1 - momentum) * running_mean.astype(np.float64) + momentum * mean
-        running_var[...] = (1 - momentum) * running_var.astype(np.float64) + momentum * squares / (count - 1)
-    return mean, squares / count
+    return checks.memory_order(x)
+
+
+_norm_calls = Calls(_prepare_norm)
 
 
 @keeps_floating_point
@@ -370,34 +372,37 @@ def batch_norm_backward(dy, x, gamma, saved, *, num_threads=None):
     """
     fn = "batch_norm_backward"
     checks.some_threads(fn, num_threads)
-    x = checks.with_channels(fn, "x", x)
-    dy, x = checks.gradient_pair(fn, dy, "x", x)
-    gamma = checks.per_channel(fn, "gamma", gamma, x)
+    dy, x, gamma = (checks.array(fn, *each) for each in (("dy", dy), ("x", x), ("gamma", gamma)))
     if not isinstance(saved, tuple) or len(saved) not in (3, 5):
         raise ValueError(f"{fn}: saved: got {checks.said(saved)}; expected the tuple that batch_norm returns")
     mean, inv_std, training, *affine = saved
     training = checks.flag(fn, "saved[2]", training)
-    mean, inv_std = (checks.per_channel(fn, f"saved[{i}]", saved[i], x) for i in (0, 1))
-    x, order = checks.in_an_order(x)
-    dy, last = checks.to_order(dy, order), order == checks.CHANNELS_LAST
-    inv_std = inv_std.astype(np.float64)
-    if affine:
-        scale, offset = (checks.per_channel(fn, f"saved[{i}]", saved[i], x) for i in (3, 4))
-    else:
-        with np.errstate(all="ignore"):
-            scale, offset = (gamma * inv_std).astype(x.dtype), None
+    mean, inv_std, *affine = (checks.array(fn, "saved", each) for each in (mean, inv_std, *affine))
+    scale, offset = affine or (None, None)
+    order = _norm_gradients((dy, x, gamma, mean, inv_std, scale, offset), (fn,))
+    x, dy, last = checks.in_an_order(x)[0], checks.to_order(dy, order), order == checks.CHANNELS_LAST
+    gamma, mean, inv_std, scale, offset = map(checks.contiguous, (gamma, mean, inv_std, scale, offset))
     dx = checks.empty(x.shape, x.dtype, order)
     if affine and not training:
-        _norm.normalise(x, dx, mean, scale, offset, True, last, num_threads)
+        _norm.scale_and_shift(x, dx, mean, scale, offset, True, last, num_threads)
         dy, offset = relu_backward(dy, dx, num_threads=num_threads), None
-    sum_dy, sum_product = _norm.gradient_sums(dy, x, mean, scale, offset, last, num_threads)
-    with np.errstate(all="ignore"):
-        dgamma, dbeta = sum_product * inv_std, sum_dy
-        count = max(x.size // x.shape[1], 1)
-        slope, shift = (-gamma * inv_std * moment / count for moment in (inv_std * dgamma, dbeta))
-        dgamma, dbeta, slope, shift = (a.astype(x.dtype) for a in (dgamma, dbeta, slope, shift))
-    _norm.normalise_backward(dy, x if training else None, dx, mean, scale, slope, shift, offset, last, num_threads)
+    dgamma, dbeta = _norm.normalise_backward(dy, x, dx, gamma, mean, inv_std, scale, offset, training, last,
+                                             num_threads)
     return dx, dgamma, dbeta
+
+
+def _prepare_norm_gradients(dy, x, gamma, *saved):
+    """Check everything but the elements; returns the memory order of x."""
+    *saved, fn = saved
+    dy, x = checks.gradient_pair(fn, dy, "x", checks.with_channels(fn, "x", x))
+    checks.per_channel(fn, "gamma", gamma, x)
+    for i, value in zip((0, 1, 3, 4), saved):
+        if value is not None:
+            checks.per_channel(fn, f"saved[{i}]", value, x)
+    return checks.memory_order(x)
+
+
+_norm_gradients = Calls(_prepare_norm_gradients)
 
 
 # ---------------------------------------------------------------- sums

@@ -12,6 +12,7 @@ e. Sums and steps of optimizers work on runs of elements; a step takes all param
 """
 cimport numpy as cnp
 from cython.parallel cimport prange
+from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
 import numpy as np
 
@@ -179,28 +180,69 @@ cdef fc_channels no_channels() noexcept:
     return c
 
 
-def moments(cnp.ndarray x, bint channels_last, num_threads):
-    """(mean, sum of squares around it) of each channel, in float64."""
-    cdef fc_channels whole = no_channels()
-    whole.x = cnp.PyArray_DATA(x)
-    return sums_of(x, &whole, channels_last, num_threads)
+cdef inline double get(const void *a, ptrdiff_t i, bint f64) noexcept nogil:
+    return (<const double *>a)[i] if f64 else (<const float *>a)[i]
 
 
-def gradient_sums(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray offset,
-                  bint channels_last, num_threads):
-    """(sum of dy, sum of dy * (x - mean)) of each channel, in float64; mean has x's dtype.
+cdef inline void put(void *a, ptrdiff_t i, bint f64, double value) noexcept nogil:
+    if f64:
+        (<double *>a)[i] = value
+    else:
+        (<float *>a)[i] = <float>value
 
-    Where an offset is given, dy counts as 0 where relu cut off the result, scale * (x - mean) + offset.
+
+cdef cnp.ndarray per_channel(cnp.ndarray x):
+    """A new array of x's dtype with an element for each of its channels."""
+    cdef cnp.npy_intp channels = cnp.PyArray_DIM(x, 1)
+    return cnp.PyArray_EMPTY(1, &channels, cnp.PyArray_TYPE(x), False)
+
+
+cdef void follow(void *running, ptrdiff_t c, bint f64, double momentum, double value) noexcept nogil:
+    """Move a running statistic by `momentum` towards the batch's."""
+    put(running, c, f64, (1 - momentum) * get(running, c, f64) + value)
+
+
+def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray running_mean,
+              cnp.ndarray running_var, bint training, double momentum, double eps, bint relu, bint channels_last,
+              num_threads):
+    """y = gamma * (x - mean) / sqrt(var + eps) + beta per channel, cut off at 0 by relu.
+
+    In training mean and variance are the batch's, towards which the running ones move. Returns (mean,
+    1 / sqrt(var + eps), scale, shift) with y = scale * (x - mean) + shift. All arrays have x's dtype.
     """
+    cdef bint f64 = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    cdef cnp.ndarray centre = per_channel(x), inv_std = per_channel(x), scale = per_channel(x), shift = per_channel(x)
+    cdef cnp.ndarray means, squares
+    cdef void *run_mean = cnp.PyArray_DATA(running_mean)
+    cdef void *run_var = cnp.PyArray_DATA(running_var)
+    cdef double mean, var, inverse, factor, count = cnp.PyArray_SIZE(x) // cnp.PyArray_DIM(x, 1)
     cdef fc_channels whole = no_channels()
-    whole.x, whole.dy, whole.mean = cnp.PyArray_DATA(x), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(mean)
-    whole.scale, whole.relu = cnp.PyArray_DATA(scale), offset is not None
-    whole.offset = <const void *>cnp.PyArray_DATA(offset) if whole.relu else whole.scale
-    return sums_of(x, &whole, channels_last, num_threads)
+    cdef ptrdiff_t c
+    if training:
+        whole.x = cnp.PyArray_DATA(x)
+        means, squares = sums_of(x, &whole, channels_last, num_threads)
+    for c in range(cnp.PyArray_DIM(x, 1)):
+        if training:
+            mean, var = (<double *>cnp.PyArray_DATA(means))[c], (<double *>cnp.PyArray_DATA(squares))[c]
+            follow(run_mean, c, f64, momentum, momentum * mean)
+            follow(run_var, c, f64, momentum, momentum * var / (count - 1))
+            var = var / count
+        else:
+            mean, var = get(run_mean, c, f64), get(run_var, c, f64)
+        inverse = 1 / sqrt(var + eps)
+        factor = get(cnp.PyArray_DATA(gamma), c, f64) * inverse
+        put(cnp.PyArray_DATA(centre), c, f64, mean)
+        put(cnp.PyArray_DATA(inv_std), c, f64, inverse)
+        put(cnp.PyArray_DATA(scale), c, f64, factor)
+        # The shift makes good for what rounding the mean has left out.
+        put(cnp.PyArray_DATA(shift), c, f64, get(cnp.PyArray_DATA(beta), c, f64)
+            - (mean - get(cnp.PyArray_DATA(centre), c, f64)) * factor)
+    scale_and_shift(x, y, centre, scale, shift, relu, channels_last, num_threads)
+    return centre, inv_std, scale, shift
 
 
-def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift, bint relu,
-              bint channels_last, num_threads):
+def scale_and_shift(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift, bint relu,
+                    bint channels_last, num_threads):
     """y = scale * (x - mean) + shift per channel, cut off at 0 by relu."""
     cdef ChannelBoxes b = channel_boxes(x, channels_last)
     cdef fc_channels whole = no_channels()
@@ -209,20 +251,46 @@ def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale,
     run_boxes(fc_current(cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64), &b, &whole, num_threads)
 
 
-def normalise_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray mean, cnp.ndarray scale,
-                       cnp.ndarray slope, cnp.ndarray shift, cnp.ndarray offset, bint channels_last, num_threads):
-    """dx = scale * dy + slope * (x - mean) + shift per channel; scale * dy alone where x is None.
+def normalise_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarray gamma, cnp.ndarray mean,
+                       cnp.ndarray inv_std, cnp.ndarray scale, cnp.ndarray offset, bint training, bint channels_last,
+                       num_threads):
+    """dx of normalise, and (dgamma, dbeta), which is returned; without training its statistics are constants.
 
-    The offset as in gradient_sums.
+    Where normalise's scale and shift, here the offset, are given, dy counts as 0 where relu cut off the result.
     """
-    cdef ChannelBoxes b = channel_boxes(dy, channels_last)
+    cdef bint f64 = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    cdef cnp.ndarray slope = per_channel(x), shift = per_channel(x)
+    cdef cnp.ndarray dgamma = per_channel(x), dbeta = per_channel(x), sums, products
+    cdef double inverse, factor, product, total, count = max(cnp.PyArray_SIZE(x) // cnp.PyArray_DIM(x, 1), 1)
+    cdef ptrdiff_t c
+    if scale is None:
+        scale = per_channel(x)
+        for c in range(cnp.PyArray_DIM(x, 1)):
+            factor = get(cnp.PyArray_DATA(gamma), c, f64) * get(cnp.PyArray_DATA(inv_std), c, f64)
+            put(cnp.PyArray_DATA(scale), c, f64, factor)
     cdef fc_channels whole = no_channels()
-    whole.dy, whole.y, whole.scale = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx), cnp.PyArray_DATA(scale)
-    if x is not None:
-        whole.x, whole.mean, whole.relu = cnp.PyArray_DATA(x), cnp.PyArray_DATA(mean), offset is not None
+    whole.x, whole.dy, whole.mean = cnp.PyArray_DATA(x), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(mean)
+    whole.scale, whole.relu = cnp.PyArray_DATA(scale), offset is not None
+    whole.offset = <const void *>cnp.PyArray_DATA(offset) if whole.relu else whole.scale
+    sums, products = sums_of(x, &whole, channels_last, num_threads)
+    for c in range(cnp.PyArray_DIM(x, 1)):
+        inverse = get(cnp.PyArray_DATA(inv_std), c, f64)
+        product, total = (<double *>cnp.PyArray_DATA(products))[c] * inverse, (<double *>cnp.PyArray_DATA(sums))[c]
+        put(cnp.PyArray_DATA(dgamma), c, f64, product)
+        put(cnp.PyArray_DATA(dbeta), c, f64, total)
+        factor = -get(cnp.PyArray_DATA(gamma), c, f64) * inverse
+        put(cnp.PyArray_DATA(slope), c, f64, factor * (inverse * product) / count)
+        put(cnp.PyArray_DATA(shift), c, f64, factor * total / count)
+    # dx = scale * dy + slope * (x - mean) + shift, or scale * dy alone.
+    cdef ChannelBoxes b = channel_boxes(dy, channels_last)
+    whole.sums, whole.y = NULL, cnp.PyArray_DATA(dx)
+    if training:
         whole.slope, whole.shift = cnp.PyArray_DATA(slope), cnp.PyArray_DATA(shift)
-        whole.offset = <const void *>cnp.PyArray_DATA(offset) if whole.relu else whole.scale
-    run_boxes(fc_current(cnp.PyArray_TYPE(dy) == cnp.NPY_FLOAT64), &b, &whole, num_threads)
+    else:
+        whole.x = whole.mean = whole.offset = NULL
+        whole.relu = False
+    run_boxes(fc_current(f64), &b, &whole, num_threads)
+    return dgamma, dbeta
 
 
 # ---------------------------------------------------------------- sums of tensors

@@ -74,8 +74,9 @@ class BatchNorm(Module):
     @keeps_floating_point
     def forward(self, x: np.ndarray, activation: Literal["relu"] | None = None) -> tuple[np.ndarray, Backward]:
         self._check(x)
-        for name in self.buffer_names:  # an array that was mapped read-only by a worker process is copied here
-            setattr(self, name, np.require(getattr(self, name), requirements="W"))
+        for name in self.buffer_names:
+            if not getattr(self, name).flags.writeable:  # a worker process has mapped the array
+                setattr(self, name, getattr(self, name).copy())
         self.num_batches_tracked[...] += 1
         momentum = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         gamma, beta = self._scale_and_shift()
