@@ -188,7 +188,7 @@ def hardswish_backward(dy, saved, *, out=None, num_threads=None):
 
 # ---------------------------------------------------------------- softmax
 
-def _extents(fn, name, y, axis):
+def extents(fn, name, y, axis):
     """(outer, length, inner): elements of y outside, along and inside of an axis, as they lie in memory."""
     if y.ndim == 0:
         raise ValueError(f"{fn}: {name}: got an array without axes; expected at least one")
@@ -208,7 +208,7 @@ def _softmax(fn, x, axis, out, num_threads, logarithm):
     if num_threads is not None:
         checks.some_threads(fn, num_threads)
     x, y = _operand_and_result(fn, x, out)
-    _elementwise.softmax(x, y, *_extents(fn, "x", y, axis), logarithm, num_threads)
+    _elementwise.softmax(x, y, *extents(fn, "x", y, axis), logarithm, num_threads)
     return checks.delivered(y, out)
 
 
@@ -216,7 +216,7 @@ def _softmax_backward(fn, dy, saved, axis, out, num_threads, logarithm):
     if num_threads is not None:
         checks.some_threads(fn, num_threads)
     dy, saved, dx = _gradients_and_result(fn, dy, saved, out)
-    _elementwise.softmax_backward(dy, saved, dx, *_extents(fn, "dy", dx, axis), logarithm, num_threads)
+    _elementwise.softmax_backward(dy, saved, dx, *extents(fn, "dy", dx, axis), logarithm, num_threads)
     return checks.delivered(dx, out)
 
 

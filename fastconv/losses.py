@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import activation, checks
+from ._kernels import _elementwise
+from ._kernels._runtime import Calls
 from .runtime import keeps_floating_point
 
 __all__ = [
@@ -20,7 +22,7 @@ class Entropy(NamedTuple):
     """The checked operands of a cross entropy."""
 
     logits: np.ndarray
-    target: np.ndarray      # class indices with an axis for the class, or probabilities
+    target: np.ndarray      # class indices of intp, or probabilities
     counts: np.ndarray      # where indices count; None: everywhere, or probabilities
     by_index: bool
     smoothing: float
@@ -39,10 +41,10 @@ class Entropy(NamedTuple):
     def loss(self):
         log_p = activation.log_softmax(self.logits)
         if self.by_index:
-            where = True if self.counts is None else self.counts[:, None]
-            hit = np.take_along_axis(log_p, self.target, 1)
-            loss = -(1 - self.smoothing) * np.sum(hit, where=where, dtype=np.float64)
+            target, counts, extents = self._as_in_memory(log_p)
+            loss = -(1 - self.smoothing) * _elementwise.picked(log_p, target, counts, *extents)
             if self.smoothing:
+                where = True if self.counts is None else self.counts[:, None]
                 loss -= self.smoothing / self.logits.shape[1] * np.sum(log_p, where=where, dtype=np.float64)
         else:
             p = self.probabilities
@@ -52,31 +54,44 @@ class Entropy(NamedTuple):
     @keeps_floating_point
     def gradient(self):
         gradient = activation.softmax(self.logits)
+        scale = 1 / max(self.total, 1)
         if self.by_index:
-            hit = np.take_along_axis(gradient, self.target, 1)
-            np.put_along_axis(gradient, self.target, hit - (1 - self.smoothing), 1)
             if self.smoothing:
                 gradient -= self.smoothing / self.logits.shape[1]
-            if self.counts is not None:
-                np.copyto(gradient, 0, where=~self.counts[:, None])
+            target, counts, extents = self._as_in_memory(gradient)
+            _elementwise.less_picked(gradient, target, counts, 1 - self.smoothing, scale, *extents)
         else:
             p = self.probabilities
             gradient *= p.sum(axis=1, keepdims=True)
             gradient -= p
-        gradient /= max(self.total, 1)
+            gradient *= scale
         return gradient
+
+    def _as_in_memory(self, y):
+        """(target, counts, (outer, classes, inner)) in the order of y's positions in memory."""
+        axes = [axis - (axis > 0) for axis in checks.axes_in_memory(y) if axis != 1]
+        target, counts = (None if a is None else np.ascontiguousarray(a.transpose(axes))
+                          for a in (self.target, self.counts))
+        return target, counts, activation.extents("cross_entropy", "logits", y, 1)
 
 
 @keeps_floating_point
 def entropy(fn, logits, target, ignore_index, label_smoothing):
     """The Entropy of a user's arguments."""
-    logits = checks.with_channels(fn, "logits", logits)
-    target, by_index = checks.class_target(fn, logits, target)
-    smoothing, counts = checks.number(fn, "label_smoothing", label_smoothing, 0, 1), None
+    logits, target = checks.array(fn, "logits", logits), checks.array(fn, "target", target)
+    by_index, counts = _entropy_calls((logits, target), (fn,)), None
+    smoothing = checks.number(fn, "label_smoothing", label_smoothing, 0, 1)
     if by_index:
         target, counts = checks.class_indices(fn, target, logits.shape[1], ignore_index)
-        target = target[:, None]
     return Entropy(logits, target, counts, by_index, smoothing)
+
+
+def _prepare_entropy(logits, target, fn):
+    """Check all but the elements; returns whether the target holds class indices."""
+    return checks.class_target(fn, checks.with_channels(fn, "logits", logits), target)[1]
+
+
+_entropy_calls = Calls(_prepare_entropy)
 
 
 def cross_entropy(logits, target, *, ignore_index=None, label_smoothing=0.0):

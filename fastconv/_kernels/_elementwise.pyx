@@ -205,3 +205,84 @@ def softmax_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx, ptrdiff_t ou
     s.x, s.dy, s.y = cnp.PyArray_DATA(y), cnp.PyArray_DATA(dy), cnp.PyArray_DATA(dx)
     s.len, s.logarithm = length, logarithm
     run_softmax(kernels_for(dy), &s, True, outer, inner, num_threads)
+
+
+# ---------------------------------------------------------------- cross entropy
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef double sum_of_picked(const real *y, const cnp.npy_intp *target, const uint8_t *counts, ptrdiff_t outer,
+                          ptrdiff_t length, ptrdiff_t inner) noexcept nogil:
+    cdef ptrdiff_t o, i, at
+    cdef double total = 0
+    for o in range(outer):
+        for i in range(inner):
+            at = o * inner + i
+            if counts == NULL or counts[at]:
+                total += y[(o * length + target[at]) * inner + i]
+    return total
+
+
+cdef void take_from_picked(real *y, const cnp.npy_intp *target, const uint8_t *counts, double taken, double scale,
+                           ptrdiff_t outer, ptrdiff_t length, ptrdiff_t inner) noexcept nogil:
+    cdef ptrdiff_t o, i, at, l
+    cdef real factor = <real>scale
+    for o in range(outer):
+        for i in range(inner):
+            at = o * inner + i
+            y[(o * length + target[at]) * inner + i] -= <real>taken
+            if counts != NULL and not counts[at]:
+                for l in range(length):
+                    y[(o * length + l) * inner + i] = 0
+    for i in range(outer * length * inner):
+        y[i] *= factor
+
+
+cdef uint8_t *bytes_or_null(cnp.ndarray a) noexcept:
+    return NULL if a is None else <uint8_t *>cnp.PyArray_DATA(a)
+
+
+def are_below(cnp.ndarray a, cnp.npy_intp end):
+    """Whether all of a's elements, C-contiguous and of intp, are from 0 to below `end`."""
+    cdef const cnp.npy_intp *data = <const cnp.npy_intp *>cnp.PyArray_DATA(a)
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(a), i
+    cdef bint below = True
+    with nogil:
+        for i in range(size):
+            below &= 0 <= data[i] < end
+    return below
+
+
+def picked(cnp.ndarray y, cnp.ndarray target, cnp.ndarray counts, ptrdiff_t outer, ptrdiff_t length, ptrdiff_t inner):
+    """The sum of one of (outer, length, inner) elements along the middle axis each, where `counts` is True or None.
+
+    The indices in `target`, (outer, inner), are of intp and within the axis, also where they don't count.
+    """
+    cdef const cnp.npy_intp *indices = <const cnp.npy_intp *>cnp.PyArray_DATA(target)
+    cdef const uint8_t *kept = bytes_or_null(counts)
+    cdef void *data = cnp.PyArray_DATA(y)
+    cdef bint f64 = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT64
+    cdef double total
+    with nogil:
+        if f64:
+            total = sum_of_picked(<const double *>data, indices, kept, outer, length, inner)
+        else:
+            total = sum_of_picked(<const float *>data, indices, kept, outer, length, inner)
+    return total
+
+
+def less_picked(cnp.ndarray y, cnp.ndarray target, cnp.ndarray counts, double taken, double scale, ptrdiff_t outer,
+                ptrdiff_t length, ptrdiff_t inner):
+    """y times `scale`, after `taken` has been subtracted from each picked element; 0 where positions don't count."""
+    cdef const cnp.npy_intp *indices = <const cnp.npy_intp *>cnp.PyArray_DATA(target)
+    cdef const uint8_t *kept = bytes_or_null(counts)
+    cdef void *data = cnp.PyArray_DATA(y)
+    cdef bint f64 = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT64
+    with nogil:
+        if f64:
+            take_from_picked(<double *>data, indices, kept, taken, scale, outer, length, inner)
+        else:
+            take_from_picked(<float *>data, indices, kept, taken, scale, outer, length, inner)

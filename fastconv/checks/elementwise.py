@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._kernels._elementwise import are_below
 from .arrays import (
     array,
     contiguous,
@@ -181,6 +182,9 @@ def class_target(fn, logits, target):
 def class_indices(fn, target, classes, ignore_index):
     """(indices, where they count, or None for everywhere) of a target; an ignored index becomes 0."""
     counts = None
+    plain = target.dtype == np.intp and target.flags.c_contiguous and target.flags.aligned
+    if ignore_index is None and plain and are_below(target, classes):
+        return target, None
     if ignore_index is not None:
         counts = target != integer(fn, "ignore_index", ignore_index, -(1 << 63))
         target = np.where(counts, target, 0)
