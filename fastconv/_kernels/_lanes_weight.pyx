@@ -9,9 +9,9 @@ from fastconv._kernels._blocks cimport Box, box_of
 from fastconv._kernels._lanes cimport (
     Runs, blocks_in_place, has_order, in_order_of, lane_step, lane_tensor, rows_of, slide_line, source_of, strip_source,
 )
-from fastconv._kernels._runtime cimport fc_ahead, fc_kernels, fc_rows, fc_run, fc_slide
+from fastconv._kernels._runtime cimport FC_ZEROS, fc_ahead, fc_kernels, fc_rows, fc_run, fc_slide
 from fastconv._kernels._tensor cimport Tensor, line
-from fastconv._kernels._weight_gradient cimport Gradient, PartialSums
+from fastconv._kernels._weight_gradient cimport Gradient, PartialSums, all_finite
 
 cnp.import_array()
 
@@ -60,9 +60,9 @@ cdef class LaneGradient(PartialSums):
             column_sums = d.column_sums + (q * self.padded_cols() + kb0 * self.lanes) * self.itemsize
             if self.planar:
                 for kb in range(kb0, kb1):
-                    self.planes(kernels, x, dy, kb, box0, box1, d.dw != NULL,
-                                sums + self.packed_offset(0, kb - kb0) * self.itemsize,
-                                column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
+                    self.block_planes(kernels, x, dy, kb, box0, box1, d.dw != NULL,
+                                      sums + self.packed_offset(0, kb - kb0) * self.itemsize,
+                                      column_sums + (kb - kb0) * self.lanes * self.itemsize, private)
                 continue
             memset(column_sums, 0, (kb1 - kb0) * self.lanes * self.itemsize)
             if d.dw != NULL:
@@ -152,9 +152,21 @@ cdef class LaneGradient(PartialSums):
                         next_line(self, &s, a, dy.axis[1])
                     kernels.slide_back(&s)
 
+    cdef void block_planes(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb,
+                           ptrdiff_t box0, ptrdiff_t box1, bint taps, char *sums, char *column_sums,
+                           char *private) noexcept nogil:
+        """Boxes [box0, box1) of column block kb, once more without padding's zeros where dy isn't finite."""
+        self.planes(kernels, x, dy, kb, box0, box1, taps, False, sums, column_sums, private)
+        if taps and self.mode == FC_ZEROS and not all_finite(column_sums, self.lanes, self.f64):
+            self.planes(kernels, x, dy, kb, box0, box1, taps, True, sums, column_sums, private)
+
     cdef void planes(self, const fc_kernels *kernels, const Tensor *x, const Tensor *dy, ptrdiff_t kb, ptrdiff_t box0,
-                     ptrdiff_t box1, bint taps, char *sums, char *column_sums, char *private) noexcept nogil:
-        """Boxes [box0, box1) of column block kb; lanes are pixels, whose sums are added up last."""
+                     ptrdiff_t box1, bint taps, bint strict, char *sums, char *column_sums,
+                     char *private) noexcept nogil:
+        """Boxes [box0, box1) of column block kb; lanes are pixels, whose sums are added up last.
+
+        `strict`: pixel by pixel, with the taps that lie in the source.
+        """
         cdef char *own = private + self.strip_bytes
         cdef ptrdiff_t lanes = min(self.lanes, self.cols - kb * self.lanes)
         cdef ptrdiff_t box, lane, column, channel, loaded, tap
@@ -170,7 +182,7 @@ cdef class LaneGradient(PartialSums):
                 if taps and channel != loaded:
                     a = source_of(self, kernels, x, &b, channel, private)
                     loaded = channel
-                self.add_plane(kernels, &a, dy, &b, column, taps, lane == 0,
+                self.add_plane(kernels, &a, dy, &b, column, taps, lane == 0, strict,
                                own + lane * self.channel_size * self.itemsize, own + self.rows_bytes)
         for tap in range(self.ntap if taps else 0):
             kernels.sum_vectors(own + tap * self.lanes * self.itemsize, self.channel_size, lanes,
@@ -178,36 +190,37 @@ cdef class LaneGradient(PartialSums):
         kernels.sum_vectors(own + self.ntap * self.lanes * self.itemsize, self.channel_size, lanes, column_sums)
 
     cdef void add_plane(self, const fc_kernels *kernels, const Tensor *a, const Tensor *dy, const Box *b,
-                        ptrdiff_t column, bint taps, bint fresh, char *sums, char *table) noexcept nogil:
+                        ptrdiff_t column, bint taps, bint fresh, bint strict, char *sums, char *table) noexcept nogil:
         """One channel; the table of runs serves all channels of the box."""
         cdef fc_run *every = <fc_run *>table
         cdef fc_run *run = every + self.runs.count
-        cdef ptrdiff_t n, d
+        cdef ptrdiff_t n, d, i, cells = b.count[3] if strict else 1
         cdef ptrdiff_t cell[3]
         cdef fc_slide s
         cdef fc_ahead ahead[2]
         s.lines, s.x_line, s.y_line = 1, 0, 0
-        s.run, s.runs, s.lanes, s.results = run, 0, b.count[3], b.count[2]
+        s.run, s.runs, s.lanes, s.results = run, 0, b.count[3] // cells, b.count[2]
         s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
         s.x_lane = lane_step(self)
         s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, s.x_lane * self.lanes
         s.y_step, s.y_vector, s.ahead = dy.axis[1], self.lanes, ahead if self.runs.far else NULL
-        cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
-        if taps and fresh:
-            self.runs.fill(self, a, cell, s.lanes, every)
-        for d in range(b.count[1]):
-            cell[0] = b.origin[1] + d
-            if taps:
-                s.runs = self.runs.there(self, 0, cell, True, every, run)
-            for n in range(b.count[0]):
+        for i in range(cells):
+            cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3] + i
+            if taps and (fresh or strict):
+                self.runs.fill(self, a, cell, s.lanes, every)
+            for d in range(b.count[1]):
+                cell[0] = b.origin[1] + d
                 if taps:
-                    s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0]) * self.itemsize
-                s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0] + cell[1] * dy.axis[1]
-                                 + cell[2]) * self.itemsize
-                s.lanes = b.count[3]
-                if self.runs.far:
-                    next_plane(self, &s, a, dy, <const char *>s.y, s.results, d + 1 == b.count[1])
-                if self.runs.flat:
-                    slide_line(kernels, &s, self.lanes, True)
-                else:
-                    kernels.slide_back(&s)
+                    s.runs = self.runs.there(self, 0, cell, not strict, every, run)
+                for n in range(b.count[0]):
+                    if taps:
+                        s.x = a.data + (n * a.n + d * self.in_step[0] * a.axis[0] + i * s.x_lane) * self.itemsize
+                    s.y = dy.data + ((b.origin[0] + n) * dy.n + column * dy.c + cell[0] * dy.axis[0]
+                                     + cell[1] * dy.axis[1] + cell[2]) * self.itemsize
+                    s.lanes = b.count[3] // cells
+                    if self.runs.far:
+                        next_plane(self, &s, a, dy, <const char *>s.y, s.results, d + 1 == b.count[1])
+                    if self.runs.flat and not strict:
+                        slide_line(kernels, &s, self.lanes, True)
+                    else:
+                        kernels.slide_back(&s)

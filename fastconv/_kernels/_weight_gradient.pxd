@@ -12,6 +12,9 @@ cdef struct Gradient:
     bint accumulate
 
 
+cdef bint all_finite(const char *a, ptrdiff_t n, bint f64) noexcept nogil
+
+
 cdef class PartialSums(Blocks):
     cdef bint single(self) noexcept nogil
     cdef ptrdiff_t item_count(self) noexcept nogil

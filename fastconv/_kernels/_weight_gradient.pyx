@@ -2,12 +2,14 @@
 cimport cython
 cimport numpy as cnp
 from cython.parallel cimport prange
+from libc.math cimport isfinite
 from libc.stdint cimport uint64_t
+from libc.string cimport memset
 
 from fastconv._kernels._blocks cimport Blocks, Box, box_of
 from fastconv._kernels._runtime cimport (
-    FC_IDENTITY, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_pack, fc_rows, fc_settle,
-    fc_this_thread, give_scratch, shares_of, take_scratch,
+    FC_IDENTITY, FC_ZEROS, Scratch, fc_current, fc_gemm, fc_join, fc_kernels, fc_lane_map, fc_master, fc_pack, fc_rows,
+    fc_settle, fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 from fastconv._kernels._tensor cimport Tensor, ceil_div, line, tensor_of
 
@@ -15,6 +17,14 @@ cnp.import_array()
 
 cdef enum:
     DW_ROWS = 24  # of dw that are written side by side: whole tiles of any width
+
+
+cdef bint all_finite(const char *a, ptrdiff_t n, bint f64) noexcept nogil:
+    cdef ptrdiff_t i
+    for i in range(n):
+        if not isfinite((<const double *>a)[i] if f64 else (<const float *>a)[i]):
+            return False
+    return True
 
 
 cdef class PartialSums(Blocks):
@@ -115,7 +125,8 @@ cdef class WeightGradient(PartialSums):
     """dw and db of one shape, order and dtype.
 
     Work item = (group, part, column group, channel part). A part is a fixed run of boxes with partial
-    sums of its own; the parts are joined in order.
+    sums of its own; the parts are joined in order. Zeros of a padded strip would make NaN of a dy that isn't finite,
+    which its sums tell: from then on each tap takes the pixels for which it lies in the source.
     """
 
     cdef ptrdiff_t private_block  # elements of a column block's sums, where an item keeps its own
@@ -123,6 +134,7 @@ cdef class WeightGradient(PartialSums):
 
     def __cinit__(self, *args, **kwargs):
         cdef ptrdiff_t channels = ceil_div(self.red, self.c_parts)
+        self.rows_bytes += line(self.block * self.itemsize)  # sums of dy whose db isn't this item's
         self.table_bytes = line(
             2 * (self.ntap * channels + self.box[0] * self.box[1] * self.box[2]) * sizeof(ptrdiff_t))
         self.few = (self.in_place and self.ntap == 1 and self.single() and self.box_pixels() == self.pixels()
@@ -226,17 +238,18 @@ cdef class WeightGradient(PartialSums):
             (q * self.groups + g) * self.padded_cols() + kb * self.block) * self.itemsize
         cdef fc_gemm t
         cdef Box real
-        if first and c0 == 0:
-            for i in range(width * self.itemsize):
-                column_sums[i] = 0
-        self.load_gradient(kernels, dy, b, g, kb, rows, column_sums if c0 == 0 else NULL)
+        if c0 > 0:
+            column_sums = rows + self.rows_bytes - line(self.block * self.itemsize)
+        if first or c0 > 0:
+            memset(column_sums, 0, width * self.itemsize)
+        self.load_gradient(kernels, dy, b, g, kb, rows, column_sums)
         if d.dw == NULL:
             return
         t.a, t.row, t.crow, t.seg, t.b, t.c, t.n = a.data, row, crow, seg, rows, sums, width
         t.bias, t.activation, t.accumulate = NULL, FC_IDENTITY, not first
         t.bseg, t.step = seg + b.count[0] * b.count[1] * b.count[2], self.in_step[2] * a.axis[2]
         t.rows = self.fill_rows(a, c0, c1, width, row, crow)
-        if not self.region_channels:
+        if not self.region_channels and (self.mode != FC_ZEROS or all_finite(column_sums, width, self.f64)):
             self.fill_pixels(a, b, b, width, &t)
             kernels.gemm(&t)
             return
