@@ -38,7 +38,7 @@ def filter_image(image, kernel, *, padding_mode="reflect", offset=0.0, dtype=Non
         colours are filtered; "filter" treats it like a colour. Colours are taken as they are: where they count by
         their opacity, multiply them by it before.
     out : array, optional
-        Takes the result; of its shape and dtype, any strides, without an element of the image.
+        Takes the result; of its shape and dtype, any strides, without an element of the image or the kernel.
     num_threads : int, optional
 
     Returns
@@ -69,7 +69,8 @@ def filter_image(image, kernel, *, padding_mode="reflect", offset=0.0, dtype=Non
     checks.choice(fn, "alpha", alpha, dict.fromkeys(ALPHA))
     shape = (len(kernels), *image.shape) if is_bank else image.shape
     if out is not None:
-        checks.output(fn, "out", out, shape, dtype, {"image": given})
+        checks.output(fn, "out", out, shape, dtype,
+                      {"image": given, "kernel": kernel if isinstance(kernel, np.ndarray) else None})
 
     direct = out is not None and checks.is_contiguous(out)
     y = out if direct else checks.new(shape, dtype)
