@@ -36,6 +36,13 @@ class PackedWeight:
     def __setattr__(self, name, value):
         raise AttributeError("PackedWeight is immutable")
 
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        return _restored, (self._data, self._transformed, self._plain, self.shape, self.dtype, self.groups, self.isa,
+                           self.algorithm)
+
     @property
     def _call_layout(self):
         """What tells the calls that it serves from others."""
@@ -64,6 +71,18 @@ class PackedWeight:
                 f"algorithm={self.algorithm!r}, nbytes={self.nbytes})")
 
 
+def _aligned(size):
+    data = np.empty(size + 64, np.uint8)
+    return data[-data.__array_interface__["data"][0] % 64:][:size]
+
+
+def _restored(data, *others):
+    """Pickled weights again, where vectors can be loaded fast."""
+    aligned = _aligned(data.size)
+    aligned[...] = data
+    return PackedWeight(aligned, *others)
+
+
 def pack(w, stride, dilation, groups, input_shape, algorithm):
     fn = "pack_weight"
     w = checks.operand(fn, "w", w)
@@ -86,9 +105,7 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     # Where size or memory order decide, the untransformed taps serve whatever algorithm a call takes.
     serves_all = algorithm == "auto" and (any_size or chosen != other)
     compiled = plan("forward", g, "direct" if serves_all or chosen == "folded" else chosen, w.dtype, False, isa)
-    size = compiled.packed_bytes
-    data = np.empty(size + 64, np.uint8)
-    data = data[-data.__array_interface__["data"][0] % 64:][:size]
+    data = _aligned(compiled.packed_bytes)
     transformed = compiled.pack(np.ascontiguousarray(w), data)
     # How far few columns are folded depends on the size of x, so their plain weights are kept.
     _, lanes, _ = _runtime.tile_constants(w.dtype == np.float64)
@@ -101,7 +118,7 @@ def check_packed(fn, w, groups, x, rank, algorithm):
     if w.ndim != rank + 2:
         raise ValueError(f"{fn}: w: got packed weights of shape {w.shape}; expected {rank + 2} axes")
     if w.dtype != x.dtype:
-        raise ValueError(f"{fn}: w: was packed from {w.dtype}; expected {x.dtype}, like x")
+        raise ValueError(f"{fn}: x is {x.dtype} but w was packed from {w.dtype}; expected one dtype for all operands")
     if w.isa != _runtime.isa_in_use():
         raise ValueError(f"{fn}: w: was packed for {w.isa!r}; the kernels in use are {_runtime.isa_in_use()!r}")
     if w.groups != checks.integer(fn, "groups", groups, 1):

@@ -1,4 +1,7 @@
 """Which algorithm serves a call, what explain_conv tells of it, and weights packed for it."""
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from conv_cases import case, forget_choices, function
@@ -87,6 +90,15 @@ def test_packed_weights_serve_both_orders_where_their_algorithms_differ(monkeypa
         np.testing.assert_array_equal(got, fc.conv2d(in_order(x, order), w, padding=1, algorithm=algorithm))
     monkeypatch.undo()
     forget_choices()
+
+
+def test_packed_weights_can_be_copied_and_pickled():
+    x, w = normal((1, 20, 9, 9), np.float32), normal((21, 20, 3, 3), np.float32, 1)
+    for packed in (fc.pack_weight(w), fc.pack_weight(w, input_shape=x.shape), fc.pack_weight(w[:3])):
+        assert copy.copy(packed).shape == packed.shape and copy.deepcopy(packed) is packed
+        again = pickle.loads(pickle.dumps(packed))
+        assert repr(again) == repr(packed)
+        np.testing.assert_array_equal(fc.conv2d(x, again, padding=1), fc.conv2d(x, packed, padding=1))
 
 
 def test_packed_weights_are_checked():

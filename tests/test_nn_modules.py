@@ -73,6 +73,8 @@ def test_load_state_dict_not_strict():
     np.testing.assert_array_equal(model[0].bias.value, np.ones(4))
     with pytest.raises(ValueError, match="0.bias has shape"):
         model.load_state_dict({"0.bias": np.ones(5)}, strict=False)
+    with pytest.raises(TypeError, match="load_state_dict: state: got list"):
+        model.load_state_dict([np.ones(4)])
 
 
 # --- parameters ---

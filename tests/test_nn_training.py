@@ -341,7 +341,8 @@ def test_frozen_front_stays():
 
 
 @pytest.mark.parametrize(("arguments", "error", "text"), [
-    ({"y": [0, 1]}, ValueError, "3 samples and targets of shape"),
+    ({"y": [0, 1]}, ValueError, r"fit: y: got targets of shape \(2,\) for 3 samples"),
+    ({"epochs": -1}, ValueError, "fit: epochs: got -1"),
     ({"batch_size": 0}, ValueError, "fit: batch_size: got 0"),
     ({"epochs": 1.5}, TypeError, "fit: epochs: got 1.5"),
     ({"x": np.zeros((0, 2)), "y": []}, ValueError, "don't make one batch"),

@@ -66,7 +66,7 @@ def evaluate(model: Module, x: Any, y: Any, *, loss: Loss | None = None, batch_s
     Evaluation
         ``(loss, accuracy)``
     """
-    x, y = check_data(x, y)
+    x, y = check_data("evaluate", x, y)
     loss = CrossEntropyLoss() if loss is None else loss
     tally = Tally(loss)
     for part, outputs in _outputs(without_absorbed(model, loss), x, batch_size, transform):
@@ -171,12 +171,12 @@ def without_absorbed(model: Module, loss: Loss) -> Module:
     return body if head is not None and loss.absorbs(head) else model
 
 
-def check_data(x: Any, y: Any) -> tuple[Any, ...]:
+def check_data(fn: str, x: Any, y: Any) -> tuple[Any, ...]:
     """Samples and targets as things that can be indexed, of the same length."""
     x = x if hasattr(x, "shape") else np.asarray(x)
     y = np.asarray(y)
     if y.ndim == 0 or len(x) != len(y):
-        raise ValueError(f"got {len(x)} samples and targets of shape {y.shape}, expected one for each sample")
+        raise ValueError(f"{fn}: y: got targets of shape {y.shape} for {len(x)} samples; expected one for each")
     return x, y
 
 

@@ -172,6 +172,8 @@ class Module:
         ValueError
             With everything that doesn't fit in one message.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state: got {type(state).__name__}; expected names and their arrays")
         state = {name: np.asarray(value) for name, value in state.items()}
         own = dict(self.named_state())
         missing = tuple(name for name in own if name not in state)

@@ -134,8 +134,8 @@ def fit(model: Module, x: Any, y: Any, *, epochs: int, loss: Loss | None = None,
     -------
     History
     """
-    x, y = check_data(x, y)
-    epochs = arguments.integer("fit", "epochs", epochs)
+    x, y = check_data("fit", x, y)
+    epochs = arguments.integer("fit", "epochs", epochs, 0)
     batch_size = arguments.positive_int("fit", "batch_size", batch_size)
     checkpoint_every = arguments.positive_int("fit", "checkpoint_every", checkpoint_every)
     if len(x) < (batch_size if drop_last else 1):
