@@ -1,4 +1,5 @@
 """How Winograd's convolutions are cut into tiles, chunks of weights and work items (rules: _kernels/_blocks.pyx)."""
+from bisect import bisect_left
 from functools import lru_cache
 from math import prod
 from typing import NamedTuple
@@ -132,9 +133,8 @@ def winograd_blocking(axes, n, groups, red, cols, itemsize, lanes, block, tile):
     else:
         # Tiles that can share slices stay together.
         planes = tiles // tiling.plane_tiles if slices > 1 and tiling.plane_tiles >= PLANE_TILES else 1
-        tile_parts = planes
-        while tile_parts < tiles and tiling.sources(-(-tiles // tile_parts)) * v_tile > CHUNKED_V_BYTES:
-            tile_parts += planes
+        tile_parts = planes * (1 + bisect_left(range(1, -(-tiles // planes)), True, key=lambda parts: tiling.sources(
+            -(-tiles // (planes * parts))) * v_tile <= CHUNKED_V_BYTES))
         if not by_columns and tile_parts % 2:
             tile_parts = min(tiles, tile_parts + planes)  # two threads, the fewest that share, get as many
         group_tiles = -(-tiles // tile_parts)

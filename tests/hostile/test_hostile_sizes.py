@@ -145,6 +145,14 @@ def test_results_beyond_every_count_are_refused_by_name():
         fc.col2im(one((1, 1, 1)), (2**30, 2**30, 2**30), 1)
 
 
+@pytest.mark.parametrize("op", ["forward", "backward_input", "backward_weight"])
+def test_long_kernels_are_planned_at_once(op):
+    """So many slices that no group of tiles is small enough for the caches."""
+    for algorithm in ("auto", "winograd1d"):
+        plan = attempt(fc.explain_conv, (1, 1, 2**40), (1, 1, 2**13), op=op, algorithm=algorithm)
+        assert plan.algorithm in fc.conv_algorithms((1, 1, 2**40), (1, 1, 2**13), op=op)
+
+
 def test_products_beyond_32_bits_are_right():
     """Extents whose product passes 2**31, in a call that is small: few windows far apart."""
     x = one((1, 1, 2**33))
