@@ -128,7 +128,7 @@ def _direct(op, g, red, cols, src_last, itemsize, lanes, block):
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
     strip = not (b.in_place or b.planar and taps == 1 and not src_last)
     if b.planar:
-        cycles = pixels * planar_cycles(axes, g.groups, red, cols, lanes, False)
+        cycles = pixels * planar_cycles(axes, g.groups, red, cols, itemsize, lanes, False)
         if src_last:
             cycles += TRANSPOSE_LAST * (_copied(b, red, lanes) + pixels * cols / lanes)
     else:

@@ -198,24 +198,24 @@ def largest_box(axes, pixel_limit, fits):
     return box
 
 
-def is_planar(axes, groups, red, cols, lanes, src_last):
+def is_planar(axes, groups, red, cols, itemsize, lanes, src_last, regions):
     """Whether the lanes of a correlation should be pixels, not result channels."""
     return (all(axis.out_step == 1 for axis in axes)
-            and planar_cycles(axes, groups, red, cols, lanes, src_last)
-            < _column_cycles(axes, red, cols, lanes, src_last))
+            and planar_cycles(axes, groups, red, cols, itemsize, lanes, src_last)
+            < _column_cycles(axes, red, cols, lanes, src_last, regions))
 
 
-def _copied(axes):
-    """Source pixels in a strip, for each result."""
-    return prod(axis.reach(axis.dst) / axis.dst for axis in axes)
+def _copied(axes, box):
+    """Source pixels in the strip of a box, for each result."""
+    return prod(axis.reach(size) / size for axis, size in zip(axes, box))
 
 
-def _copy_cycles(axes, red):
+def _copy_cycles(axes, box, red):
     """Cycles a result pixel to copy the rows of a channels-first strip."""
-    return red * _copied(axes) * (COPY_CYCLES + COPY_ROW / axes[2].src)
+    return red * _copied(axes, box) * (COPY_CYCLES + COPY_ROW / axes[2].src)
 
 
-def planar_cycles(axes, groups, red, cols, lanes, src_last):
+def planar_cycles(axes, groups, red, cols, itemsize, lanes, src_last):
     """Cycles a result pixel of tiles of pixels; a single column is bound by the loads of the strip."""
     steps = red * prod(len(axis.phases[0]) for axis in axes)
     rows, width = axes[1].dst, axes[2].dst
@@ -223,18 +223,20 @@ def planar_cycles(axes, groups, red, cols, lanes, src_last):
     if axes[1].in_step == axes[2].in_step == 1:  # vectors go on in the next row
         slots = min(slots, -(-((rows - 1) * axes[2].reach(width) + width) // lanes) * lanes)
     tile = PLANAR_TILE * steps * max(cols, 2) / (2 * lanes) * slots / (rows * width)
+    run = group_run(groups, red, cols, lanes) if src_last else 1
+    box = _planar_box(axes, lanes, _fits_strip(axes, run * red * itemsize))
     if src_last:
-        run = group_run(groups, red, cols, lanes)
-        return tile + TRANSPOSE_CYCLES * (-(-run * red // lanes) * _copied(axes) + -(-run * cols // lanes)) / run
-    return tile + _copy_cycles(axes, red) * (COPY_SPLIT if axes[2].in_step > 1 else 1)
+        return tile + TRANSPOSE_CYCLES * (-(-run * red // lanes) * _copied(axes, box) + -(-run * cols // lanes)) / run
+    return tile + _copy_cycles(axes, box, red) * (COPY_SPLIT if axes[2].in_step > 1 else 1)
 
 
-def _column_cycles(axes, red, cols, lanes, src_last):
+def _column_cycles(axes, red, cols, lanes, src_last, regions):
     """Cycles a result pixel of tiles of columns, whose results are transposed if the channels are first."""
-    steps = red * prod(len(axis.phases[0]) for axis in axes)
+    steps = red * prod(axis.real_taps() if regions else len(axis.phases[0]) for axis in axes)
     vectors = -(-cols // lanes)
     tile = steps / 2 * COLUMN_TILE[min(vectors, 3)] + COLUMN_CYCLES[min(vectors, 3)]
-    copy = 0 if src_last or steps == red else _copy_cycles(axes, red)
+    copied = not (src_last or regions or steps == red)
+    copy = _copy_cycles(axes, [axis.dst for axis in axes], red) if copied else 0
     return vectors * (tile + (0 if src_last else STORE_CYCLES)) + copy
 
 
@@ -261,6 +263,14 @@ def even_boxes(axes, box, lanes):
     return box, boxes
 
 
+def _fits_strip(axes, pixel_bytes, cell=1):
+    """Whether a box has a small strip, of so many bytes a pixel, or few results."""
+    def fits(box):
+        pixels = prod(axis.reach(size) for axis, size in zip(axes, box))
+        return pixels * pixel_bytes <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
+    return fits
+
+
 def _planar_box(axes, lanes, fits):
     """The largest box that fits: whole rows, cut where the rows above and below them would be most of the strip."""
     width = axes[2].dst
@@ -273,9 +283,12 @@ def _planar_box(axes, lanes, fits):
 
 # Without padding, results that have the same taps inside the source are computed together, and read it in place:
 # from so many channels on, and so many results a region on average, as each region reads its weights. Weight gradients
-# do so where a strip would be transposed, or taps that reach this far leave much of it unused.
+# do so where a strip would be transposed, or taps that reach this far leave much of it unused. Fewer channels do where
+# most taps are padding. Images are joined until a region has as many pixels as a tile has rows.
 REGION_CHANNELS = 16
 REGION_PIXELS = 4
+REGION_TAPS = 1 / 3
+REGION_ROWS = 12
 REGION_REACH = 8
 REGION_CHUNK = 256  # channels at a time: they are read for each tap
 # Where so many products a result and channel, for each pixel copied, pay for it, a strip interleaves channels-first
@@ -285,11 +298,22 @@ INTERLEAVE_PRODUCTS = 600
 
 def uses_regions(op, g, axes, red, src_last):
     """Whether the direct algorithm leaves padding out, region by region of results."""
-    if g.mode or red < REGION_CHANNELS:
+    if g.mode:
         return False
     if op == "backward_weight":
-        return not src_last or any(d > 1 and d * (r - 1) >= REGION_REACH for d, r in zip(g.dilation, g.kernel))
+        far = any(d > 1 and d * (r - 1) >= REGION_REACH for d, r in zip(g.dilation, g.kernel))
+        return red >= REGION_CHANNELS and (not src_last or far)
+    if red < REGION_CHANNELS:
+        taps = prod(sum(map(len, axis.phases)) / axis.out_step for axis in axes)
+        if prod(axis.real_taps() for axis in axes) > REGION_TAPS * taps:
+            return False
     return g.n * prod(axis.dst for axis in axes) >= REGION_PIXELS * prod(axis.regions() for axis in axes)
+
+
+def region_images(axes, n):
+    """Images whose regions are multiplied together."""
+    regions, pixels = prod(axis.regions() for axis in axes), prod(axis.dst for axis in axes)
+    return max(1, min(n, -(-REGION_ROWS * regions // pixels)))
 
 
 @lru_cache(maxsize=512)
@@ -304,7 +328,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     in_place = taps == 1 and all(
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
         for axis in axes)
-    planar = not folded and is_planar(axes, groups, red, cols, lanes, src_last)
+    planar = not folded and is_planar(axes, groups, red, cols, itemsize, lanes, src_last, regions)
     regions = regions and not in_place and not planar
     run = group_run(groups, red, cols, lanes) if planar and src_last else 1
 
@@ -314,13 +338,12 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     def strip_bytes(box):
         return run * red * itemsize * strip_pixels(box)
 
-    def fits(box):
-        return strip_bytes(box) <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
+    crowd = region_images(axes, n) if regions else 1
 
     def box_that(fits):
-        return _planar_box(axes, lanes, fits) if planar else largest_box(axes, BOX_PIXELS * cell, fits)
+        return _planar_box(axes, lanes, fits) if planar else largest_box(axes, BOX_PIXELS * cell // crowd, fits)
 
-    box = box_that(fits)
+    box = box_that(_fits_strip(axes, run * red * itemsize, cell))
     products = taps * cols / prod(axis.out_step for axis in axes)
     products *= prod(box) / strip_pixels(box)
     interleaved = not (src_last or in_place or planar) and products >= INTERLEAVE_PRODUCTS
@@ -328,11 +351,11 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     if in_place:
         box = box_that(lambda _: True)
     strip_last = (src_last or interleaved or red < PLANAR_CHANNELS) and not planar
-    images = 1
+    images = crowd
     if box == [axis.dst for axis in axes]:
         rows = prod(-(-axis.dst // axis.out_step) for axis in axes)
         joined = BOX_PIXELS if planar else min(JOINED_PIXELS * prod(box) // rows, BOX_PIXELS * cell)
-        images = max(1, min(n, joined // prod(box), n if regions else STRIP_BYTES // strip_bytes(box)))
+        images = max(crowd, min(n, joined // prod(box), n if regions else STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
     wanted = min(WANTED_BOXES, flops / ITEM_FLOPS)
@@ -345,14 +368,16 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     while items() < wanted:
         halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
         splittable = [i for i in range(3) if halves[i] < box[i]]
-        if images > 1:
-            images = (images + 1) // 2
+        if images > crowd:
+            images = max(crowd, (images + 1) // 2)
         elif k_groups < col_blocks and (weights_dominate or not splittable):
             k_groups = min(2 * k_groups, col_blocks)
-        elif splittable and prod(box) > LEAST_PIXELS * cell:
+        elif splittable and images * prod(box) > LEAST_PIXELS * cell:
             box[splittable[0]] = halves[splittable[0]]
         elif k_groups < col_blocks:
             k_groups = min(2 * k_groups, col_blocks)
+        elif images > 1:
+            images = crowd = (images + 1) // 2
         else:
             break
     box, boxes = even_boxes(axes, box, lanes if planar else 0)
