@@ -86,7 +86,7 @@ enum { FC_FEW_ROWS = 8 };
 
 /* The same product with pixels as lanes: row m of a is a vector of adjacent elements, of which lanes[m] are pixels:
  * the first `first[m]` and, each time after `gap` others, the next `width`. Result l of these for column j of group i
- * lies at c + crow[m] + l * lane + (i * n + j) * col; one of lane and col is 1. groups * n is at most a block; the
+ * lies at c + crow[m] + l * lane + (i * n + j) * col. groups * n is at most a block; the
  * groups' rows of a are a_group apart, their weights b_group. len is 1, nothing is accumulated; reads go up to a vector
  * beyond the last element of a row. */
 typedef struct fc_planar {

@@ -38,6 +38,8 @@ SUMS = 14.4
 LOAD, LOAD_FIRST, STORE_FIRST, TRANSPOSE_LAST = 2.6, 5.6, 3.6, 4.5
 # Per tap and vector of weights: to pack them; what backward-input, whose columns are apart, takes more.
 PACK, PACK_BACKWARD = 16.2, 6.4
+# To begin a stride phase of a box.
+PHASE = 600
 # A parallel loop: direct and folded pack weights in one of their own.
 LOOP = 14500
 # Folded: the store of a result, and the packing of a vector of weights, both element by element.
@@ -127,17 +129,20 @@ def _direct(op, g, red, cols, src_last, itemsize, lanes, block):
     pixels, vectors, boxes = g.n * prod(axis.dst for axis in axes), -(-cols // lanes), prod(b.boxes)
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
     strip = not (b.in_place or b.planar and taps == 1 and not src_last)
+    phases = prod(axis.out_step for axis in axes)
     if b.planar:
         cycles = pixels * planar_cycles(axes, g.groups, red, cols, itemsize, lanes, False)
         if src_last:
             cycles += TRANSPOSE_LAST * (_copied(b, red, lanes) + pixels * cols / lanes)
     else:
-        phases = boxes * prod(axis.out_step for axis in axes)
+        passes = boxes * phases
         cycles = (_region_cycles(b, axes, g.n, red, cols, lanes) if b.region_channels
-                  else _tiles(phases, pixels / phases, taps * boxes / phases * red, cols, lanes))
+                  else _tiles(passes, pixels / passes, taps / phases * red, cols, lanes))
         cycles += strip * _copied(b, red, lanes) * (LOAD if src_last else LOAD_FIRST)
         cycles += pixels * vectors * (0 if src_last else STORE_FIRST)
         cycles *= _uneven(boxes * g.groups * b.k_groups)
+    if phases > 1:
+        cycles += PHASE * phases * boxes
     pack = PACK if op == "forward" else PACK + PACK_BACKWARD
     # Strips are loaded before the products; all else that comes from memory comes beside them.
     source = _memory(g, itemsize, lanes, x=op == "forward", y=op != "forward") if strip else 0
@@ -145,9 +150,23 @@ def _direct(op, g, red, cols, src_last, itemsize, lanes, block):
             + pack * taps * g.groups * red * vectors + LOOP)
 
 
-def _fold_cycles(axes, g, red, cols, lanes):
-    """Cells of results are rows, and a cell's results are columns; taps that a result doesn't use are zeros."""
-    taps = prod(len({o for phase in axis.phases for _, o in phase}) for axis in axes)
+def _fold_taps(axes, narrow):
+    """Taps of a block of columns, on average: from the first to the last that its phases use.
+
+    `narrow`: a block has phases of several rows of a cell, so that it uses all taps.
+    """
+    unions = [sorted({o for phase in axis.phases for _, o in phase}) for axis in axes]
+    d, h, w = map(len, unions)
+    if narrow:
+        return d * h * w
+    spans = [[union.index(phase[-1][1]) - union.index(phase[0][1]) for phase in axis.phases if phase] or [0]
+             for axis, union in zip(axes[:2], unions)]
+    return w * (1 + sum(sum(span) / len(span) * rows for span, rows in zip(spans, (h, 1))))
+
+
+def _fold_cycles(axes, g, red, cols, lanes, block):
+    """Cells of results are rows, and a cell's results are columns; taps that a block doesn't use are left out."""
+    taps = _fold_taps(axes, len(axes[2].phases) * cols < block)
     cells = prod(-(-axis.dst // axis.out_step) for axis in axes)
     columns = prod(len(axis.phases) for axis in axes) * cols
     return (_tiles(1, g.n * cells, taps * red, columns, lanes) + UNFOLD * g.n * prod(axis.dst for axis in axes) * cols
@@ -155,16 +174,16 @@ def _fold_cycles(axes, g, red, cols, lanes):
 
 
 @lru_cache(maxsize=512)
-def best_fold(g, op, lanes):
+def best_fold(g, op, lanes, block):
     """(cycles, pixels along w that are columns) of the folded algorithm, without its strips."""
     red, cols = (g.c, g.k) if op == "forward" else (g.k, g.c)
     folds = ((f, _axes(g, op, f)) for f in (1, 2, 3, 4, 5, 6, 8, 16))
-    return min((_fold_cycles(axes, g, red // g.groups, cols // g.groups, lanes) * g.groups, f)
+    return min((_fold_cycles(axes, g, red // g.groups, cols // g.groups, lanes, block) * g.groups, f)
                for f, axes in folds if f == 1 or axes[2].dst >= 2 * axes[2].out_step)
 
 
 def _folded(op, g, red, cols, src_last, itemsize, lanes, block):
-    cycles, fold = best_fold(g, op, lanes)
+    cycles, fold = best_fold(g, op, lanes, block)
     b = correlation_blocking(_axes(g, op, fold), g.n, 1, red, cols, itemsize, lanes, block, src_last, True)
     return cycles + _copied(b, red, lanes) * (LOAD if src_last else LOAD_FIRST) + _memory(g, itemsize, lanes)
 
@@ -202,7 +221,7 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
     if is_lanewise(op, g.groups, red // g.groups, cols // g.groups, lanes) or not g.macs:
         return "direct"
     costs = {"direct": _direct(*shape)}
-    if g.groups == 1 and 2 * cols <= lanes:
+    if g.groups == 1 and (2 * cols <= lanes or op == "backward_input" and max(g.stride) > 1):
         costs["folded"] = _folded(*shape)
     costs |= {name: _winograd(name, *shape) for name in winograd_algorithms(g)}
     return min(costs, key=costs.get)

@@ -22,6 +22,8 @@ ITEM_FLOPS = 2e6
 WANTED_ITEMS = 16
 WANTED_BOXES = 8  # of a correlation: each box reads all weights
 LEAST_PIXELS = 32
+# Boxes of many stride phases are larger, up to this: a phase has few pixels of a box, and its weights are read for them.
+PHASE_PIXELS, BOX_OF_PHASES = 64, 4096
 # Channels-first strips keep their order from this many channels on; fewer are interleaved, so that a
 # row of taps and channels is one run of memory.
 PLANAR_CHANNELS = 8
@@ -37,6 +39,8 @@ COLUMN_TILE, COLUMN_CYCLES = {1: 1.4, 2: 1.25, 3: 1.15}, {1: 12, 2: 10, 3: 4}
 # channels-first results for the others.
 COPY_CYCLES, COPY_ROW, COPY_SPLIT = 0.4, 10, 1.5
 TRANSPOSE_CYCLES, STORE_CYCLES = 8, 7
+# What tiles of pixels take more of stride phases, and to store a channels-first result of one.
+PLANAR_PHASES, SCATTER_CYCLES = 1.2, 1
 # Partial weight gradients: at most this many, and at most this many bytes of them beyond the first.
 PARTS = 16
 PART_BYTES = 4 * 1024 * 1024
@@ -200,9 +204,13 @@ def largest_box(axes, pixel_limit, fits):
 
 def is_planar(axes, groups, red, cols, itemsize, lanes, src_last, regions):
     """Whether the lanes of a correlation should be pixels, not result channels."""
-    return (all(axis.out_step == 1 for axis in axes)
-            and planar_cycles(axes, groups, red, cols, itemsize, lanes, src_last)
+    return (planar_cycles(axes, groups, red, cols, itemsize, lanes, src_last)
             < _column_cycles(axes, red, cols, lanes, src_last, regions))
+
+
+def _steps(axes, red):
+    """Products of a result, on average."""
+    return red * prod(sum(map(len, axis.phases)) / axis.out_step for axis in axes)
 
 
 def _copied(axes, box):
@@ -217,22 +225,25 @@ def _copy_cycles(axes, box, red):
 
 def planar_cycles(axes, groups, red, cols, itemsize, lanes, src_last):
     """Cycles a result pixel of tiles of pixels; a single column is bound by the loads of the strip."""
-    steps = red * prod(len(axis.phases[0]) for axis in axes)
+    steps, step, phases = _steps(axes, red), axes[2].out_step, prod(axis.out_step for axis in axes)
     rows, width = axes[1].dst, axes[2].dst
-    slots = rows * -(-width // lanes) * lanes
-    if axes[1].in_step == axes[2].in_step == 1:  # vectors go on in the next row
+    slots = rows * step * -(-width // (step * lanes)) * lanes
+    if phases == axes[1].in_step == axes[2].in_step == 1:  # vectors go on in the next row
         slots = min(slots, -(-((rows - 1) * axes[2].reach(width) + width) // lanes) * lanes)
     tile = PLANAR_TILE * steps * max(cols, 2) / (2 * lanes) * slots / (rows * width)
+    if phases > 1:
+        tile *= PLANAR_PHASES
     run = group_run(groups, red, cols, lanes) if src_last else 1
     box = _planar_box(axes, lanes, _fits_strip(axes, run * red * itemsize))
     if src_last:
         return tile + TRANSPOSE_CYCLES * (-(-run * red // lanes) * _copied(axes, box) + -(-run * cols // lanes)) / run
-    return tile + _copy_cycles(axes, box, red) * (COPY_SPLIT if axes[2].in_step > 1 else 1)
+    scatter = SCATTER_CYCLES * cols if step > 1 else 0
+    return tile + _copy_cycles(axes, box, red) * (COPY_SPLIT if axes[2].in_step > 1 else 1) + scatter
 
 
 def _column_cycles(axes, red, cols, lanes, src_last, regions):
     """Cycles a result pixel of tiles of columns, whose results are transposed if the channels are first."""
-    steps = red * prod(axis.real_taps() if regions else len(axis.phases[0]) for axis in axes)
+    steps = red * prod(axis.real_taps() for axis in axes) if regions else _steps(axes, red)
     vectors = -(-cols // lanes)
     tile = steps / 2 * COLUMN_TILE[min(vectors, 3)] + COLUMN_CYCLES[min(vectors, 3)]
     copied = not (src_last or regions or steps == red)
@@ -273,8 +284,8 @@ def _fits_strip(axes, pixel_bytes, cell=1):
 
 def _planar_box(axes, lanes, fits):
     """The largest box that fits: whole rows, cut where the rows above and below them would be most of the strip."""
-    width = axes[2].dst
-    least = min(axes[1].dst, PLANAR_ROWS * (axes[1].high - axes[1].low))
+    width, lanes = axes[2].dst, lanes * axes[2].out_step
+    least = min(axes[1].dst, PLANAR_ROWS * (axes[1].high - axes[1].low) * axes[1].out_step)
     while width > PLANAR_VECTORS * lanes and (width * least > BOX_PIXELS or not fits([1, least, width])):
         width = -(-width // (2 * lanes)) * lanes
     box = largest_box((*axes[:2], axes[2]._replace(dst=width)), BOX_PIXELS, fits)
@@ -323,7 +334,10 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     Folded: the rows of a tile are cells of ``out_step`` results an axis, not single results. Regions: results that
     have the same taps inside the source are computed together, in place or in a strip without padding.
     """
-    cell = prod(axis.out_step for axis in axes) if folded else 1
+    phases = prod(axis.out_step for axis in axes)
+    cell = phases if folded else 1
+    most = BOX_PIXELS * cell if folded else max(BOX_PIXELS, min(PHASE_PIXELS * phases, BOX_OF_PHASES))
+    least = LEAST_PIXELS * max(cell, phases // 4)
     taps = prod(sum(len(phase) for phase in axis.phases) for axis in axes)
     in_place = taps == 1 and all(
         axis.low == 0 and axis.high == 0 and (axis.dst - 1) // axis.out_step * axis.in_step < axis.src
@@ -341,10 +355,10 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
     crowd = region_images(axes, n) if regions else 1
 
     def box_that(fits):
-        return _planar_box(axes, lanes, fits) if planar else largest_box(axes, BOX_PIXELS * cell // crowd, fits)
+        return _planar_box(axes, lanes, fits) if planar else largest_box(axes, most // crowd, fits)
 
     box = box_that(_fits_strip(axes, run * red * itemsize, cell))
-    products = taps * cols / prod(axis.out_step for axis in axes)
+    products = taps * cols / phases
     products *= prod(box) / strip_pixels(box)
     interleaved = not (src_last or in_place or planar) and products >= INTERLEAVE_PRODUCTS
     in_place = (in_place or regions and not interleaved) and not planar
@@ -357,7 +371,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
         joined = BOX_PIXELS if planar else min(JOINED_PIXELS * prod(box) // rows, BOX_PIXELS * cell)
         images = max(crowd, min(n, joined // prod(box), n if regions else STRIP_BYTES // strip_bytes(box)))
     col_blocks = -(-cols // block)
-    flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / prod(axis.out_step for axis in axes)
+    flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / phases
     wanted = min(WANTED_BOXES, flops / ITEM_FLOPS)
     weights_dominate = cols * taps > prod(axis.src for axis in axes)
     k_groups = 1
@@ -372,7 +386,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
             images = max(crowd, (images + 1) // 2)
         elif k_groups < col_blocks and (weights_dominate or not splittable):
             k_groups = min(2 * k_groups, col_blocks)
-        elif splittable and images * prod(box) > LEAST_PIXELS * cell:
+        elif splittable and images * prod(box) > least:
             box[splittable[0]] = halves[splittable[0]]
         elif k_groups < col_blocks:
             k_groups = min(2 * k_groups, col_blocks)
@@ -380,7 +394,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
             images = crowd = (images + 1) // 2
         else:
             break
-    box, boxes = even_boxes(axes, box, lanes if planar else 0)
+    box, boxes = even_boxes(axes, box, lanes * axes[2].out_step if planar else 0)
     split = axes[2].in_step if planar else 1
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))
     return Blocking(

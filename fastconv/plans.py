@@ -58,7 +58,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         return _winograd.Winograd(winograd_blocking(*tiles), *common)
     if algorithm == "folded":
         make = backward_axes if op == "backward_input" else forward_axes
-        axes = make(g, best_fold(g, op, lanes)[1])
+        axes = make(g, best_fold(g, op, lanes, block)[1])
         strict = plan(op, g, "direct", dtype, src_last, isa)
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)

@@ -12,8 +12,9 @@ e. Depthwise convolution, and backward-weight of groups with few columns, put la
    csrc/kernels/lanes.h and slide.h. Turned: narrow channels-first planes are transposed for it, and the results back.
 f. A thread reads nothing that another thread has just written, but packed weights and partial sums.
 g. A planar plan has neighbouring pixels as lanes (csrc/kernels/planar.h): its strip is channels-first, and rows are
-   split by the stride, so that what a vector of pixels reads at one tap is adjacent. A work item may have several
-   groups, whose channels and columns are transposed together.
+   split by the stride, so that what a vector of pixels reads at one tap is adjacent; of several stride phases, a
+   vector's pixels are neighbours in one. A work item may have several groups, whose channels and columns are
+   transposed together.
 h. Regions (planning.uses_regions): results that have the same taps inside the source are multiplied at once, so that
    no padding is read. A correlation then reads the source in place, or an interleaved strip; backward-weight has a
    strip, and sums each tap over the pixels for which it lies in the source.
@@ -69,7 +70,7 @@ cdef class Blocks:
             self.box[i], self.boxes[i] = blocking.box[i], blocking.boxes[i]
             self.grain[i] = self.out_step[i - 1] if i else 1
         if self.planar and not self.lane_cols and self.boxes[3] > 1:
-            self.grain[3] = self.lanes
+            self.grain[3] = self.lanes * self.out_step[2]
         self.box_count = self.boxes[0] * self.boxes[1] * self.boxes[2] * self.boxes[3]
         self.strip_n, self.strip_c = blocking.strip_stride[0], blocking.strip_stride[1]
         for i in range(3):

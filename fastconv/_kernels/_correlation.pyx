@@ -196,7 +196,7 @@ cdef class Correlation(Blocks):
                 t.c = y.data + (b.origin[0] * y.n + column * y.c + b.origin[1] * y.axis[0] + b.origin[2] * y.axis[1]
                                 + b.origin[3] * y.axis[2]) * self.itemsize
                 if lanes and finite:
-                    self.multiply_planar(kernels, a, y, b, t, g1 - g0, activation)
+                    self.multiply_planar(kernels, a, y, b, t, g1 - g0, self.block_width(kb), activation)
                     t.rows = 0
                     break
                 self.multiply_columns(kernels, a, y, b, t, self.block_width(kb), not self.is_finite(weights, g, kb),
@@ -371,23 +371,27 @@ cdef class Correlation(Blocks):
         return m
 
     cdef void multiply_planar(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
-                              fc_gemm *t, ptrdiff_t groups, fc_activation activation) noexcept nogil:
+                              fc_gemm *t, ptrdiff_t groups, ptrdiff_t width, fc_activation activation) noexcept nogil:
         """One column block of a box by the tile whose lanes are pixels; results are stored where they belong."""
         cdef fc_planar p
         cdef ptrdiff_t *seg = <ptrdiff_t *>t.seg
         cdef ptrdiff_t *lanes = seg + self.ntap * self.red
-        cdef ptrdiff_t tap, c, at
-        for tap in range(self.ntap):
-            at = self.tap_offset(a, self.offset + 3 * tap)
-            for c in range(self.red):
-                seg[tap * self.red + c] = at + c * a.c
-        t.nseg, t.len = self.ntap * self.red, 1
-        p.lanes, p.first, p.width = lanes, lanes + self.box_pixels(), b.count[3]
-        p.gap = self.row_gap(a, y, b)
-        t.rows = self.fill_vectors(a, y, b, p.gap, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow, lanes)
+        cdef ptrdiff_t ph, tap, c, at
+        cdef const char *weights = <const char *>t.b
+        cdef const Phase *phase
+        p.lanes, p.first, p.gap = lanes, lanes + self.box_pixels(), self.row_gap(a, y, b)
         p.groups, p.a_group, p.b_group = groups, self.red * a.c, self.packed_offset(1, 0)
-        p.lane, p.col = y.axis[2], y.c
-        kernels.planar_gemm(t, &p)
+        p.lane, p.col, t.len = self.out_step[2] * y.axis[2], y.c, 1
+        for ph in range(self.phases):
+            phase = &self.phase[ph]
+            for tap in range(phase.segs):
+                at = self.tap_offset(a, self.offset + 3 * (phase.tap0 + tap))
+                for c in range(self.red):
+                    seg[tap * self.red + c] = at + c * a.c
+            t.nseg, t.b = phase.segs * self.red, weights + phase.tap0 * self.red * width * self.itemsize
+            p.width = ceil_div(b.count[3] - phase.first[2], self.out_step[2])
+            t.rows = self.fill_vectors(a, y, b, phase, p.gap, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow, lanes)
+            kernels.planar_gemm(t, &p)
         if activation > FC_RELU6 and y.axis[2] == 1:
             self.activate_rows(kernels, y, b, <char *>t.c, groups * t.n, activation)
         elif activation > FC_RELU6:
@@ -398,7 +402,7 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t width = b.count[3]
         cdef int i
         for i in range(3):
-            if self.in_step[i] != 1 or self.low[i] or self.high[i]:
+            if self.in_step[i] != 1 or self.out_step[i] != 1 or self.low[i] or self.high[i]:
                 return False
         return (self.ntap == 1 and b.count[2] * width >= self.lanes and x.axis[2] == 1
                 and x.axis[1] == width and y.axis[1] == width * y.axis[2] and self.src[1] == self.extent[2])
@@ -409,35 +413,39 @@ cdef class Correlation(Blocks):
         They do where that takes fewer vectors, and both the strip's and the results' rows follow each other.
         """
         cdef ptrdiff_t width = b.count[3]
-        if (self.in_step[1] == 1 and self.in_step[2] == 1 and width == self.extent[3]
+        if (self.phases == 1 and self.in_step[1] == 1 and self.in_step[2] == 1 and width == self.extent[3]
                 and y.axis[1] == width * y.axis[2] and a.axis[1] < ceil_div(width, self.lanes) * self.lanes):
             return a.axis[1] - width
         return self.lanes
 
-    cdef ptrdiff_t fill_vectors(self, const Tensor *a, const Tensor *y, const Box *b, ptrdiff_t gap, ptrdiff_t *row,
-                                ptrdiff_t *crow, ptrdiff_t *lanes) noexcept nogil:
-        """Vectors of the pixels of a box: where they begin in strip and result, then fc_planar.lanes and .first."""
+    cdef ptrdiff_t fill_vectors(self, const Tensor *a, const Tensor *y, const Box *b, const Phase *phase,
+                                ptrdiff_t gap, ptrdiff_t *row, ptrdiff_t *crow, ptrdiff_t *lanes) noexcept nogil:
+        """Vectors of a phase's pixels of a box: where they begin in strip and result, then fc_planar.lanes and .first."""
         cdef ptrdiff_t *first = lanes + self.box_pixels()
-        cdef ptrdiff_t m = 0, n, d, h, w, left, run, pixels = b.count[2] * b.count[3]
+        cdef ptrdiff_t m = 0, n, d, h, w, left, run, from_d, to_d, step = self.out_step[2] * y.axis[2]
+        cdef ptrdiff_t height = ceil_div(b.count[2] - phase.first[1], self.out_step[1])
+        cdef ptrdiff_t width = ceil_div(b.count[3] - phase.first[2], self.out_step[2]), pixels = height * width
         for n in range(b.count[0]):
-            for d in range(b.count[1]):
+            for d in range(ceil_div(b.count[1] - phase.first[0], self.out_step[0])):
+                from_d = n * a.n + d * self.in_step[0] * a.axis[0]
+                to_d = (n * y.n + (d * self.out_step[0] + phase.first[0]) * y.axis[0] + phase.first[1] * y.axis[1]
+                        + phase.first[2] * y.axis[2])
                 h = w = 0
                 while gap == 0 and pixels >= self.lanes and w < pixels:
                     left = min(w, pixels - self.lanes)
-                    row[m] = n * a.n + d * self.in_step[0] * a.axis[0] + left
-                    crow[m] = n * y.n + d * y.axis[0] + left * y.axis[2]
+                    row[m], crow[m] = from_d + left, to_d + left * step
                     lanes[m] = first[m] = self.lanes
-                    w, h, m = w + self.lanes, b.count[2], m + 1
-                while h < b.count[2]:
-                    row[m] = n * a.n + d * self.in_step[0] * a.axis[0] + h * self.in_step[1] * a.axis[1] + w
-                    crow[m] = n * y.n + d * y.axis[0] + h * y.axis[1] + w * y.axis[2]
-                    lanes[m], first[m], left = 0, b.count[3] - w, self.lanes
-                    while left > 0 and h < b.count[2]:
-                        run = min(left, b.count[3] - w)
+                    w, h, m = w + self.lanes, height, m + 1
+                while h < height and width > 0:
+                    row[m] = from_d + h * self.in_step[1] * a.axis[1] + w
+                    crow[m] = to_d + h * self.out_step[1] * y.axis[1] + w * step
+                    lanes[m], first[m], left = 0, width - w, self.lanes
+                    while left > 0 and h < height:
+                        run = min(left, width - w)
                         lanes[m] += run
                         left -= run
                         w += run
-                        if w == b.count[3]:
+                        if w == width:
                             h, w, left = h + 1, 0, left - gap
                     m += 1
         return m
