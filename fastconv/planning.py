@@ -22,7 +22,7 @@ ITEM_FLOPS = 2e6
 WANTED_ITEMS = 16
 WANTED_BOXES = 8  # of a correlation: each box reads all weights
 LEAST_PIXELS = 32
-# Boxes of many stride phases are larger, up to this: a phase has few pixels of a box, and its weights are read for them.
+# Boxes of many stride phases are larger, up to this: a phase has few pixels of a box, which read its weights.
 PHASE_PIXELS, BOX_OF_PHASES = 64, 4096
 # Channels-first strips keep their order from this many channels on; fewer are interleaved, so that a
 # row of taps and channels is one run of memory.

@@ -43,6 +43,22 @@ def test_pixels_as_lanes_give_the_same_bits(isa, threads, pixels, x_shape, w_sha
     np.testing.assert_array_equal(gradient(dy, w, x_shape, algorithm="direct", **arguments), expected_dx)
 
 
+@pytest.mark.parametrize("out_order", ORDERS)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("kernel, stride, groups", [(4, 2, 1), (3, (2, 3), 4), (1, 3, 2), ((5, 70), (4, 64), 1)])
+def test_phases_of_pixels_as_lanes_give_the_same_bits(isa, threads, pixels, order, out_order, kernel, stride, groups):
+    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+    x, w = normal((2, 8, 5, 37), np.float32, 0, order), normal((8, 5, *kernel), np.float32, 1)
+    b = normal((5 * groups,), np.float32, 2)
+    pixels(False)
+    expected = fc.conv_transpose2d(x, w, b, stride, groups=groups, activation="silu", algorithm="direct")
+    pixels(True)
+    out = Guarded(expected.shape, np.float32, out_order)
+    fc.conv_transpose2d(x, w, b, stride, groups=groups, activation="silu", algorithm="direct", out=out.array)
+    assert out.intact()
+    np.testing.assert_array_equal(out.array, expected)
+
+
 @pytest.mark.parametrize("stride", [1, 4])
 @pytest.mark.parametrize("order", ORDERS)
 def test_pixels_as_lanes_in_rows_that_are_cut(isa, pixels, order, stride):
