@@ -48,11 +48,17 @@ def make_figures(app):
 
 
 def public_names(match):
-    """What stands for the line "% public: MODULE as PACKAGE": all public names of a module, as users import them."""
+    """What stands for the line "% public: MODULE as PACKAGE": all public names of a module, as users import them.
+
+    They come in the order of the source, in which a function comes before those that refer to it; imported ones last.
+    """
     module, package = importlib.import_module(match[1]), match[2]
-    values = {name: getattr(module, name) for name in module.__all__}
-    lines = [f".. currentmodule:: {package}", "", ".. autosummary::", "   :nosignatures:", ""]
-    lines += [f"   {name}" for name, value in values.items() if callable(value)]
+    public = [(name, value) for name, value in vars(module).items() if name in module.__all__]
+    values = dict(sorted(public, key=lambda item: getattr(item[1], "__module__", None) != module.__name__))
+    lines = [f".. currentmodule:: {package}"]
+    if len(values) > 1:
+        lines += ["", ".. autosummary::", "   :nosignatures:", ""]
+        lines += [f"   {name}" for name, value in values.items() if callable(value)]
     for name, value in values.items():
         kind = "class" if inspect.isclass(value) else "function" if callable(value) else "data"
         option = {"class": ["   :members:"], "data": ["   :no-value:"]}.get(kind, [])
@@ -74,17 +80,17 @@ def plain_stars(app, what, name, value, options, lines):
             for line in lines if line not in said]
     if said:
         place = kept.index("Parameters")
-        kept[place:place] = [*said, ""]
+        kept[place:place] = [*(line.replace("Others", "Parameters that aren't listed:", 1) for line in said), ""]
     lines[:] = kept
 
 
-def fields_are_told(app, what, name, value, skip, options):
-    """Leave out what Python says of a named tuple's fields, "Alias for field number 0": its class tells them."""
-    return True if (value.__doc__ or "").startswith("Alias for field number") else None
+def is_no_news(app, what, name, value, skip, options):
+    """Leave out a layer's `record`, which only the package calls, and what Python says of a named tuple's fields."""
+    return True if name == "record" or (value.__doc__ or "").startswith("Alias for field number") else None
 
 
 def setup(app):
     make_figures(app)
-    app.connect("autodoc-skip-member", fields_are_told)
+    app.connect("autodoc-skip-member", is_no_news)
     app.connect("source-read", expand)
     app.connect("autodoc-process-docstring", plain_stars, priority=400)  # before napoleon

@@ -72,6 +72,7 @@ def relu(x, *, out=None, num_threads=None):
     out : array of x's shape and dtype, optional
         Where the result goes; `x` itself for the operation in place.
     num_threads : int, optional
+        The most threads to use; by default :func:`get_num_threads`.
 
     Returns
     -------

@@ -125,7 +125,7 @@ class Classifier:
         write_page(path, steps, classes=self.classes, label=truth)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one `.safetensors` (or `.npz`) file with weights, architecture and everything else."""
+        """Write one ``.safetensors`` (or ``.npz``) file with weights, architecture and everything else."""
         about = {
             "classes": self.classes,
             "image_shape": self.image_shape,

@@ -39,8 +39,11 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_m
         As in :func:`numpy.pad`.
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
     algorithm : {"auto", "direct", "winograd2", "winograd4", "winograd1d", "fft"}
+        "auto" lets a cost model choose; any other is an error where it can't serve the convolution.
     out : array of the result's shape and dtype, any strides, optional
+        Where the result goes.
     num_threads : int, optional
+        The most threads to use; by default :func:`get_num_threads`.
 
     Returns
     -------
@@ -68,10 +71,12 @@ def conv2d_backward(dy, x, w, stride=1, padding=0, dilation=1, groups=1, *, padd
     ----------
     dy : array, (N, K, P, Q)
         Gradient with respect to the result.
-    x, w : arrays, (N, C, H, W) and (K, C // groups, R, S)
+    x : array, (N, C, H, W)
+    w : array, (K, C // groups, R, S)
     need : three bools
         Which of dx, dw and db to compute.
     out : three arrays or None
+        Where dx, dw and db go; None in a place asks for a new array.
     accumulate : bool
         Add dw and db to the arrays in `out` instead of overwriting them.
     Others as in :func:`conv2d`.

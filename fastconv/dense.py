@@ -211,7 +211,7 @@ def dropout(x, p, rng):
     Raises
     ------
     TypeError, ValueError
-        x is not a float array, p no number in [0, 1], or rng nothing that gives random numbers.
+        x is not a float array, p is not a number in [0, 1], or rng is neither a generator nor a seed.
     """
     x = checks.operand("dropout", "x", x)
     p = checks.number("dropout", "p", p, 0, 1)

@@ -1,4 +1,4 @@
-"""Filters on photographs: well-known kernels, and `filter_image`, which applies one of them or many at once.
+"""Filters on photographs: well-known kernels, and `fastconv.filter_image`, which applies one of them or many at once.
 
 Kernels are float64 arrays of two axes, to be laid over the image as they are printed: "convolution" is
 cross-correlation here, as everywhere in the package.
@@ -91,8 +91,8 @@ def gradient_magnitude(image, operator=None, **options):
     Parameters
     ----------
     image : array
-        As in :func:`filter_image`, whose further options are taken, too, but for `offset`, `out` and `alpha`: opacity
-        is kept.
+        As in :func:`fastconv.filter_image`. Its options are taken too, except `offset`, `out` and `alpha`: opacity is
+        kept.
     operator : function of an axis, optional
         `sobel` (default), `scharr` or `prewitt`.
 
@@ -100,6 +100,11 @@ def gradient_magnitude(image, operator=None, **options):
     -------
     array
         Like the image; uint8 is rounded and saturated.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in :func:`fastconv.filter_image`.
     """
     operator = operator or sobel
     image = np.asarray(image)
@@ -186,7 +191,7 @@ def gabor(size, angle, wavelength, sigma=None, aspect=0.5, phase=0.0):
     Parameters
     ----------
     size : int
-        Odd.
+        Side of the kernel in pixels, odd.
     angle : float
         Of the direction in which the wave runs, in radians from the x axis (to the right) towards the y axis (down).
     wavelength : float

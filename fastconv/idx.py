@@ -119,7 +119,7 @@ def _promise(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
 
 
 def write_idx(path: str | os.PathLike[str], array: ArrayLike) -> None:
-    """Write an array as an IDX file, gzipped if the name ends in `.gz` (the same bytes every time).
+    """Write an array as an IDX file, gzipped if the name ends in ``.gz`` (the same bytes every time).
 
     Raises `TypeError` for a dtype that the format doesn't have, `ValueError` for a shape that it can't hold.
     """

@@ -20,7 +20,7 @@ def channels_last(x):
     Raises
     ------
     TypeError, ValueError
-        x is no array, or has not three to five axes.
+        x is not an array, or doesn't have three to five axes.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def channels_first(x):
     Raises
     ------
     TypeError, ValueError
-        x is no array, or has not three to five axes.
+        x is not an array, or doesn't have three to five axes.
     """
     x = _images("channels_first", x)
     if x.flags.c_contiguous and not checks.is_channels_last(x):

@@ -380,7 +380,7 @@ def _max_unpool_nd(fn, rank, x, indices, kernel_size, stride=None, padding=0, ou
 
 
 def _max_unpool_nd_backward(fn, rank, dy, indices, input_shape, *, out=None, num_threads=None):
-    """Gradient of :func:`max_unpool_nd`, of `input_shape`: dy at `indices`, of equal ones for the last alone.
+    """Gradient of :func:`max_unpool_nd`, of `input_shape`: dy at `indices`; of equal indices only the last gets it.
 
     Parameters
     ----------

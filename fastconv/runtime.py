@@ -43,7 +43,7 @@ def threads(n):
 def set_num_threads(n):
     """Set the default number of threads (1 to 1024) of this process.
 
-    An argument ``num_threads`` and :func:`threads` go before it. Errors as in :func:`threads`.
+    An argument ``num_threads`` and :func:`threads` take precedence. Errors as in :func:`threads`.
     """
     _runtime.set_process_threads(checks.thread_count("set_num_threads", "n", n))
 

@@ -72,7 +72,7 @@ def load_idx_folder(path: FilePath) -> Dataset:
     ----------
     path : str or path-like
         Holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the same with `t10k` (or `test`), each plain or
-        with `.gz`, with `-` or `.` before `idx`.
+        with ``.gz``, with ``-`` or ``.`` before ``idx``.
 
     Returns
     -------
@@ -136,8 +136,8 @@ def load_image_folder(path: FilePath, *, size: tuple[int, int] | None = None, ch
     Parameters
     ----------
     path : str or path-like
-        `path/<class>/<picture>`, or `path/train/<class>/...` and `path/test/<class>/...`. Hidden files and files that
-        are no pictures by their suffix are passed over.
+        ``path/<class>/<picture>``, or ``path/train/<class>/...`` and ``path/test/<class>/...``. Hidden files are passed
+        over, and so are files whose suffix isn't that of a picture.
     size : (int, int), optional
         Height and width that every picture is resized to. Default: their own size if they all share one of at most
         64x64, else 32x32.

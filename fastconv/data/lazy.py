@@ -241,7 +241,7 @@ def _unpacked(stream: IO[bytes] | gzip.GzipFile, dtype: np.dtype, shape: tuple[i
 
 
 def open_npz(path: FilePath) -> dict[str, StoredArray]:
-    """Open the arrays of an `.npz` file without reading them.
+    """Open the arrays of an ``.npz`` file without reading them.
 
     Parameters
     ----------

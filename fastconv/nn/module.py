@@ -14,6 +14,8 @@ from .parameter import VERSIONS, Parameter
 if TYPE_CHECKING:
     from .program import Recorder, Value
 
+__all__ = ["Module"]
+
 Backward = Callable[..., Any]  # gives the gradient of the input, or None where nobody needs it
 _Kind = TypeVar("_Kind")
 

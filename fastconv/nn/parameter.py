@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["Parameter"]
+
 # One counter for the whole process: `next` is atomic, so two parameters, or two writers of one parameter, never share
 # a version, and a cache filled for one value can't be mistaken for another's.
 VERSIONS = itertools.count(1)

@@ -10,6 +10,8 @@ import numpy as np
 from . import arguments, containers, conv, layers, norm, pool
 from .module import Module
 
+__all__ = ["build", "register"]
+
 MAX_DEPTH = 64  # of modules inside of modules
 
 _LAYERS: dict[str, type[Module]] = {
