@@ -114,7 +114,7 @@ static void fc_result_free(void *context, void *data, size_t size) {
 static PyDataMem_Handler fc_result_handler = {
     "fastconv_results", 1, {NULL, fc_result_malloc, fc_result_calloc, fc_result_realloc, fc_result_free}};
 
-/* Keep at most so many bytes from now on; returns the limit before. */
+/* Keep at most `limit` bytes from now on; returns the limit before. */
 static inline size_t fc_limit_results(size_t limit) {
     pthread_mutex_lock(&fc_results.lock);
     const size_t before = fc_results.limit;

@@ -17,7 +17,7 @@ def _batched(fn, rank, name, value):
 
 
 def _arrays(fn, x, w, b):
-    """The operands as arrays; packed weights and no bias stay what they are."""
+    """The operands as arrays; packed weights and a missing bias stay as they are."""
     return (checks.array(fn, "x", x), w if isinstance(w, PackedWeight) else checks.array(fn, "w", w),
             None if b is None else checks.array(fn, "b", b))
 
@@ -49,7 +49,7 @@ def _crop(x, g):
 # ---------------------------------------------------------------- forward
 
 class Forward(NamedTuple):
-    """What is known of a forward or transposed convolution before the elements of its operands."""
+    """What a forward or transposed convolution needs but the elements of its operands: prepared once, kept by Calls."""
 
     g: checks.ConvGeometry
     algorithm: str
@@ -63,7 +63,7 @@ class Forward(NamedTuple):
 
     @property
     def is_plain(self):
-        """Whether all there is to do, but to allocate the result, is to run the plan."""
+        """Whether the call is: allocate the result, run the plan."""
         return self.ready and not self.unbatched and self.plan is not None
 
     def run(self, fn, x, w, b, out, num_threads):
@@ -87,7 +87,7 @@ class Forward(NamedTuple):
 
 
 def _known(fn, op, g, algorithm, default, x, w, b, out, shape, activation, unbatched):
-    """The Forward of an operation whose operands have been checked, but for `out`."""
+    """The Forward of an operation; its operands have been checked, `out` has not."""
     order = checks.memory_order(x)
     algorithm = select(fn, op, g, algorithm, default, x.dtype, order)
     ready = not unbatched and not g.crops and checks.is_readable(x, order) and all(map(checks.is_contiguous, (w, b)))
@@ -157,7 +157,7 @@ def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilat
 # ---------------------------------------------------------------- backward
 
 class Backward(NamedTuple):
-    """What is known of gradients before the elements of their operands."""
+    """What gradients need but the elements of their operands: prepared once, kept by Calls."""
 
     g: checks.ConvGeometry
     by_input: str     # algorithm of dx
@@ -230,7 +230,7 @@ def _dx(fn, name, op, call, dy, w, shape, inputs, out, num_threads):
 
 
 def _input_gradient(g, algorithm, dy, order, w, dx, num_threads):
-    """dx = the gradient, through the padded input's gradient where padding repeats elements."""
+    """Compute dx; where padding repeats elements, from the gradient of the padded input."""
     inner = _crop(dx, g)
     if inner is not dx:
         dx[...] = 0
@@ -307,14 +307,14 @@ RESULTS = "dx", "dw", "db"
 
 
 def check_result_layouts(fn, need, out, shapes, dtype):
-    """Check the caller's result arrays of a whole backward, but for where they lie."""
+    """Check the result arrays of a caller of all three gradients, but for their places in memory."""
     for i, (name, shape) in enumerate(zip(RESULTS, shapes)):
         if need[i] and out[i] is not None:
             checks.output_layout(fn, f"out[{i}] ({name})", out[i], shape, dtype)
 
 
 def wanted_results(fn, need, out):
-    """`need` as plain flags, by which calls are kept, and `out` without what is not needed."""
+    """`need` as a tuple of 0 and 1, and `out` with None for what is not needed."""
     need = checks.three_flags(fn, "need", need)
     if not isinstance(out, (tuple, list)) or len(out) != 3:
         raise TypeError(f"{fn}: out: got {checks.said(out)}; expected three arrays or None, for dx, dw and db")
@@ -396,7 +396,7 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
 
 def _prepare_transposed_backward(dy, x, w, fn, rank, stride, padding, output_padding, groups, dilation, need, algorithm,
                                  default):
-    """The transposed convolution's dy takes the part of x, and its x that of dy, in the convolution that it mirrors."""
+    """In the convolution that a transposed one mirrors, its dy plays the part of x, and its x that of dy."""
     dy, x, unbatched = checks.gradient_and_input(fn, rank, dy, x)
     _check_weight(fn, rank, w, ("x", x))
     g = checks.conv_transpose_geometry(fn, rank, x.shape, w.shape, stride, padding, output_padding, dilation, groups)

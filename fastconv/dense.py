@@ -182,7 +182,13 @@ def flatten(x):
 
 
 def flatten_backward(dy, input_shape):
-    """dy (N, features) in the shape that :func:`flatten` was given."""
+    """Gradient of :func:`flatten`: dy (N, features) as an array of `input_shape`, the shape of its x.
+
+    Raises
+    ------
+    TypeError, ValueError
+        dy is no array, or its shape doesn't follow from `input_shape`.
+    """
     dy = checks.array("flatten_backward", "dy", dy)
     shape = checks.shape_tuple("flatten_backward", "input_shape", input_shape)
     checks.shape_of("flatten_backward", "dy", dy, (*shape[:1], math.prod(shape[1:])))

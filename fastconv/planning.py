@@ -13,30 +13,31 @@ from typing import NamedTuple
 # A strip and the rows of results beside it share L2 (1 MiB and more) with a chunk of packed weights.
 STRIP_BYTES = 256 * 1024
 BOX_PIXELS = 1024
-# Many channels make long strips; fewer pixels than these would pass over the weights once a tile.
+# Many channels make strips large, but a box has this many pixels at least: with fewer, all weights would be read for
+# each register tile.
 FEWEST_PIXELS = 64
 # Small images are joined until a box has this many pixels: enough tiles for one pass over the weights.
 JOINED_PIXELS = 128
-# A work item should be worth its strip: about 2 MFLOP. More items than WANTED_ITEMS balance no better.
+# A work item has about 2 MFLOP at least, to be worth its strip. More items than WANTED_ITEMS balance no better.
 ITEM_FLOPS = 2e6
 WANTED_ITEMS = 16
-WANTED_BOXES = 8  # of a correlation: each box reads all weights
+WANTED_BOXES = 8  # work items of a correlation, fewer, since each box reads all weights
 LEAST_PIXELS = 32
 # Boxes of many stride phases are larger, up to this: a phase has few pixels of a box, which read its weights.
 PHASE_PIXELS, BOX_OF_PHASES = 64, 4096
 # Channels-first strips keep their order from this many channels on; fewer are interleaved, so that a
 # row of taps and channels is one run of memory.
 PLANAR_CHANNELS = 8
-# Boxes of pixels as lanes: at least this many vectors wide, and this many times as high as the rows around them.
+# Boxes of pixels as lanes: at least this many vectors wide, and this many times as high as what the taps reach over.
 PLANAR_VECTORS = 4
 PLANAR_ROWS = 4
-# Measured cycles of tiles of pixels over those of the FMAs; of tiles of columns, by vectors of columns, and what it
-# takes more, per result vector, to begin and end the tile.
+# Measured cycles of a tile over those of its FMAs: of a tile of pixels, and of tiles of columns by their number of
+# vectors. COLUMN_CYCLES: what starting and storing a tile takes besides, per result vector.
 PLANAR_TILE = 1.2
 COLUMN_TILE, COLUMN_CYCLES = {1: 1.4, 2: 1.25, 3: 1.15}, {1: 12, 2: 10, 3: 4}
-# To copy an element of a channels-first source into its strip, and of a row besides; times COPY_SPLIT where tiles of
-# pixels have rows split. To transpose a vector of channels-last pixels or results for tiles of pixels, of
-# channels-first results for the others.
+# Cycles to copy an element of a channels-first source into its strip, and to begin a row of it; times COPY_SPLIT where
+# the rows are split by the stride. Cycles to transpose a vector of channels-last pixels or results for tiles of pixels,
+# and to store one of channels-first results of tiles of columns.
 COPY_CYCLES, COPY_ROW, COPY_SPLIT = 0.4, 10, 1.5
 TRANSPOSE_CYCLES, STORE_CYCLES = 8, 7
 # What tiles of pixels take more of stride phases, and to store a channels-first result of one.
@@ -257,9 +258,9 @@ def group_run(groups, red, cols, lanes):
 
 
 def even_boxes(axes, box, lanes):
-    """(box, boxes an axis): of the outermost axis that is split so many that threads get as many each.
+    """(box, boxes an axis): those of the outermost axis that is split become a multiple of 2 or 4, to share.
 
-    Boxes of vectors of `lanes` pixels begin at whole ones; 0: lanes are no pixels.
+    Where `lanes` pixels make a vector (0: lanes are no pixels), boxes begin at whole vectors.
     """
     boxes = [axis.boxes(size) for axis, size in zip(axes, box)]
     if lanes and boxes[2] > 1:
@@ -275,7 +276,7 @@ def even_boxes(axes, box, lanes):
 
 
 def _fits_strip(axes, pixel_bytes, cell=1):
-    """Whether a box has a small strip, of so many bytes a pixel, or few results."""
+    """fits(box): whether its strip, of `pixel_bytes` bytes a pixel, is small, or its results are few."""
     def fits(box):
         pixels = prod(axis.reach(size) for axis, size in zip(axes, box))
         return pixels * pixel_bytes <= STRIP_BYTES or prod(box) <= FEWEST_PIXELS * cell
@@ -292,18 +293,16 @@ def _planar_box(axes, lanes, fits):
     return [*box[:2], min(axes[2].dst, -(-box[2] // lanes) * lanes)]
 
 
-# Without padding, results that have the same taps inside the source are computed together, and read it in place:
-# from so many channels on, and so many results a region on average, as each region reads its weights. Weight gradients
-# do so where a strip would be transposed, or taps that reach this far leave much of it unused. Fewer channels do where
-# most taps are padding. Images are joined until a region has as many pixels as a tile has rows.
-REGION_CHANNELS = 16
-REGION_PIXELS = 4
-REGION_TAPS = 1 / 3
-REGION_ROWS = 12
-REGION_REACH = 8
-REGION_CHUNK = 256  # channels at a time: they are read for each tap
-# Where so many products a result and channel, for each pixel copied, pay for it, a strip interleaves channels-first
-# ones, whose channels lie pages apart.
+# Regions: results that have the same taps inside the source are computed together and read the source in place, without
+# padding. Weight gradients use them where a strip would be transposed, or where dilated taps leave much of it unused.
+REGION_CHANNELS = 16  # at least; fewer where most taps are padding,
+REGION_TAPS = 1 / 3   # which is where at most this share of them lies in the source
+REGION_PIXELS = 4     # results a region at least, on average: each region reads its weights
+REGION_ROWS = 12      # images are joined until a region has this many pixels: the rows of a tile
+REGION_REACH = 8      # pixels that dilated taps of a weight gradient reach over
+REGION_CHUNK = 256    # channels at a time: they are read for each tap
+# Channels-first channels lie pages apart, so a strip that interleaves them pays from this many products on, for each
+# element that is copied.
 INTERLEAVE_PRODUCTS = 600
 
 

@@ -4,16 +4,14 @@ from math import prod
 
 from .planning import BOX_PIXELS, CACHE_LINE, PARTS, Blocking, even_boxes, largest_box, strip_strides
 
-# Lanes of different groups: strips of vectors of channels, half of L1 and some L2, and of planes of pixels, in L1;
-# in place, all channels of a box, in L2; results of a plane. At least so many work items, of boxes of so many rows.
-LANE_STRIP_BYTES = 64 * 1024
-PLANE_STRIP_BYTES = 24 * 1024
-LANE_BOX_BYTES = 384 * 1024
-PLANE_PIXELS = 16384
-LANE_ITEMS = 4
-LANE_ROWS = 8
-LANE_LINE_BYTES = 24 * 1024
-FAR_BYTES = 2 * 1024 * 1024
+LANE_STRIP_BYTES = 64 * 1024   # a strip of vectors of channels: in L1 and some of L2
+PLANE_STRIP_BYTES = 24 * 1024  # a strip of a plane of pixels: in L1
+LANE_BOX_BYTES = 384 * 1024    # what a box reads in place, of all channels: in L2
+PLANE_PIXELS = 16384           # results of a plane in one box
+LANE_ITEMS = 4                 # work items, at least,
+LANE_ROWS = 8                  # as long as boxes have this many rows
+LANE_LINE_BYTES = 24 * 1024    # what the taps of a line of results read in place: in L1
+FAR_BYTES = 2 * 1024 * 1024    # source and results: more doesn't stay in the L2 of two cores
 
 
 def is_lanewise(op, groups, red, cols, lanes):

@@ -8,21 +8,21 @@ from .planning import PART_BYTES, PARTS, WANTED_ITEMS, Blocking
 
 WINOGRAD = ("winograd2", "winograd4", "winograd1d")
 LINE_POINTS = 8  # of a tile of one row
-# Transformed weights up to this size are made once a share and kept; larger ones chunk by chunk.
+# Transformed weights (U) up to this size are made once by each share and kept; larger ones are made chunk by chunk.
 RESIDENT_BYTES = 2_500_000
 # Packed weights are transformed up to this size; larger ones would come from memory, four times as many as taps.
 PACKED_BYTES = 12_000_000
 CHUNK_BYTES = 1_800_000
-# And for their rounding errors: channels, and with taps along the depth products, that are summed at once.
+# For the sake of rounding errors: the channels, and with several slices the products, that are summed in one run.
 CHUNK_STEPS = 128
 SUM_STEPS = 512
-# Tiles transformed at a time. Beside a resident U: whole rows of large images, whose memory is read and written in long
-# pieces then, but V not much larger than L2. A chunked U has to be used by many tiles.
+# Tiles transformed at a time. Beside a resident U: whole rows of large images, so that memory is read and written in
+# long pieces, but V (the transformed tiles) not much larger than L2. A chunked U has to serve many tiles.
 RESIDENT_TILES = 64
 RESIDENT_V_BYTES = 640_000
 CHUNKED_V_BYTES = 5 * 1024 * 1024
-PLANE_TILES = 64  # tiles that share slices are transformed together, apart from others, from so many on
-# Column blocks are shared out, not tiles, where weights outweigh tiles by this much and V is not larger than that.
+PLANE_TILES = 64  # from this many on, tiles that share slices are groups of their own
+# Threads share column blocks, not tiles, where weights outweigh tiles by this factor and V is at most this large.
 COLUMNS_GAIN = 2
 COLUMNS_V_BYTES = 4 * 1024 * 1024
 FUSED_GROUPS = 2  # of as many tiles as a block of columns has vectors
@@ -86,11 +86,11 @@ class Tiling(NamedTuple):
     boxes: tuple          # an axis, residues along the depth
     step: tuple           # distance of the results
     slices: int           # patches of the source that a tile needs
-    slice_tiles: int      # where they are those of other tiles, so many tiles further,
-    plane_tiles: int      # of as many that lie together; else 0
+    slice_tiles: int      # 0, or a patch is that of another tile, this many tiles further,
+    plane_tiles: int      # within groups of this many tiles
 
     def sources(self, tiles):
-        """Patches that so many tiles need."""
+        """Patches that `tiles` neighbouring tiles need."""
         apart = min(tiles, self.slice_tiles) if self.plane_tiles else tiles
         return tiles + (self.slices - 1) * apart
 

@@ -1,8 +1,8 @@
-/* A few rows against weights where they lie: to pack them first would take longer than to multiply by them. They are
- * read once for all rows. Sums are those of gemm.h. */
+/* A few rows times weights that are not packed: packing would take longer than the products. Weights are read once for
+ * all rows. Sums are in the order of gemm.h, so the bits are the same. */
 
-/* Columns of several steps are added at a time, as many as fit a page, to sums that stay in L1. Transposed weights are
- * asked for so many steps ahead: their rows lie too far apart for the CPU to see where they go on. */
+/* FEW_STEPS steps of FEW_COLUMNS columns (a page) are added at a time to sums that stay in L1. Transposed weights are
+ * prefetched FEW_AHEAD steps ahead: their rows lie too far apart for the hardware to do so. */
 enum { FEW_STEPS = 8, FEW_COLUMNS = 4096 / sizeof(T), FEW_SUMS = 16 * 1024 / sizeof(T), FEW_AHEAD = 256 / sizeof(T) };
 
 /* sums += x . `steps` rows of weights, FEW_STEPS at most. */

@@ -31,8 +31,8 @@ static void load_image_row(const fc_photo *p, ptrdiff_t row, ptrdiff_t lo, ptrdi
     const T *line = (const T *)p->x + from * p->row;
     const uint8_t *bytes = (const uint8_t *)p->x + from * p->row;
     for (ptrdiff_t i = lo; i < lo + count;) {
-        if (i >= 0 && i < w) { /* all that is inside; the next row is asked for early, since the CPU sees no pattern in
-                                * pieces of rows: a fifth of the time of small kernels */
+        if (i >= 0 && i < w) { /* all that is inside; the next row is prefetched, since the hardware sees no pattern
+                                * in pieces of rows: that saves a fifth of the time of small kernels */
             const ptrdiff_t end = lo + count < w ? lo + count : w, size = HAS_BYTES && p->bytes ? 1 : sizeof(T);
             const char *next = (const char *)p->x + ((from + 1) * p->row + i * c) * size;
             for (ptrdiff_t ahead = 0; from + 1 < p->extent[0] && ahead < (end - i) * c * size; ahead += 64)
@@ -62,7 +62,7 @@ static void store_filtered(const fc_filter *f, const T *from, ptrdiff_t i, ptrdi
     }
 }
 
-enum { FILTER_ALONE = 2 * FC_NV }; /* vectors of a tile of one kernel, so that there are chains enough */
+enum { FILTER_ALONE = 2 * FC_NV }; /* vectors of a tile of one kernel: enough chains to hide the FMA latency */
 
 /* `vectors` vectors of results of `kernels` kernels from element i on, as far as there are results. */
 FC_INLINE void filter_tile(const fc_filter *f, ptrdiff_t i, const int kernels, const int vectors) {
@@ -84,7 +84,7 @@ FC_INLINE void filter_tile(const fc_filter *f, ptrdiff_t i, const int kernels, c
         }
     }
     const ptrdiff_t n = f->len - i < vectors * VL ? f->len - i : vectors * VL;
-    if (kernels == 1 && n == vectors * VL) { /* from registers: small kernels wait for their stores */
+    if (kernels == 1 && n == vectors * VL) { /* straight from registers: in small kernels, stores are the bottleneck */
         const vec offset = vset1((T)f->offset);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) {
@@ -94,7 +94,7 @@ FC_INLINE void filter_tile(const fc_filter *f, ptrdiff_t i, const int kernels, c
         }
         return;
     }
-    vec results[FC_FILTER_KERNELS * FC_NV]; /* in memory, so that stores are there once for all vectors */
+    vec results[FC_FILTER_KERNELS * FC_NV]; /* in memory, so that the code of the stores exists once for all vectors */
 #pragma GCC unroll 4
     for (int k = 0; k < kernels; k++)
 #pragma GCC unroll 8

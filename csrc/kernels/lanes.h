@@ -22,7 +22,7 @@ static lane_pick pick_of(const fc_lane_map *map) {
     return p;
 }
 
-/* The vectors of one pixel; from NULL is padding. */
+/* The vectors of one pixel; `from` NULL: of padding. */
 FC_INLINE void lane_pixel(const fc_lane_map *map, const lane_pick *p, const T *from, ptrdiff_t channel_stride, T *to) {
     if (!from) {
         zero(to, map->red * VL);

@@ -20,7 +20,7 @@ typedef struct planar_batch {
     ivec keep[PLANAR_VECTORS];
 } planar_batch;
 
-/* Lanes 0, 1, ... of a vector of `lanes` pixels, without those between the rows. */
+/* The numbers of those of the first `lanes` lanes that are pixels, not gaps between rows, in order. */
 FC_INLINE ivec planar_keep(const fc_planar *p, ptrdiff_t first, ptrdiff_t lanes) {
     static const uint8_t count[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const ivec lane = vload_bytes(count);
@@ -47,7 +47,7 @@ FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, 
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) acc[j][v] = start;
         }
-        const ptrdiff_t end = chunks == 1 ? g->nseg : g->nseg * (i + 1) / chunks; /* short sums don't wait for a division */
+        const ptrdiff_t end = chunks == 1 ? g->nseg : g->nseg * (i + 1) / chunks; /* division is slow */
         for (; s < end; s++, b += width) {
             vec x[PLANAR_VECTORS];
 #pragma GCC unroll 4
@@ -146,7 +146,7 @@ static void planar_gemm(const fc_gemm *g, const fc_planar *p) {
     planar_batch t = {.col = adjacent ? p->col : PLANAR_VECTORS * VL};
     for (ptrdiff_t i = 0; i < batches; i++) {
         const ptrdiff_t m0 = g->rows * i / batches, vectors = g->rows * (i + 1) / batches - m0;
-        for (ptrdiff_t v = 0; v < PLANAR_VECTORS; v++) { /* the last one is repeated where there are fewer */
+        for (ptrdiff_t v = 0; v < PLANAR_VECTORS; v++) { /* where there are fewer, the last one is repeated */
             const ptrdiff_t m = m0 + (v < vectors ? v : vectors - 1), lanes = p->lanes[m];
             t.row[v] = g->row[m];
             t.to[v] = adjacent ? g->crow[m] : v * VL;

@@ -46,7 +46,7 @@ FC_INLINE void pixel_lanes(const taps *t, const T *x, lanes *l, ptrdiff_t n, con
     for (int v = 0; v < nv && op == FC_POOL_SUM; v++) l[v].best = sum[v];
 }
 
-/* One vector once more, minding NaN: out of line, one for all. */
+/* The same for one vector, with NaN handled: rare, so out of line and shared by all. */
 static __attribute__((noinline)) lanes exact_pixel(const taps *t, const T *x, ptrdiff_t n, int op, int track) {
     lanes l;
     pixel_lanes(t, x, &l, n, 1, op, track, 1);
@@ -84,11 +84,11 @@ FC_INLINE void pixel_channels(const fc_pool *p, const taps *t, const divisor *by
         pixel(p, t, by, x + c, y ? y + c : NULL, index + c, fc_min(VL, channels - c), 1, op, track);
 }
 
-/* Channels-last, what windows will read is asked for ahead: the rows that the next row of outputs adds, or where that
- * has none, so many bytes further along these rows. */
+/* Prefetching of x, channels-last: the rows that the next row of outputs reads and this one doesn't, or where there are
+ * none, what lies ALONG_ROW bytes further in this row's. */
 enum { ALONG_ROW = 8192 };
 
-/* Rows and columns of elements, and their distance from the beginning of a window. */
+/* Rows and columns of pixels to prefetch, and their distance in elements from the beginning of a window. */
 typedef struct next_elements {
     ptrdiff_t rows, columns, distance;
 } next_elements;
@@ -109,7 +109,7 @@ static __attribute__((noinline)) void prefetch_next(const fc_pool *p, const next
                 __builtin_prefetch(at + (h * p->x.axis[1] + w * p->x.axis[2] + c) * (ptrdiff_t)sizeof(T));
 }
 
-/* The taps that a sum is divided by. */
+/* What a sum is divided by. */
 FC_INLINE double mean_taps(const fc_pool_divide *mean, fc_window d, fc_window h, fc_window w) {
     if (!mean) return 1;
     if (mean->divisor != 0) return mean->divisor;
@@ -146,7 +146,7 @@ FC_INLINE void pixels(const fc_pool *p, const int op, const int track) {
         }
 }
 
-/* ------------------------------------------------------------------ which of them */
+/* ------------------------------------------------------------------ choice of the loop */
 
 FC_INLINE void each_output(const fc_pool *p, const int op, const int track) {
     const fc_windows *w = &p->windows[2];

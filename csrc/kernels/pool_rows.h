@@ -3,9 +3,9 @@
 
 enum { MOST_EDGE_TAPS = 64, PREFETCH_ROWS = 8 };
 
-/* VL outputs from `o` on, some of which lie beyond the row or have taps on padding. Tap t is there in lanes
+/* VL outputs from `o` on, some of which lie beyond the row or have taps on padding. Tap t lies in the image in lanes
  * lo <= lane < hi. For stride 2 a tap of even number and the next one are read together, as 2 * VL elements:
- * those of the masks `low` and `high`. `at` is the first tap that is there, as a place. */
+ * those of the masks `low` and `high`. `at` is the place of each lane's first tap in the image. */
 typedef struct edge {
     ptrdiff_t o;
     ivec at;
@@ -32,7 +32,7 @@ static __attribute__((noinline)) void set_edge(edge *e, const fc_windows *w, ptr
     }
 }
 
-/* Tap t of VL outputs, at row + w; without an edge it is there in all lanes. */
+/* Tap t of VL outputs; without an edge it lies in the image in all lanes. */
 FC_INLINE vec strided_tap(const T *x, ptrdiff_t stride, const edge *e, ptrdiff_t t, const int known_stride) {
     vec v = {0};
     if (known_stride == 1) return e ? vload_where(e->tap[t].there, x) : vload(x);
@@ -40,7 +40,7 @@ FC_INLINE vec strided_tap(const T *x, ptrdiff_t stride, const edge *e, ptrdiff_t
     return v;
 }
 
-/* The next tap, t, of the lanes where it is there. */
+/* Take the next tap, t, in the lanes where it lies in the image. */
 FC_INLINE void take_there(lanes *l, vec v, const edge *e, ptrdiff_t t, ptrdiff_t mark, const int op, const int track,
                           const int exact) {
     take(l, e && op != FC_POOL_SUM ? vpick(e->tap[t].there, v, l->best) : v, mark, op, track, exact);
@@ -77,7 +77,7 @@ FC_INLINE lanes output_lanes(const taps *t, const T *x, ptrdiff_t stride, const 
     return l;
 }
 
-/* Once more, minding NaN: out of line, one for all. */
+/* The same with NaN handled: rare, so out of line and shared by all. */
 static __attribute__((noinline)) lanes exact_outputs(const taps *t, const T *x, ptrdiff_t stride, const edge *e,
                                                      int known_stride, int op, int track) {
     return output_lanes(t, x, stride, e, known_stride, op, track, 1);

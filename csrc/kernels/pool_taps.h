@@ -12,10 +12,10 @@ typedef struct taps {
     int64_t place;         /* of the first */
 } taps;
 
-/* Out of line, one for the many loops over windows. */
+/* Out of line: one copy for the many loops over windows. */
 static __attribute__((noinline)) fc_window window_at(const fc_windows *w, ptrdiff_t o) { return fc_window_at(w, o); }
 
-/* Steps and marks are those of every window; counts and place are set per window. */
+/* Steps and marks are the same for all windows; counts and place are set for each (set_window). */
 static taps taps_of_tile(const fc_pool *p) {
     const fc_windows *w = p->windows;
     taps t = {.place = 0};
@@ -42,10 +42,10 @@ FC_INLINE void set_window(const fc_pool *p, taps *t, fc_window d, fc_window h, f
 typedef struct lanes {
     vec best;
     ivec at;       /* where the winner is */
-    vec sum;       /* of all that came by: NaN if one of them was, or infinities of both signs were */
+    vec sum;       /* of all taps so far: NaN if one of them is, or if there are infinities of both signs */
 } lanes;
 
-/* The next tap of each lane. The winner is right as long as no NaN comes by; `exact` minds them too, but
+/* Take the next tap of each lane. The winner is right unless a tap is NaN (`sum` tells); with `exact` always, but
  * every step then waits for the one before. */
 FC_INLINE void take(lanes *l, vec v, ptrdiff_t mark, const int op, const int track, const int exact) {
     if (op == FC_POOL_SUM) {

@@ -8,7 +8,7 @@
 
 enum { SLIDE_TAPS = FC_SLIDE_TAPS, SLIDE_RESULTS = 8 }; /* 8 chains hide the FMA latency */
 
-/* Sources first, first + 1, ... of a run that are there, as bits. */
+/* Which of the sources first, first + 1, ... of a run lie in the image, as bits. */
 FC_INLINE unsigned sources_there(const fc_run *run, ptrdiff_t first, ptrdiff_t count) {
     const ptrdiff_t lo = run->lo > first ? run->lo - first : 0;
     const ptrdiff_t hi = run->hi < first + count ? run->hi - first : count;
@@ -22,7 +22,7 @@ FC_INLINE unsigned lane_bits(ptrdiff_t lo, ptrdiff_t hi) {
     return hi > lo ? (1u << hi) - (1u << lo) : 0;
 }
 
-/* The sources of a vector of results, x_lane apart; those that aren't there are zeros. */
+/* The sources of a vector of results, x_lane apart; zeros for those outside of the image. */
 FC_INLINE vec slide_source(const T *x, const vmask lanes[2], const int x_lane) {
     if (!MASKED_LOADS) return vload(x);
     return x_lane == 1 ? vload_where(lanes[0], x) : vevens(vload_where(lanes[0], x), vload_where(lanes[1], x + VL));
@@ -54,7 +54,7 @@ FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *
     for (int s = 0; s < taps; s++) vstore_upto(w + s * w_step, vload(w + s * w_step) + t[s], n_lanes);
 }
 
-/* The same of any number of taps whose sources are apart; whole: n is `results`. */
+/* The same for any number of taps whose sources are tap_step apart; whole: n is `results`. */
 FC_INLINE void slide_apart(const fc_run *run, const T *x, ptrdiff_t x_step, T *w, vec *row, ptrdiff_t n,
                            const int whole, const int results, const int gradient) {
     for (ptrdiff_t s = 0; s < run->taps; s++, x += run->tap_step, w += run->w_step) {
@@ -74,7 +74,7 @@ static __attribute__((noinline)) void ask_ahead(fc_ahead *ahead) {
     for (int i = 0; i < 2; i++) fc_prefetch(ahead + i);
 }
 
-/* n <= results results from m0 on, of the vector that begins at lane v; inner: all sources of all results are there. */
+/* n <= results results from m0 on, of the vector that begins at lane v; inner: their sources all lie in the image. */
 FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_t v, T *w, T *b, vec start, int inner,
                           const int results, const int x_lane, const int gradient) {
     const T *x = (const T *)g->x + m0 * g->x_step + v / VL * g->x_vector;
@@ -129,7 +129,7 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
 /* Results [m0, stop) of a line in tiles of `results`, the last of which may be a part. */
 FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, const int results, const int x_lane,
                            const int gradient) {
-    fc_slide g = *line; /* a copy that stores to y don't change */
+    fc_slide g = *line; /* a copy: the compiler knows that stores to y don't change it */
     for (ptrdiff_t v = 0; v < g.lanes; v += VL) {
         T *w = (T *)g.w + v / VL * g.w_vector, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
         vec start = {0};
@@ -153,7 +153,7 @@ FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, c
     }
 }
 
-/* apart: sources of neighbouring lanes are 2 apart. */
+/* Tiles of 4 or 8 results; `apart`: sources of neighbouring lanes are 2 apart. */
 #define FC_SLIDE static __attribute__((noinline)) void
 FC_SLIDE slide_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1, 0); }
 FC_SLIDE slide_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1, 0); }

@@ -2,7 +2,7 @@
  * side (columns). Sums are taken in double, in the order of the elements' vectors. A vector with a NaN or
  * +infinity in it becomes all NaN. */
 
-/* Elements of columns that are worked on in L1, and the fewest of a row that are worth copying there. */
+/* Elements of the buffer in L1 that columns are copied to, and the shortest run of a row that is worth copying. */
 enum { SOFTMAX_KEPT = 32 * 1024 / sizeof(T), SOFTMAX_RUN = 512 / sizeof(T) };
 
 #define MINUS_INFINITY vset1((T)-__builtin_inf())
@@ -86,7 +86,7 @@ FC_INLINE void softmax_columns_backward(const T *dy, const T *y, T *dx, ptrdiff_
         vstore(dx + l * step, softmax_term(vload(dy + l * step), vload(y + l * step), total, logarithm));
 }
 
-/* Many long columns: whole runs of each row are read, several times, with what is known of the columns in L1. */
+/* Many long columns: runs of SOFTMAX_WIDE elements of each row are read once a pass, with maxima and sums in L1. */
 enum { SOFTMAX_WIDE = 2048 / sizeof(T), SOFTMAX_VECTORS = SOFTMAX_WIDE / VL };
 
 FC_INLINE void softmax_wide(const T *x, T *y, ptrdiff_t n, ptrdiff_t len, ptrdiff_t step, const int logarithm) {
@@ -144,7 +144,8 @@ FC_INLINE void copy_rows(const T *from, ptrdiff_t from_row, T *to, ptrdiff_t to_
         }
 }
 
-/* n columns of len elements `step` apart, to or from rows of a buffer; where they are rows of memory they are turned. */
+/* Copy n columns of `len` elements to the buffer, whose rows are `width` long, and back; columns whose elements are
+ * adjacent in memory (step 1) are transposed. */
 FC_INLINE void keep(const fc_softmax *s, const T *from, T *kept, ptrdiff_t width, ptrdiff_t n) {
     if (s->step == 1) transpose(from, s->len, n, s->len, kept, width);
     else copy_rows(from, s->step, kept, width, s->len, n);

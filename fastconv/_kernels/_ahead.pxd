@@ -1,4 +1,4 @@
-# What tiles of lanes read and write soon: asked for on the way (fc_slide.ahead), the source's first, then the results'.
+# What tiles of lanes will read and write next, for them to prefetch (fc_slide.ahead): 0 of the source, 1 of results.
 from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport fc_ahead, fc_slide
 from fastconv._kernels._tensor cimport Tensor, ceil_div
@@ -6,7 +6,7 @@ from fastconv._kernels._tensor cimport Tensor, ceil_div
 
 cdef inline fc_ahead soon(const char *start, ptrdiff_t runs, ptrdiff_t bytes, ptrdiff_t stride,
                           ptrdiff_t tiles) noexcept nogil:
-    """`runs` runs of memory, `stride` bytes apart, shared out among so many tiles."""
+    """`runs` runs of memory, `stride` bytes apart, to be prefetched evenly by `tiles` tiles."""
     cdef fc_ahead a
     a.from_, a.runs, a.stride, a.line = start, runs if bytes > 0 else 0, stride, 0
     a.lines = ceil_div(bytes, 64)
@@ -15,7 +15,7 @@ cdef inline fc_ahead soon(const char *start, ptrdiff_t runs, ptrdiff_t bytes, pt
 
 
 cdef inline ptrdiff_t tiles_of(Blocks k, const fc_slide *s, ptrdiff_t results) noexcept nogil:
-    """About as many tiles as so many lines of results are."""
+    """About how many tiles compute `results` results of a line's lanes."""
     return ceil_div(results * ceil_div(s.lanes, k.lanes), 8)
 
 
@@ -26,7 +26,7 @@ cdef inline fc_ahead planes_after(Blocks k, const Tensor *t, const void *planes)
 
 
 cdef inline void next_line(Blocks k, fc_slide *s, const Tensor *a, ptrdiff_t y_line) noexcept nogil:
-    """Ask for what the next line of pixels has and this one hasn't, or for what comes next in a row that is all.
+    """Prefetch what the next line of pixels reads and this one doesn't, or where there is one line, what follows it.
 
     Results of the next line are y_line elements on.
     """
@@ -42,7 +42,7 @@ cdef inline void next_line(Blocks k, fc_slide *s, const Tensor *a, ptrdiff_t y_l
 
 cdef inline void next_plane(Blocks k, fc_slide *s, const Tensor *a, const Tensor *y, const char *plane, ptrdiff_t rows,
                             bint last) noexcept nogil:
-    """Ask for the next plane of `rows` rows of a channel, or where this is the `last` one, for the next channel's.
+    """Prefetch the next plane of `rows` rows of a channel, or where this is the `last` one, the next channel's first.
 
     Results of this plane begin at `plane`.
     """

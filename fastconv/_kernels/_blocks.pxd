@@ -34,22 +34,22 @@ cdef class Blocks:
     cdef ptrdiff_t out_step[3]
     cdef ptrdiff_t low[3]
     cdef ptrdiff_t high[3]
-    cdef ptrdiff_t box[4]         # at most
+    cdef ptrdiff_t box[4]         # n d h w of the results of a box, at most
     cdef ptrdiff_t grain[4]       # boxes begin at multiples of it
     cdef ptrdiff_t boxes[4]
     cdef ptrdiff_t box_count, col_blocks, k_groups, c_parts, parts
     cdef ptrdiff_t group_runs     # work items along the groups
     cdef ptrdiff_t strip_n, strip_c, strip_size
-    cdef ptrdiff_t m                  # Winograd: boxes are m x m results, or lines of m,
-    cdef ptrdiff_t tile_step[2]       # this far apart (the dilation),
-    cdef ptrdiff_t patch[2]           # that need so many rows and columns of the source;
+    cdef ptrdiff_t m                  # Winograd: boxes are tiles of m x m results, or lines of m; else 0
+    cdef ptrdiff_t tile_step[2]       # h w between the results of a tile: the dilation
+    cdef ptrdiff_t patch[2]           # rows and columns of the source that a tile needs
     cdef bint tile_line
-    cdef ptrdiff_t region_channels    # no strip: regions of results read the source, so many channels at a time; else 0
-    cdef ptrdiff_t slices             # patches of the source that a tile needs, one for each group of taps,
-    cdef ptrdiff_t slice_taps         # of so many of `run_taps` that follow each other (the last has the rest);
+    cdef ptrdiff_t region_channels    # of the source that regions of results read at a time; 0: there are no regions
+    cdef ptrdiff_t slices             # patches of the source that a tile needs, one for each slice of the taps
+    cdef ptrdiff_t slice_taps         # taps of a slice, out of `run_taps` adjacent ones (the last slice has the rest)
     cdef ptrdiff_t run_taps, run_slices
-    cdef ptrdiff_t slice_tiles        # where they are those of other tiles, so many tiles further,
-    cdef ptrdiff_t plane_tiles        # of as many that lie together; else 0
+    cdef ptrdiff_t slice_tiles        # 0, or a patch is that of another tile, this many tiles further,
+    cdef ptrdiff_t plane_tiles        # within groups of this many tiles
     cdef ptrdiff_t split, strip_run   # rows of the strip hold `split` runs of columns, this far apart
     cdef ptrdiff_t strip_axis[3]
     cdef ptrdiff_t phases

@@ -5,7 +5,7 @@ from fastconv._kernels._tensor cimport Tensor
 
 
 cdef class Correlation(Blocks):
-    cdef bint few  # pixels: results of the only tap may be computed from weights as they are
+    cdef bint few  # pixels of a single tap: plain weights may be read without packing them
 
     cdef void share_few(self, const fc_kernels *kernels, const Tensor *x, const Tensor *y, const char *w,
                         const char *bias, int activation, char *private, ptrdiff_t item0,

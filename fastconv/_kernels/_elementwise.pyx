@@ -22,7 +22,7 @@ cdef object np_ndarray = np.ndarray
 
 cdef enum:
     CHUNK = 16 * 1024       # elements of a work item: operands and result stay in L2
-    COLUMNS_BYTES = 512     # an item of softmax columns is at least so many bytes wide: memory is read in runs
+    COLUMNS_BYTES = 512     # an item of softmax columns is at least this wide: memory is read in runs
     EXP_FLOPS = 40          # what an element of a function with an exponential costs
 
 cdef struct Flat:

@@ -21,7 +21,7 @@ cnp.import_array()
 cdef enum:
     ITEM_ROWS = 64          # of 32, more of the time goes into rows that two items read: 1.07 times as long for 3x3
     ITEM_COLUMNS = 1024
-    PIXELS = 128            # items are whole multiples of so many pixels wide: whole tiles
+    PIXELS = 128            # widths of items are multiples of it: whole tiles
 
 cdef struct Group:
     # Kernels that are done together, or one that is separable: `taps` down the columns, then `along` in a line, which

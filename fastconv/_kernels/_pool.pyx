@@ -30,7 +30,7 @@ OPERATIONS = {"max": FC_POOL_MAX, "min": FC_POOL_MIN, "sum": FC_POOL_SUM, "avg":
 
 cdef enum:
     GRAIN = 16384          # taps of a work item: about 5 us of work in the first-level cache
-    FROM_MEMORY = 1 << 24  # bytes of x from which on it is asked for ahead: smaller ones may lie in the last cache
+    FROM_MEMORY = 1 << 24  # bytes of x from which on it is prefetched: a smaller one may lie in the last-level cache
 
 cdef ptrdiff_t lane_places = 0x7fffffff  # the places that a lane of 32 bits can count
 
@@ -47,7 +47,7 @@ cdef struct Pooling:
 
 
 def set_lane_places(ptrdiff_t places):
-    """Windows that span more elements take the portable tile where places are asked for; returns the limit before."""
+    """For tests: with indices, windows that span more elements take the portable tile; returns the limit before."""
     global lane_places
     before, lane_places = lane_places, places
     return before

@@ -1,5 +1,5 @@
-# Channels-first images that are pooled as channels-last ones, box by box in private memory: where rows of outputs are
-# too short for vectors, or their windows' taps too far apart, the channels fill them.
+# Channels-first images that are pooled as channels-last ones, box by box in private memory: channels fill the vectors
+# where rows of outputs are too short for that, or the taps of neighbouring outputs too far apart.
 from libc.stdint cimport uint8_t
 
 from fastconv._kernels._runtime cimport FC_ZEROS, fc_image, fc_kernels, fc_strip, fc_windows
@@ -21,14 +21,14 @@ cdef inline bint are_turned(const fc_windows *w, const ptrdiff_t *shape, ptrdiff
 
 
 cdef inline ptrdiff_t inputs_of(const fc_windows *w, ptrdiff_t outputs) noexcept nogil:
-    """Positions that so many neighbouring windows reach over, at most."""
+    """Positions that `outputs` neighbouring windows reach over, at most."""
     if w.size:
         return min(w.in_, (outputs - 1) * w.stride + (w.size - 1) * w.dilation + 1)
     return min(w.in_, outputs * w.in_ // w.out + 2)
 
 
 cdef inline ptrdiff_t outputs_within(const fc_windows *w, ptrdiff_t inputs) noexcept nogil:
-    """How many neighbouring windows reach over so many positions at most; 0 if not even one does."""
+    """How many neighbouring windows reach over at most `inputs` positions; 0 if a single one reaches over more."""
     cdef ptrdiff_t n
     if inputs >= w.in_:
         return w.out

@@ -18,11 +18,11 @@ CONV_OPS = {
     "dw": ("backward_weight",),
     "backward": ("backward_input", "backward_weight"),
 }
-"""The operations of the package, each with an algorithm of its own, that an op consists of."""
+"""The operations of the package that an op of the benchmark consists of; each chooses its own algorithm."""
 
 
 MIRRORED_OPS = {"forward": ("backward_input",), "backward": ("forward", "backward_weight")}
-"""The same of transposed convolution, as operations of the convolution that it mirrors."""
+"""The same for transposed convolution, as operations of the convolution that it mirrors."""
 
 
 class ContenderUnavailable(Exception):

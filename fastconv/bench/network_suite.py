@@ -13,7 +13,7 @@ from .timing import Interval, Schedule, interleave, median_intervals, times_fast
 
 OURS = "fastconv"
 LOSSES = 3
-"""Training is verified by the losses of so many calls: the second one depends on the gradients of the first."""
+"""Steps whose losses verify training: the second loss depends on the gradients of the first."""
 
 TOLERANCE = {True: 1e-4, False: 5e-4}
 """Of outputs (relative to the largest), and of losses, where rounding grows from step to step; by `op == INFERENCE`."""

@@ -18,7 +18,7 @@ RowKey = tuple[Case, str, str, str]
 
 @dataclass
 class Row:
-    """What was found out about one problem. The arrays themselves are gone by now.
+    """What was measured of one problem, without its arrays.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Row:
     seconds
         By contender, one entry a round; those whose result was right.
     cold_seconds
-        The same with empty caches; empty where that wasn't asked for.
+        The same with empty caches; an empty dict without `--cold`.
     errors
         By contender, max|e| / max|y| over the verified elements.
     wrong

@@ -96,7 +96,7 @@ class StoredArray(_Indexed):
 
 
 def _rows(count: int, index: Any) -> np.ndarray:
-    """The samples, of so many, that a slice, an index, or an array of indices or bools chooses."""
+    """The numbers, of `count` samples, that a slice, an index, or an array of indices or bools chooses."""
     if isinstance(index, slice):
         return np.arange(*index.indices(count))
     rows = np.asarray(index)
@@ -214,7 +214,7 @@ def open_idx(path: FilePath) -> StoredArray:
 
 def _stored(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], offset: int, rest: int, path: FilePath,
             order: Order = "C") -> StoredArray:
-    """The array at `offset` in a file, of which `rest` bytes are there for it."""
+    """The array at `offset` in a file that has `rest` more bytes from there on."""
     wanted = math.prod(shape) * dtype.itemsize
     if rest != wanted:
         raise ValueError(f"{path}: the header declares {shape} {dtype.name}, {wanted} bytes, but {rest} follow")

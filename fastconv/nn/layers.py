@@ -17,7 +17,7 @@ __all__ = ["Dropout", "Flatten", "Hardswish", "LeakyReLU", "Linear", "LogSoftmax
 
 
 class _Activation(Module):
-    """A function without parameters, whose gradient is told by its output or by its input."""
+    """A function without parameters, whose gradient is computed from its output or from its input."""
 
     _function: ClassVar[staticmethod[..., Any]]
     _function_backward: ClassVar[staticmethod[..., Any]]

@@ -68,11 +68,11 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} can't be trained")
 
     def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
-        """Inference, noted as steps of a program (`fastconv.nn.program`); only layers of this package are asked."""
+        """Inference, recorded as steps of a program (`fastconv.nn.program`); other packages' layers are just called."""
         return recorder.ask(self, x, activation)
 
     def __setattr__(self, name: str, value: object) -> None:
-        known = vars(self)  # programs hold what they have read
+        known = vars(self)  # programs hold what they have read, and have to be made anew
         if known.get(name, value) is not value:
             _structure.version = next(VERSIONS)
         object.__setattr__(self, name, value)

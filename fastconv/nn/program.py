@@ -1,8 +1,8 @@
-"""What a chain of layers does with inputs of one layout, found out once and from then on only done.
+"""Chains of layers in inference, recorded once for inputs of one layout and replayed from then on.
 
-To look up what is known of a call, check its operands and allocate its result takes as long as a small layer itself. A
-`Program` has looked and checked. Results that nobody sees lie in one block of memory, each where something lay that is
-needed no longer: it stays in cache from layer to layer, and from call to call.
+Looking up a prepared call, checking its operands and allocating its result takes as long as a small layer itself; a
+`Program` has done all that. Results between its layers lie in one block of memory, each in a place that is no longer
+needed by another, so that the block stays in cache from layer to layer, and from call to call.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from .parameter import Parameter
 
 __all__ = ["Programs", "Recorder", "Value"]
 
-PROGRAMS_KEPT = 8  # of a chain, each for inputs of one layout
-BLOCK_BYTES = 32 * 1024 * 1024  # of a program at most: it keeps its block, and larger ones wouldn't stay in cache
+PROGRAMS_KEPT = 8  # at most, of one chain, each for inputs of one layout
+BLOCK_BYTES = 32 * 1024 * 1024  # at most, of a program: it keeps its block, and a larger one wouldn't stay in cache
 BYTES = np.dtype(np.uint8)
-LINE = 64  # bytes that places are multiples of
+LINE = 64  # bytes; places begin at multiples of it
 
 Step = Callable[[list[Any]], object]  # reads and writes results by their numbers
 
@@ -66,13 +66,13 @@ class Part(NamedTuple):
 
 
 class Recorder:
-    """Does what a chain does, and notes it step by step.
+    """Runs a chain, and records it step by step.
 
     Attributes
     ----------
     lasting : bool
-        Whether the same steps will do for the next input of the same layout: with layers that aren't this package's,
-        nobody knows.
+        Whether the same steps will do for the next input of the same layout: unknown, so False, for layers that are not
+        this package's.
     """
 
     def __init__(self, x: Any) -> None:
