@@ -326,6 +326,31 @@ def region_images(axes, n):
     return max(1, min(n, -(-REGION_ROWS * regions // pixels)))
 
 
+def _shared_items(axes, n, group_runs, col_blocks, wanted, box, images, crowd, least, weights_first):
+    """(images, box, column groups) of the work items of a correlation, made smaller until there are `wanted`.
+
+    First joined images are taken apart, down to `crowd` of them; then column blocks where weights are larger than the
+    source (`weights_first`), or the box while it has more than `least` results, then what else can be.
+    """
+    box, k_groups = list(box), 1
+    while -(-n // images) * group_runs * prod(a.boxes(b) for a, b in zip(axes, box)) * k_groups < wanted:
+        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
+        splittable = [i for i in range(3) if halves[i] < box[i]]
+        if images > crowd:
+            images = max(crowd, (images + 1) // 2)
+        elif k_groups < col_blocks and (weights_first or not splittable):
+            k_groups = min(2 * k_groups, col_blocks)
+        elif splittable and images * prod(box) > least:
+            box[splittable[0]] = halves[splittable[0]]
+        elif k_groups < col_blocks:
+            k_groups = min(2 * k_groups, col_blocks)
+        elif images > 1:
+            images = crowd = (images + 1) // 2
+        else:
+            break
+    return images, box, k_groups
+
+
 @lru_cache(maxsize=512)
 def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src_last, folded=False, regions=False):
     """Blocking of forward (``red`` = C / groups, ``cols`` = K / groups) or backward-input (the reverse).
@@ -369,30 +394,10 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
         rows = prod(-(-axis.dst // axis.out_step) for axis in axes)
         joined = BOX_PIXELS if planar else min(JOINED_PIXELS * prod(box) // rows, BOX_PIXELS * cell)
         images = max(crowd, min(n, joined // prod(box), n if regions else STRIP_BYTES // strip_bytes(box)))
-    col_blocks = -(-cols // block)
     flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / phases
-    wanted = min(WANTED_BOXES, flops / ITEM_FLOPS)
-    weights_dominate = cols * taps > prod(axis.src for axis in axes)
-    k_groups = 1
-
-    def items():
-        return -(-n // images) * -(-groups // run) * prod(a.boxes(b) for a, b in zip(axes, box)) * k_groups
-
-    while items() < wanted:
-        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
-        splittable = [i for i in range(3) if halves[i] < box[i]]
-        if images > crowd:
-            images = max(crowd, (images + 1) // 2)
-        elif k_groups < col_blocks and (weights_dominate or not splittable):
-            k_groups = min(2 * k_groups, col_blocks)
-        elif splittable and images * prod(box) > least:
-            box[splittable[0]] = halves[splittable[0]]
-        elif k_groups < col_blocks:
-            k_groups = min(2 * k_groups, col_blocks)
-        elif images > 1:
-            images = crowd = (images + 1) // 2
-        else:
-            break
+    images, box, k_groups = _shared_items(
+        axes, n, -(-groups // run), -(-cols // block), min(WANTED_BOXES, flops / ITEM_FLOPS), box, images, crowd, least,
+        weights_first=cols * taps > prod(axis.src for axis in axes))
     box, boxes = even_boxes(axes, box, lanes * axes[2].out_step if planar else 0)
     split = axes[2].in_step if planar else 1
     strip = tuple(axis.reach(size) for axis, size in zip(axes, box))

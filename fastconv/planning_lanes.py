@@ -37,6 +37,25 @@ def is_turned(axes, groups, itemsize, lanes):
     return groups >= lanes >= -(-axes[2].dst // axes[2].out_step) and lanes * itemsize * pixels <= LANE_STRIP_BYTES
 
 
+def _shared_items(axes, n, box, k_groups, blocks):
+    """(box, boxes an axis, column groups) of at least LANE_ITEMS work items, where they can be cut, in even number."""
+    while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
+        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
+        i = next((i for i in range(2) if box[i] >= LANE_ROWS and halves[i] < box[i]), None)
+        if i is not None:
+            box[i] = halves[i]
+        elif k_groups < blocks:
+            k_groups = min(2 * k_groups, blocks)
+        else:
+            break
+    boxes = [axis.boxes(size) for axis, size in zip(axes, box)]
+    if n * prod(boxes) * k_groups % 2:  # threads are even in number, mostly
+        box, boxes = even_boxes(axes, box, 0)
+    if n * prod(boxes) * k_groups % 2:
+        k_groups = min(k_groups + 1, blocks)
+    return box, (n, *boxes), k_groups
+
+
 @lru_cache(maxsize=512)
 def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, masked, weight_gradient):
     """Blocking of grouped convolution whose lanes belong to different groups, for all three operations.
@@ -81,21 +100,7 @@ def lane_blocking(axes, n, groups, red, cols, itemsize, lanes, src_last, zeros, 
         # in L1, with as many vectors of channels as that leaves.
         line = lanes * itemsize * (axes[1].high - axes[1].low + 1) * axes[2].reach(box[2])
         k_groups = 1 if far or axes[1].dst == 1 else -(-blocks // max(1, LANE_LINE_BYTES // line))
-    while n * prod(axis.boxes(size) for axis, size in zip(axes, box)) * k_groups < LANE_ITEMS:
-        halves = [axis.split(2 * axis.boxes(size)) for axis, size in zip(axes, box)]
-        i = next((i for i in range(2) if box[i] >= LANE_ROWS and halves[i] < box[i]), None)
-        if i is not None:
-            box[i] = halves[i]
-        elif k_groups < blocks:
-            k_groups = min(2 * k_groups, blocks)
-        else:
-            break
-    boxes = [axis.boxes(size) for axis, size in zip(axes, box)]
-    if n * prod(boxes) * k_groups % 2:  # threads are even in number, mostly
-        box, boxes = even_boxes(axes, box, 0)
-    if n * prod(boxes) * k_groups % 2:
-        k_groups = min(k_groups + 1, blocks)
-    boxes = (n, *boxes)
+    box, boxes, k_groups = _shared_items(axes, n, box, k_groups, blocks)
     parts = min(prod(boxes), PARTS) if weight_gradient else 1
     strip = d, h, w = reach(box)
     if planar:
