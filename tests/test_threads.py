@@ -132,11 +132,19 @@ def test_two_threads_compute_at_the_same_time():
     """
     x, w = normal((2, 64, 56, 56), np.float32), normal((64, 64, 3, 3), np.float32, 1)
     block = bytes(4_000_000)
-    kernels = ratio_of_two(lambda: [fc.conv2d(x, w, padding=1, algorithm="direct", num_threads=1) for _ in range(3)])
-    hashes = ratio_of_two(lambda: hashlib.sha256(block).digest())
+
+    def convolve():
+        for _ in range(3):
+            fc.conv2d(x, w, padding=1, algorithm="direct", num_threads=1)
+
+    for _ in range(3):  # a busy machine may be kept from either of them for a while
+        kernels = ratio_of_two(convolve)
+        hashes = ratio_of_two(lambda: hashlib.sha256(block).digest())
+        if kernels < 1.4:
+            return
     if hashes > 1.3:
         pytest.skip(f"the CPUs are busy: two hashes take {hashes:.2f} times as long as one")
-    assert kernels < 1.4, f"two threads take {kernels:.2f} times as long as one, hashing {hashes:.2f}"
+    pytest.fail(f"two threads take {kernels:.2f} times as long as one, hashing {hashes:.2f}")
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="Python has a GIL")

@@ -110,10 +110,10 @@ def compare_convolution(call, g, reduction):
     strict = call.plain["algorithm"] == "direct"
 
     def scale():
-        factors = [np.abs(np.nan_to_num(np.float64(call.plain[name]), posinf=0, neginf=0)).max(initial=0)
-                   for name in call.operands if name != "b"]
-        b = np.abs(np.nan_to_num(np.float64(call.plain["b"]), posinf=0, neginf=0)).max(initial=0) \
-            if call.plain.get("b") is not None else 0
+        largest = {name: np.abs(np.nan_to_num(call.plain[name].astype(np.float64), posinf=0, neginf=0)).max(initial=0)
+                   for name in call.operands}
+        b = largest.pop("b", 0)
+        factors = list(largest.values())
         return max(factors[0] * (factors[1] if len(factors) > 1 else 1), factors[0], b)
 
     def compare(got, expected):
