@@ -81,11 +81,11 @@ class Axis(NamedTuple):
 
     @property
     def low(self):
-        return min((o for phase in self.phases for _, o in phase), default=0)
+        return min((phase[0][1] for phase in self.phases if phase), default=0)
 
     @property
     def high(self):
-        return max((o for phase in self.phases for _, o in phase), default=0)
+        return max((phase[-1][1] for phase in self.phases if phase), default=0)
 
     def reach(self, size):
         """Source positions that `size` adjacent outputs use."""
