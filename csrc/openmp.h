@@ -49,9 +49,9 @@ static inline fc_master fc_this_thread(void) {
     return m;
 }
 
-/* Called by every share. Linux's scheduler tends to wake a worker on the CPU of the thread that wakes it, and leaves the
- * two to take turns there, for milliseconds or for good. A worker that finds itself there moves, and may run anywhere
- * else until the master has moved, too. */
+/* Called by every share. Linux's scheduler tends to wake a worker on the CPU of the thread that wakes it, and leaves
+ * the two to take turns there, for milliseconds or for good. A worker that finds itself there moves, and may run
+ * anywhere else until the master has moved, too. */
 static inline void fc_settle(const fc_master *m) {
     cpu_set_t cpus;
     if (sched_getcpu() != m->cpu || pthread_equal(pthread_self(), m->thread)) return;

@@ -1,9 +1,9 @@
 /* One vector type per element type; intrinsics stand here and in simd/ alone.
  *
  * The including translation unit is compiled for one instruction set and one element type (FC_F64 defined: double, else
- * float). Everything a kernel needs beyond plain compiler vectors is here: unaligned and partial loads and stores, fused
- * multiply-add, selection, masks, zip, transposition and the floating-point environment. Tails belong to vload_n /
- * vstore_n, not to the kernels.
+ * float). Everything a kernel needs beyond plain compiler vectors is here: unaligned and partial loads and stores,
+ * fused multiply-add, selection, masks, zip, transposition and the floating-point environment. Tails belong to vload_n
+ * / vstore_n, not to the kernels.
  *
  * simd/portable.h says what each operation means and has it in plain C; simd/<instruction set>.h replaces some. */
 #ifndef FC_SIMD_H

@@ -44,7 +44,8 @@ static void load_image_row(const fc_photo *p, ptrdiff_t row, ptrdiff_t lo, ptrdi
             continue;
         }
         const ptrdiff_t at = padded_source(i++, w, p->mode);
-        for (ptrdiff_t j = 0; j < c; j++) *pixel++ = at < 0 ? 0 : HAS_BYTES && p->bytes ? bytes[at * c + j] : line[at * c + j];
+        for (ptrdiff_t j = 0; j < c; j++)
+            *pixel++ = at < 0 ? 0 : HAS_BYTES && p->bytes ? bytes[at * c + j] : line[at * c + j];
     }
 }
 

@@ -1,8 +1,8 @@
 /* The tile where output columns are few: pixels are the lanes.
  *
- * acc[j][v] += broadcast(b[step][j]) * a[vector v + step]. Loads of the strip are shared by all columns of the tile, and
- * the number of columns doesn't matter to the lanes. Channels-first results are rows of the tensor as they are, or every
- * so manieth element of one; channels-last ones are transposed, all columns of all groups together. */
+ * acc[j][v] += broadcast(b[step][j]) * a[vector v + step]. Loads of the strip are shared by all columns of the tile,
+ * and the number of columns doesn't matter to the lanes. Channels-first results are rows of the tensor as they are, or
+ * every n-th element of a row; channels-last ones are transposed, all columns of all groups together. */
 
 enum {
     PLANAR_VECTORS = FC_NV,
@@ -161,7 +161,8 @@ static void planar_gemm(const fc_gemm *g, const fc_planar *p) {
             if (p->col == 1) transpose(block[0] + v * VL, t.col, columns, p->lanes[m0 + v], to, p->lane);
             else
                 for (ptrdiff_t j = 0; j < columns; j++)
-                    for (ptrdiff_t l = 0; l < p->lanes[m0 + v]; l++) to[j * p->col + l * p->lane] = block[j][v * VL + l];
+                    for (ptrdiff_t l = 0; l < p->lanes[m0 + v]; l++)
+                        to[j * p->col + l * p->lane] = block[j][v * VL + l];
         }
     }
 }

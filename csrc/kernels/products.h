@@ -1,6 +1,6 @@
-/* Dense products whose sums are short: Winograd's, as short as a layer has channels, and those of few channels and taps.
- * Rows of a and of c are evenly spaced and columns are whole vectors, so that tiles hold no pointers and begin and end
- * at once. */
+/* Dense products whose sums are short: Winograd's, as short as a layer has channels, and those of few channels and
+ * taps. Rows of a and of c are evenly spaced and columns are whole vectors, so that tiles hold no pointers and begin
+ * and end at once. */
 
 enum { PRODUCT_ROWS = 4 }; /* heights of tiles are multiples of this; rows of a come in quads with one pointer */
 

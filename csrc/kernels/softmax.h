@@ -156,8 +156,8 @@ FC_INLINE void put_back(const fc_softmax *s, const T *kept, ptrdiff_t width, T *
     else copy_rows(kept, width, to, s->step, s->len, n);
 }
 
-/* All columns, forward, or backward where dy is given. Blocks of them are copied into a buffer and back, so that
- * memory is passed over once, in long runs, even if a column's elements share a cache set. Short rows are columns of the
+/* All columns, forward, or backward where dy is given. Blocks of them are copied into a buffer and back, so that memory
+ * is passed over once, in long runs, even if a column's elements share a cache set. Short rows are columns of the
  * buffer too: they would leave lanes idle, and each would be summed across its lanes. */
 FC_INLINE void each_column(const fc_softmax *s, const int backward, const int logarithm) {
     T buffer[SOFTMAX_KEPT];

@@ -37,7 +37,7 @@ FC_INLINE void input_points(const int m, const vec d[WINOGRAD_POINTS], vec u[WIN
 #define WNA (1 / (2 * WA2 * (WA2 - WB2)))
 #define WNB (1 / (2 * WB2 * (WB2 - WA2)))
 
-/* y = A^T z: m + 2 points to m outputs. U comes without its divisors: they are made good here. */
+/* y = A^T z: m + 2 points to m outputs. The divisors that U lacks are applied here. */
 FC_INLINE void output_points(const int m, const vec z[WINOGRAD_POINTS], vec y[4]) {
     if (m == 2) {
         y[0] = plus((T)0.5, z[1] + z[2], z[0]);
@@ -289,8 +289,9 @@ static void winograd_taps(const fc_winograd *w) {
         else tap_tile(2, from + i, w->from_point, to + i, w->to_point);
 }
 
-/* Few tiles: U is used too little to be worth storing. Weights transformed down their columns become a row of points
- * in registers, and are multiplied by FUSED_TILES tiles there. The first and the last row have weights as they are. */
+/* Few tiles: each U is used so rarely that storing it would cost more than it saves. Weights transformed down their
+ * columns become one row of points at a time, in registers, which is multiplied by FUSED_TILES tiles at once. The first
+ * and the last row of points take the weights as they are. */
 enum { FUSED_TILES = FC_NV }; /* times six points: as many accumulators as there are registers for */
 
 /* One row of points: sums of v[p][t][c] * U[p][c] over the steps c. */
@@ -301,7 +302,8 @@ FC_INLINE void fused_row(const int m, const fc_fused *f, const T *half, ptrdiff_
 #pragma GCC unroll 6
     for (int p = 0; p < m + 2; p++)
 #pragma GCC unroll 4
-        for (int t = 0; t < FUSED_TILES; t++) acc[p][t] = f->first ? (vec){0} : vload(sums + (p * FUSED_TILES + t) * VL);
+        for (int t = 0; t < FUSED_TILES; t++)
+            acc[p][t] = f->first ? (vec){0} : vload(sums + (p * FUSED_TILES + t) * VL);
     for (const T *const end = v + f->steps; v != end; half += step, v++) {
         const vec g[3] = {vload(half), vload(half + tap), vload(half + 2 * tap)};
         vec u[WINOGRAD_POINTS];
@@ -360,8 +362,8 @@ static void winograd_fused(const fc_fused *f) {
     else fused_rows(2, f);
 }
 
-/* Backward-weight with few tiles: dU of a channel isn't stored at all. A row of its points is summed up in registers, for
- * FUSED_TILES channels at a time, and becomes three sums; those of all rows become the taps. */
+/* Backward-weight with few tiles: dU is never stored. One row of its points is summed up in registers, for FUSED_TILES
+ * channels at a time, and transformed to three values; those of all rows are transformed to the taps. */
 FC_INLINE void fused_taps_row(const int m, const fc_fused_taps *f, const T *v, const T *z, vec *half) {
     enum { STEPS = FC_FUSED_STEPS, CHANNELS = FUSED_TILES };
     const ptrdiff_t points = (m + 2) * (m + 2);

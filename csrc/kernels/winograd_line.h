@@ -15,7 +15,7 @@ static const T line_others[LINE_PAIRS][2] = {{4, -5}, {1, -4.25}, {0.25, -1.25}}
 /* Divisors of the Lagrange polynomials, with the half of their pair; that of 0 is -1. */
 static const T line_weight[LINE_PAIRS] = {(T)1 / (T)1.40625, (T)1 / (T)-4.5, (T)1 / (T)90};
 
-/* to = B^T from: LINE_POINTS vectors each, so far apart. */
+/* to = B^T from: LINE_POINTS vectors each, `step` and `point` elements apart. */
 static __attribute__((noinline)) void line_input(const T *from, ptrdiff_t step, T *to, ptrdiff_t point) {
     vec d[LINE_POINTS];
 #pragma GCC unroll 8
@@ -31,7 +31,7 @@ static __attribute__((noinline)) void line_input(const T *from, ptrdiff_t step, 
     vstore(to + LINE_MOST * point, plus((T)5.25, d[3] - d[5], d[7] - d[1]));
 }
 
-/* The polynomial of these coefficients at all points: G without its divisors, or A. Those after `last` are zeros. */
+/* The polynomial with coefficients g[0] to g[last] at all points: G without its divisors, or A. Later g are zeros. */
 static __attribute__((noinline)) void line_values(const vec g[LINE_MOST], ptrdiff_t last, T *to, ptrdiff_t point) {
     vstore(to, g[0]);
 #pragma GCC unroll 3
@@ -67,7 +67,7 @@ static __attribute__((noinline)) void line_coefficients(const T *from, ptrdiff_t
     g[last] += vload(from + LINE_MOST * point);
 }
 
-/* Tiles of the input, of LINE_POINTS columns, or of results' gradients, of m, whose sums are taken on the way. */
+/* Transform tiles of the input, LINE_POINTS columns each, or of dy, m columns each, whose column sums are added up. */
 static __attribute__((noinline)) void line_tiles(const fc_winograd *w, int gradient) {
     const ptrdiff_t reach = gradient ? w->m : LINE_POINTS, column = w->from_column;
     const ptrdiff_t lo = w->lo[1], hi = w->lo[0] < w->hi[0] ? w->hi[1] : 0;
