@@ -4,6 +4,7 @@ Cycles are those of two threads together, on vectors of 16 lanes, beyond what ev
 fitted to times of layers of published networks and of random ones, in both memory orders, with other work between the
 calls; those of Winograd are by the rows of a tile: 1, of F(m, r) along rows, 2 and 4.
 """
+from bisect import bisect_left
 from functools import lru_cache
 from itertools import product
 from math import prod
@@ -109,8 +110,10 @@ def _pieces(axis):
         cells = -(-(axis.dst - first) // axis.out_step)
         ends = (-((o - edge) // axis.in_step) for _, o in phase for edge in (0, axis.src))
         cuts = sorted({0, cells, *(end for end in ends if 0 < end < cells)})
+        offsets = [o for _, o in phase]
         for begin, end in zip(cuts, cuts[1:]):
-            yield end - begin, sum(0 <= begin * axis.in_step + o < axis.src for _, o in phase)
+            low = -begin * axis.in_step
+            yield end - begin, bisect_left(offsets, low + axis.src) - bisect_left(offsets, low)
 
 
 def _region_cycles(b, axes, n, red, cols, lanes):

@@ -151,6 +151,7 @@ def test_long_kernels_are_planned_at_once(op):
     for algorithm in ("auto", "winograd1d"):
         plan = attempt(fc.explain_conv, (1, 1, 2**40), (1, 1, 2**13), op=op, algorithm=algorithm)
         assert plan.algorithm in fc.conv_algorithms((1, 1, 2**40), (1, 1, 2**13), op=op)
+    attempt(fc.explain_conv, (1, 32, 2**20), (32, 32, 2**15), op=op, padding="same")  # as many regions as taps
 
 
 def test_products_beyond_32_bits_are_right():
