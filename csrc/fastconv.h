@@ -23,6 +23,8 @@ typedef enum fc_activation {
 } fc_activation;
 #define FC_LEAKY_SLOPE 0.01 /* where leaky_relu is fused into a store */
 
+#include "spectra.h"
+
 /* Copy a box of one padded image into a strip: dst[c][d][h][w] = src at lo + (d, h, w), or padding.
  * A split row holds its columns 0, split, 2 split, ... and, dst_run further on, 1, split + 1, ...: what a convolution
  * of stride `split` reads at one tap is adjacent. */
@@ -432,6 +434,9 @@ typedef struct fc_kernels {
     void (*winograd_taps)(const fc_winograd *);
     void (*winograd_fused)(const fc_fused *);
     void (*winograd_fused_taps)(const fc_fused_taps *);
+    void (*fft_forward)(const fc_fft *);
+    void (*fft_backward)(const fc_fft *);
+    void (*spectral)(const fc_spectral *);
 
     /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
      * these the result may be an operand. */

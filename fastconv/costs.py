@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import product
 from math import prod
 
+from .costs_fft import fft_cycles, lane_cycles
 from .planning import (
     backward_axes,
     correlation_blocking,
@@ -17,6 +18,7 @@ from .planning import (
     uses_regions,
     weight_blocking,
 )
+from .planning_fft import fft_algorithms
 from .planning_lanes import is_lanewise
 from .planning_winograd import (
     winograd_algorithms,
@@ -58,6 +60,8 @@ WEIGHT, TAPS = {1: 80, 2: 66, 4: 110}, {1: 60, 2: 128, 4: 168}
 # The same in a fused plan; products with as many tiles as a block has vectors; of backward-weight, with one tile.
 HALF, FUSED = {2: 60, 4: 33}, {2: 32, 4: 116}
 FUSED_TAPS, FUSED_TILE = {2: 115, 4: 130}, {2: 11, 4: 28}
+# "fft" should win by this much.
+FFT_MARGIN = 1.2
 
 
 def _tiles(passes, rows, steps, columns, lanes):
@@ -217,17 +221,35 @@ def _winograd(algorithm, op, g, red, cols, src_last, itemsize, lanes, block):
         + shares * _spill(tiles, group, held, itemsize * lanes))
 
 
+def _fft(op, g, red, cols, itemsize, lanes):
+    """{"fft": cycles} if it serves."""
+    axes = forward_axes(g) if op == "backward_weight" else _axes(g, op, every_tap=True)
+    return {name: FFT_MARGIN * fft_cycles(axes, g, red, cols, itemsize, lanes, op == "backward_weight")
+            + _memory(g, itemsize, lanes) for name in fft_algorithms(g)}
+
+
+def _lanewise(g, src_last, itemsize, lanes):
+    """Of lanes of several groups, whose kernels have no model but where "fft" serves too."""
+    return lane_cycles(forward_axes(g), g, src_last, itemsize, lanes) + _memory(g, itemsize, lanes)
+
+
+def _least(costs):
+    return min(costs, key=costs.get)
+
+
 def best_correlation(g, op, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for forward or backward-input."""
     red, cols = (g.c, g.k) if op == "forward" else (g.k, g.c)
     shape = op, g, red // g.groups, cols // g.groups, src_last, itemsize, lanes, block
-    if is_lanewise(op, g.groups, red // g.groups, cols // g.groups, lanes) or not g.macs:
+    if not g.macs:
         return "direct"
-    costs = {"direct": _direct(*shape)}
+    fft = _fft(op, g, red // g.groups, cols // g.groups, itemsize, lanes)
+    if is_lanewise(op, g.groups, red // g.groups, cols // g.groups, lanes):
+        return _least({"direct": _lanewise(g, src_last, itemsize, lanes)} | fft) if fft else "direct"
+    costs = {"direct": _direct(*shape)} | fft
     if g.groups == 1 and (2 * cols <= lanes or op == "backward_input" and max(g.stride) > 1):
         costs["folded"] = _folded(*shape)
-    costs |= {name: _winograd(name, *shape) for name in winograd_algorithms(g)}
-    return min(costs, key=costs.get)
+    return _least(costs | {name: _winograd(name, *shape) for name in winograd_algorithms(g)})
 
 
 # ---------------------------------------------------------------- backward-weight
@@ -275,7 +297,10 @@ def best_weight_gradient(g, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for backward-weight."""
     shape = g, g.c // g.groups, g.k // g.groups, src_last, itemsize, lanes, block
     names = winograd_algorithms(g)
-    if not names or is_lanewise("backward_weight", g.groups, *shape[1:3], lanes) or not g.macs:
+    fft = _fft("backward_weight", g, *shape[1:3], itemsize, lanes) if g.macs else {}
+    if not (names or fft) or not g.macs:
         return "direct"
-    costs = {"direct": _direct_weight(*shape)} | {name: _winograd_weight(name, *shape) for name in names}
-    return min(costs, key=costs.get)
+    if is_lanewise("backward_weight", g.groups, *shape[1:3], lanes):
+        return _least({"direct": _lanewise(g, src_last, itemsize, lanes)} | fft) if fft else "direct"
+    costs = {"direct": _direct_weight(*shape)} | fft
+    return _least(costs | {name: _winograd_weight(name, *shape) for name in names})

@@ -3,6 +3,7 @@ import numpy as np
 
 from . import checks, runtime
 from ._kernels import _runtime
+from .planning_fft import FEWEST_TAPS
 from .plans import ALGORITHMS, plan, select
 
 
@@ -64,7 +65,9 @@ class PackedWeight:
 
     def operands_for(self, algorithm):
         """(weights, packed weights, whether those are transformed), as the plan of an algorithm takes them."""
-        return (self._plain, None, False) if algorithm == "folded" else (None, self._data, self._transformed)
+        if algorithm == "folded" or algorithm == "fft" != self.algorithm:
+            return self._plain, None, False
+        return None, self._data, self._transformed
 
     def __repr__(self):
         return (f"PackedWeight(shape={self.shape}, dtype={self.dtype}, groups={self.groups}, isa={self.isa!r}, "
@@ -107,9 +110,10 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     compiled = plan("forward", g, "direct" if serves_all or chosen == "folded" else chosen, w.dtype, False, isa)
     data = _aligned(compiled.packed_bytes)
     transformed = compiled.pack(np.ascontiguousarray(w), data)
-    # How far few columns are folded depends on the size of x, so their plain weights are kept.
+    # How far few columns are folded depends on the size of x, and spectra are made from plain weights: those are kept.
     _, lanes, _ = _runtime.tile_constants(w.dtype == np.float64)
-    plain = np.array(w, order="C") if chosen == "folded" or serves_all and 2 * g.k <= lanes else None
+    plain_needed = serves_all and (2 * g.k <= lanes or g.kernel[2] >= FEWEST_TAPS)
+    plain = np.array(w, order="C") if chosen == "folded" or plain_needed else None
     return PackedWeight(data, transformed, plain, w.shape, w.dtype, g.groups, isa, "auto" if serves_all else chosen)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from . import checks, runtime
 from ._kernels import (
     _correlation,
+    _fft,
+    _fft_weight,
     _folded,
     _lanes,
     _lanes_weight,
@@ -24,6 +26,7 @@ from .planning import (
     uses_regions,
     weight_blocking,
 )
+from .planning_fft import fft_algorithms, fft_blocking
 from .planning_lanes import is_lanewise, lane_blocking
 from .planning_winograd import (
     WINOGRAD,
@@ -48,7 +51,7 @@ def plan(op, g, algorithm, dtype, src_last, isa):
     itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
     if op == "backward_input":
-        red, cols, axes = cols, red, backward_axes(g, every_tap=algorithm in WINOGRAD)
+        red, cols, axes = cols, red, backward_axes(g, every_tap=algorithm in (*WINOGRAD, "fft"))
     shape = g.n, g.groups, red, cols
     common = *shape, g.kernel, g.mode, f64, 2.0 * g.macs, op == "backward_input"
     if algorithm in WINOGRAD:
@@ -56,6 +59,12 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         if op == "backward_weight":
             return _winograd_weight.WinogradWeight(winograd_weight_blocking(*tiles), *common)
         return _winograd.Winograd(winograd_blocking(*tiles), *common)
+    if algorithm == "fft":
+        weight = op == "backward_weight"
+        blocking = fft_blocking(axes, *shape, itemsize, lanes, weight)
+        if weight:
+            return _fft_weight.FftWeight(blocking, *common, plan(op, g, "direct", dtype, src_last, isa))
+        return _fft.Fft(blocking, *common)
     if algorithm == "folded":
         make = backward_axes if op == "backward_input" else forward_axes
         axes = make(g, best_fold(g, op, lanes, block)[1])
@@ -83,7 +92,8 @@ def plan_of(op, g, algorithm, src, order):
 
 def algorithms_for(op, g):
     """Names of the algorithms that can serve."""
-    return ("direct", *(("folded",) if op != "backward_weight" else ()), *winograd_algorithms(g))
+    return ("direct", *(("folded",) if op != "backward_weight" else ()), *winograd_algorithms(g),
+            *fft_algorithms(g))
 
 
 @lru_cache(maxsize=512)
@@ -139,6 +149,8 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     shared += compiled.scratch_bytes
     blocking = compiled.blocking
     flops = 2 * g.macs
+    if algorithm == "fft":
+        return _fft_plan(op, g, compiled, dtype, memory_order, num_threads, shared)
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
     channels = -(-_reduction(op, g) // blocking.c_parts) * blocking.group_run
@@ -160,6 +172,21 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
         op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
         None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops,
         shared, compiled.share_bytes, threads, shared + threads * compiled.share_bytes)
+
+
+def _fft_plan(op, g, compiled, dtype, memory_order, num_threads, shared):
+    """The ConvPlan of an FftBlocking."""
+    b = compiled.blocking
+    depth, height, width = b.box
+    rows, columns = (height + b.taps[1] - 1, (width + b.taps[2] - 2) * b.tile.step + b.tile.size)
+    threads = _runtime.shares_for(num_threads, compiled.work_items, 2 * g.macs)
+    reason = (f"the least of the cost models, transforms of {b.tile.size} elements along rows, lanes of vectors are "
+              f"{b.lanes_are}")
+    return ConvPlan(
+        op, "fft", reason, _runtime.isa_in_use(), str(dtype), memory_order,
+        (1, depth, height, min(width * b.tile.results, b.axes[2].dst)), b.columns,
+        (_reduction(op, g), depth + b.taps[0] - 1, rows, columns), compiled.work_items, b.parts, 2 * g.macs, shared,
+        compiled.share_bytes, threads, shared + threads * compiled.share_bytes)
 
 
 def _reduction(op, g):

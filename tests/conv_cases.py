@@ -1,9 +1,12 @@
-"""What tests of convolution share: shapes and arguments in which the kernels differ, and caches to be emptied."""
+"""What tests of convolution share: shapes and arguments in which the kernels differ, a check, and caches."""
+import numpy as np
 import pytest
+from kernel_helpers import Guarded, assert_close, normal
 
 import fastconv as fc
-from fastconv import convolve, planning, plans
+from fastconv import convolve, planning, plans, reference
 from fastconv._kernels import _runtime
+from fastconv.planning_fft import fft_blocking
 
 # (x shape, w shape, arguments); extents sit at vector lengths, one beside them, and below.
 CASES = {
@@ -78,8 +81,31 @@ def function(name, w_shape, module=fc):
 
 def forget_choices():
     """Let the next call of any layout choose its algorithm and blocking anew."""
-    for cache in planning.correlation_blocking, plans.plan, plans._best:
+    for cache in planning.correlation_blocking, fft_blocking, plans.plan, plans._best:
         cache.cache_clear()
     for kept in vars(convolve).values():
         if isinstance(kept, _runtime.Calls):
             kept.clear()
+
+
+def check_algorithm(x_shape, w_shape, arguments, algorithm, order):
+    """Forward, with plain and packed weights, and every gradient."""
+    x, w = normal(x_shape, np.float32, 0, order), normal(w_shape, np.float32, 1)
+    b = normal(w_shape[:1], np.float32, 2)
+    conv, conv_reference = function("conv{}d", w.shape), function("conv{}d", w.shape, reference)
+    expected = conv_reference(x, w, b, activation="relu", **arguments)
+    out = Guarded(expected.shape, np.float32, order)
+    conv(x, w, b, activation="relu", algorithm=algorithm, out=out.array, **arguments)
+    assert out.intact()
+    assert_close(out.array, expected, w[0].size)
+    packed = fc.pack_weight(w, groups=arguments.get("groups", 1), dilation=arguments.get("dilation", 1),
+                            input_shape=x_shape, algorithm=algorithm)
+    assert conv(x, packed, b, activation="relu", **arguments).tobytes() == out.array.tobytes()
+    dy = normal(expected.shape, np.float32, 3, order)
+    backward = function("conv{}d_backward", w.shape)
+    gradients = backward(dy, x, w, algorithm=algorithm, **arguments)
+    expected = function("conv{}d_backward", w.shape, reference)(dy, x, w, **arguments)
+    for gradient, wanted, products in zip(gradients, expected, (w[:, 0].size, 4 * dy[:, 0].size, dy[:, 0].size)):
+        assert_close(gradient, wanted, products)
+    again = backward(dy, x, w, algorithm=algorithm, need=(False, False, True), **arguments)
+    assert again[:2] == (None, None) and again[2].tobytes() == gradients[2].tobytes()

@@ -1,11 +1,10 @@
 """Every algorithm against the reference on layers that Winograd can serve: 3x3 kernels, and rows of taps."""
 import numpy as np
 import pytest
-from conv_cases import function
-from kernel_helpers import ORDERS, Guarded, assert_close, normal
+from conv_cases import check_algorithm
+from kernel_helpers import ORDERS, normal
 
 import fastconv as fc
-from fastconv import reference
 from fastconv._kernels import _runtime
 
 # 3x3, stride 1: (x shape, out-channels, arguments). The last two have weights too large to stay transformed.
@@ -72,29 +71,6 @@ def test_algorithms_of_3x3(isa, threads, x_shape, k, arguments, algorithm, order
 @pytest.mark.parametrize("order", ORDERS)
 def test_winograd_along_rows(isa, threads, x_shape, w_shape, arguments, order):
     check_algorithm(x_shape, w_shape, arguments, "winograd1d", order)
-
-
-def check_algorithm(x_shape, w_shape, arguments, algorithm, order):
-    """Forward, with plain and packed weights, and every gradient."""
-    x, w = normal(x_shape, np.float32, 0, order), normal(w_shape, np.float32, 1)
-    b = normal(w_shape[:1], np.float32, 2)
-    conv, conv_reference = function("conv{}d", w.shape), function("conv{}d", w.shape, reference)
-    expected = conv_reference(x, w, b, activation="relu", **arguments)
-    out = Guarded(expected.shape, np.float32, order)
-    conv(x, w, b, activation="relu", algorithm=algorithm, out=out.array, **arguments)
-    assert out.intact()
-    assert_close(out.array, expected, w[0].size)
-    packed = fc.pack_weight(w, groups=arguments.get("groups", 1), dilation=arguments.get("dilation", 1),
-                            input_shape=x_shape, algorithm=algorithm)
-    assert conv(x, packed, b, activation="relu", **arguments).tobytes() == out.array.tobytes()
-    dy = normal(expected.shape, np.float32, 3, order)
-    backward = function("conv{}d_backward", w.shape)
-    gradients = backward(dy, x, w, algorithm=algorithm, **arguments)
-    expected = function("conv{}d_backward", w.shape, reference)(dy, x, w, **arguments)
-    for gradient, wanted, products in zip(gradients, expected, (w[:, 0].size, 4 * dy[:, 0].size, dy[:, 0].size)):
-        assert_close(gradient, wanted, products)
-    again = backward(dy, x, w, algorithm=algorithm, need=(False, False, True), **arguments)
-    assert again[:2] == (None, None) and again[2].tobytes() == gradients[2].tobytes()
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "winograd2", "winograd4", "winograd1d"])

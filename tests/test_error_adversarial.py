@@ -9,21 +9,27 @@ where a is the operand that is transformed in patches (x, or dy for dx), and max
 that hold the result; sum |b| are the weights of the channel, or |dy|. C is the length of the sums between the
 transforms: channels times patches a result needs, or tiles for dw. k is what the transforms can amplify by: along one
 axis 4, 12.8 and 39.6, twice with the first two.
+
+    fft:                 (C + 4 (sqrt(N) + 3) log2(N)) u  sum over channels and slices (or, for dw, tiles) of |a| |b|
+
+where N is the size of the transforms and |.| the Euclidean norm: of a patch of N elements that holds the result, and of
+a slice of the channel's row of weights, or of the tile of dy.
 """
 import numpy as np
 import pytest
 from kernel_helpers import ORDERS, in_order
 
 import fastconv as fc
-from fastconv import reference
+from fastconv import planning_fft, reference
 
 U = 2.0**-24
-ALGORITHMS = ("direct", "folded", "winograd2", "winograd4", "winograd1d")
+ALGORITHMS = ("direct", "folded", "winograd2", "winograd4", "winograd1d", "fft")
 
 # (x shape, w shape, groups)
 SHAPES = {"3x3": ((2, 24, 13, 14), (37, 24, 3, 3), 1), "groups": ((2, 28, 12, 13), (28, 4, 3, 3), 7),
           "depthwise": ((2, 21, 12, 21), (21, 1, 3, 3), 21), "1x5": ((2, 24, 3, 39), (37, 24, 1, 5), 1),
-          "3x9": ((1, 18, 9, 31), (20, 18, 3, 9), 1)}
+          "3x9": ((1, 18, 9, 31), (20, 18, 3, 9), 1), "depthwise 5x21": ((2, 21, 7, 50), (21, 1, 5, 21), 21),
+          "one channel 1x41": ((1, 1, 2, 300), (1, 1, 1, 41), 1)}
 
 
 def matrices(pairs, m, r):
@@ -65,12 +71,42 @@ def largest_near(a, reach):
     return windows.max(axis=(4, 5))
 
 
+def norm_near(a, reach):
+    """The norm of a row's elements up to `reach` positions away: at least that of any patch that holds the position."""
+    padded = np.pad(np.abs(a).astype(np.float64)**2, ((0, 0), (0, 0), (0, 0), (reach, reach)))
+    return np.sqrt(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=3).sum(axis=4))
+
+
+def allowed_fft(op, x, w, dy, groups):
+    """The same bound for "fft", of sums of products of norms along rows; in dw, Cauchy's over all tiles of a row.
+
+    A row's element lies in two patches at most.
+    """
+    tile = planning_fft.fft_tile(w.shape[3])
+    near = {name: norm_near(a, tile.size) for name, a in (("x", x), ("dy", dy))}
+    rows = np.sqrt((w.astype(np.float64)**2).sum(axis=3, keepdims=True))
+    options = {"padding": (w.shape[2] // 2, 0), "groups": groups}
+    if op == "forward":
+        length, sums = w[0, :, :, 0].size * tile.slices, reference.conv2d(near["x"], rows, **options)
+    elif op == "dx":
+        length = w[:, 0, :, 0].size // groups * tile.slices
+        sums = reference.conv2d_backward_input(near["dy"], rows, x.shape, **options)
+    else:
+        whole_x, whole_dy = (np.sqrt((a.astype(np.float64)**2).sum(axis=3, keepdims=True)) for a in (x, dy))
+        length = dy.shape[0] * dy.shape[2] * -(-dy.shape[3] // tile.results)
+        sums = np.sqrt(2) * reference.conv2d_backward_weight(whole_dy, whole_x, rows.shape, **options)
+    return (length + 4 * (np.sqrt(tile.size) + 3) * np.log2(tile.size)) * U * sums
+
+
 def allowed(op, algorithm, x, w, dy, groups):
     """The bound of every element of the result."""
+    if algorithm == "fft":
+        return allowed_fft(op, x, w, dy, groups)
     x, w, dy = (np.abs(a).astype(np.float64) for a in (x, w, dy))
     kernel, slices = w.shape[2:], 1
     if algorithm.startswith("winograd"):
-        rows, columns = {"winograd2": (2, 2), "winograd4": (4, 4)}.get(algorithm, (1, {3: 6, 5: 4, 9: 4}[kernel[1]]))
+        line = 1, {3: 6, 5: 4, 9: 4, 21: 6, 41: 5}[kernel[1]]
+        rows, columns = {"winograd2": (2, 2), "winograd4": (4, 4)}.get(algorithm, line)
         if rows == 1:
             slices = kernel[0] * -(-kernel[1] // (9 - columns))
         x, dy = (largest_near(a, max(kernel) + columns) for a in (x, dy)) if op == "dx" else (

@@ -22,6 +22,7 @@ BOUNDS = {
     "winograd2": {"forward": 3e-6, "dx": 3e-6, "dw": 5e-6},
     "winograd4": {"forward": 5e-6, "dx": 5e-6, "dw": 8e-6},
     "winograd1d": {"forward": 5e-6, "dx": 5e-6, "dw": 8e-6},
+    "fft": {"forward": 5e-6, "dx": 5e-6, "dw": 8e-6},
 }
 CASES = (
     ConvCase("reduction of 4,608", "", (1, 512, 14, 14), (512, 512, 3, 3), padding=1),
@@ -33,6 +34,9 @@ CASES = (
     ConvCase("3x3x3", "", (1, 170, 4, 14, 14), (96, 170, 3, 3, 3), padding=1),
     ConvCase("5x5", "", (2, 180, 13, 15), (96, 180, 5, 5), padding=2),
     *(ConvCase(f"{k} taps", "", (2, 4608 // k, 90), (300, 4608 // k, k), padding=k // 2) for k in (3, 4, 5, 7, 9)),
+    ConvCase("64 taps", "", (2, 72, 300), (40, 72, 64), padding=31),
+    ConvCase("2,048 taps", "", (1, 1, 6000), (2, 1, 2048), padding=1000),
+    ConvCase("depthwise 64 taps", "", (2, 40, 200), (40, 1, 64), padding=32, groups=40),
 )
 READS = {"forward": "x w", "dx": "dy w", "dw": "dy x"}
 

@@ -20,6 +20,7 @@
 #include "fold.h"
 #include "winograd_line.h"
 #include "winograd.h"
+#include "fft.h"
 #include "filter.h"
 
 #include "pool.h"
@@ -91,6 +92,9 @@ const fc_kernels FC_TABLE = {
     .winograd_taps = winograd_taps,
     .winograd_fused = winograd_fused,
     .winograd_fused_taps = winograd_fused_taps,
+    .fft_forward = fft_forward,
+    .fft_backward = fft_backward,
+    .spectral = spectral,
     .activate = activate,
     .activate_backward = activate_backward,
     .scale_kept = scale_kept,

@@ -224,6 +224,39 @@ cdef extern from "fastconv.h":
         fc_activation activation
         void *column_sum
 
+    int FC_FFT_LANES
+
+    ctypedef struct fc_fft:
+        ptrdiff_t size, lanes
+        const void *roots
+        void *line[16]
+        ptrdiff_t at[16]
+        ptrdiff_t step, extent
+        ptrdiff_t len_ "len"
+        fc_pad_mode mode
+        bint reversed_ "reversed"
+        bint conjugate, accumulate
+        double scale
+        void *spectrum
+        ptrdiff_t point, im
+        const void *bias
+        fc_activation activation
+        void *work
+
+    ctypedef struct fc_spectral:
+        ptrdiff_t points, rows, segs
+        ptrdiff_t len_ "len"
+        ptrdiff_t n
+        const void *a
+        const void *b
+        void *c
+        const ptrdiff_t *row
+        const ptrdiff_t *crow
+        const ptrdiff_t *aseg
+        const ptrdiff_t *bseg
+        ptrdiff_t a_step, b_step, a_im, b_im, c_im, a_point, b_point, c_point
+        bint lanewise, accumulate
+
     ctypedef struct fc_softmax:
         const void *x
         const void *dy
@@ -407,6 +440,9 @@ cdef extern from "fastconv.h":
         void (*winograd_taps)(const fc_winograd *) noexcept nogil
         void (*winograd_fused)(const fc_fused *) noexcept nogil
         void (*winograd_fused_taps)(const fc_fused_taps *) noexcept nogil
+        void (*fft_forward)(const fc_fft *) noexcept nogil
+        void (*fft_backward)(const fc_fft *) noexcept nogil
+        void (*spectral)(const fc_spectral *) noexcept nogil
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil
@@ -441,6 +477,10 @@ cdef extern from "window.h":
 
     fc_window fc_window_at(const fc_windows *, ptrdiff_t) noexcept nogil
     fc_range fc_reach(const fc_windows *, ptrdiff_t) noexcept nogil
+
+
+cdef extern from "padding.h":
+    ptrdiff_t padded_source(ptrdiff_t, ptrdiff_t, fc_pad_mode) noexcept nogil
 
 
 cdef extern from "openmp.h":

@@ -284,6 +284,27 @@ SOUND = tuple(
     )
 )
 
+LONG_KERNELS = (
+    *_network(
+        "reverb",
+        "an impulse response of half a second over three seconds of sound at 8 kHz",
+        1,
+        [("4000 1-1", (1, 24000), 1, 4000, _pad(2000))],
+    ),
+    *_network(
+        "long convolution",
+        "a kernel as long as the sequence, as in Romero et al. 2021 (CKConv)",
+        1,
+        [("dw 1024 64-64 1024", (64, 1024), 64, 1024, _pad(512, groups=64))],
+    ),
+    *_network(
+        "RepLKNet-31B",
+        "Ding et al. 2022, table 1: the large kernel of stage 2",
+        1,
+        [("stage2 dw 29x29", (256, 28, 28), 256, 29, _pad(14, groups=256))],
+    ),
+)
+
 VOLUMES = tuple(
     case
     for batch in (1, 4)
@@ -384,6 +405,7 @@ SUITE: tuple[Case, ...] = (
     *CLIFFS,
     *DEPTHWISE,
     *SOUND,
+    *LONG_KERNELS,
     *VOLUMES,
     *TRANSPOSED,
     *POOLS,

@@ -49,6 +49,10 @@ BY_KERNEL = {(9,): SERIES, (400,): SPECTROGRAM, (3, 7, 7): VOLUME_STEM}
 """Classes of dense layers that their kernel tells."""
 
 
+LONG_KERNEL = 29
+"""Taps along an axis from which on a depthwise layer is in no class of its own."""
+
+
 class Terms(NamedTuple):
     """A peer, and the memory order of both sides."""
 
@@ -109,6 +113,8 @@ def class_of(case: Case, dtype: str) -> str:
     dense = case.groups == 1 and dilation == {1}
     ours = dense and kernel == (3, 3) and stride == {1}
     if case.groups == c > 1:
+        if max(kernel) >= LONG_KERNEL:
+            return OTHER
         if len(size) == 1:
             return DEPTHWISE_1D
         return DEPTHWISE_5X5_S2 if kernel == (5, 5) and stride == {2} else DEPTHWISE

@@ -48,7 +48,7 @@ class Geometry:
         self.c, self.k = self.groups * draw(st.integers(1, 5)), self.groups * draw(st.sampled_from((1, 2, 3, 17)))
         extents = st.integers(1, 12 if rank == 1 else 7 if rank == 2 else 4)
         self.spatial = tuple(draw(extents) for _ in range(rank))
-        self.kernel = self.axes(st.sampled_from((1, 2, 3, 3, 4)))
+        self.kernel = self.axes(st.sampled_from((1, 2, 3, 3, 4, *((8, 9) if rank == 1 else ()))))
         self.stride, self.dilation = self.axes(small), self.axes(st.sampled_from((1, 1, 1, 2, 3)))
         self.dtype = draw(st.sampled_from(FLOATS))
         self.contents = (draw(st.sampled_from(CONTENTS)),)
