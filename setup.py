@@ -32,7 +32,7 @@ KERNEL_FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contr
                 "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"]
 MODULE_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-ffp-contract=off", "-ffunction-sections",
                 "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers",
-                "-Wno-cast-function-type",
+                "-Wno-cast-function-type", "-fno-plt",  # calls of CPython without stubs: a thirtieth of a module
                 "-Wno-unused-but-set-variable"]  # loop counters of prange, in a build without OpenMP
 # Drivers take little time beside their kernels, but for those that start a tile for every row of a channel.
 FAST_MODULES = ("_correlation", "_lanes", "_lanes_weight")
