@@ -363,9 +363,10 @@ enum {
 
 /* dx = the sum of dy over the outputs whose window holds the position; with tap (of those outputs, the uint8 window
  * indices or, channels-last, with `places`, int64 positions in the plane), over the outputs whose winner is that
- * position. Sums run in the order of the outputs. The box has at most FC_GATHER_COLUMNS positions along w. */
+ * position. Sums run in the order of the outputs. The box has at most FC_GATHER_COLUMNS positions along w; by places that
+ * are `added`, output by output, it may have any number but is a run of the plane without gaps. */
 typedef struct fc_pool_gather {
-    int channels_last, places;
+    int channels_last, places, added;
     fc_windows windows[3];
     ptrdiff_t channels, lo[3], hi[3];
     fc_image dx;           /* of position lo */

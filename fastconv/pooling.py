@@ -8,11 +8,6 @@ from ._kernels import _pool, _pool_backward
 from ._kernels._runtime import Calls
 
 
-def sliding(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode):
-    ceil_mode = int(checks.flag(fn, "ceil_mode", ceil_mode))
-    return checks.pool_windows(fn, rank, spatial, kernel_size, stride, padding, dilation, ceil_mode)
-
-
 def _layout(x, order):
     """The order that the kernels see: with one channel, rows of pixels are adjacent elements."""
     return checks.CHANNELS_FIRST if x.shape[1] == 1 else order
@@ -51,14 +46,14 @@ def _sum_dtype(op, dtype):
 
 
 class Pooling(NamedTuple):
-    """What is known of a forward pooling before the elements of its input."""
+    """What is known of a pooling, or of its gradient, before the elements of its operands."""
 
     windows: checks.Windows
     shape: tuple       # of the result, with a batch axis
-    order: str
+    order: str         # of the result
     layout: str
     unbatched: bool
-    ready: bool        # the kernels can read x as it is
+    ready: bool        # the kernels can read the operands as they are
 
 
 def _pooling_of(fn, x, unbatched, windows):
@@ -155,81 +150,114 @@ def _gradient_and_shape(fn, rank, dy, input_shape):
     return dy, shape, unbatched
 
 
-COMPARED_TAPS, COMPARED_CHANNELS = 16, 32
-"""Channels-last, int64 indices are compared with the positions of dx: up to twice as fast as adding to places that lie
-a pixel or a row apart, five times where those lie beyond the caches. With more taps or fewer channels than these, and
-channels-first, where places lie together, adding is faster."""
-
-
 def _add_to_winners(dy, dx, windows, last, op, source, indices, num_threads):
-    """Window by window, where windows have few taps; int64 indices may point elsewhere in the plane."""
+    """Box by box of dx where that can be; int64 indices may point elsewhere in the plane than into their windows."""
     places = indices is not None and indices.dtype != np.uint8
-    compared = last and dx.shape[1] >= COMPARED_CHANNELS
-    most = checks.WINDOW_TAPS if not places else COMPARED_TAPS if compared else 0
-    if windows.taps is not None and windows.taps <= most:
+    if last if places else windows.taps is not None and windows.taps <= checks.WINDOW_TAPS:
         found = _pool_backward.gather(dy, dx, windows.axes, last, None, op, source, indices, num_threads)
         if found is None or not places:
             return found
     return _pool_backward.scatter_add(dy, dx, windows.axes, last, op, source, indices, num_threads)
 
 
-def _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads):
+def _select_backward(fn, op, dy, x, call, indices, out, num_threads):
     checks.some_threads(fn, num_threads)
-    checks.shape_of(fn, "dy", dy, (*x.shape[:2], *windows.out))
+    windows, shape, order, layout, unbatched, ready = call
     if indices is not None:
-        indices = checks.indices(fn, indices, dy.shape[1:] if unbatched else dy.shape, windows)
+        indices = checks.indices(fn, indices, dy.shape, windows)
         indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
-    order = checks.memory_order(x)
-    layout = _layout(x, order)
-    source = checks.in_an_order(x)[0] if indices is None else None
-    gradient, _ = checks.in_an_order(dy)
-    dx = _target(fn, out, x.shape, x.dtype, order, layout, {"dy": dy, "x": x, "indices": indices}, unbatched)
-    if len(x):
-        found = _add_to_winners(gradient, dx, windows, _is_last(layout), op, source, indices, num_threads)
+    if not ready:
+        dy, x = (dy[None], x[None]) if unbatched else (dy, x)
+        dy, x = checks.in_an_order(dy)[0], x if indices is not None else checks.in_an_order(x)[0]
+    dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy, "x": x, "indices": indices}, unbatched)
+    if shape[0]:
+        source = x if indices is None else None
+        found = _add_to_winners(dy, dx, windows, _is_last(layout), op, source, indices, num_threads)
         if found is not None:
             raise checks.bad_index(fn, found, windows.spatial, windows.kernel if indices.dtype == np.uint8 else None)
     return checks.finish(dx, out, unbatched)
 
 
-def select_backward(fn, op, rank, dy, x, window, indices, out, num_threads):
+def _gradient_of(fn, dy, shape, unbatched, windows, like):
+    """The Pooling of a gradient of this shape, in the order of the array `like`."""
+    checks.shape_of(fn, "dy", dy, (*shape[:2], *windows.out))
+    order = checks.memory_order(like)
+    ready = not unbatched and all(checks.is_readable(a, checks.memory_order(a)) for a in (dy, like))
+    return Pooling(windows, shape, order, _layout(like, order), unbatched, ready)
+
+
+def _prepare_sliding_winners(dy, x, fn, rank, *window):
     dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
-    windows = sliding(fn, rank, x.shape[2:], *window)
-    return _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads)
+    return _gradient_of(fn, dy, x.shape, unbatched, checks.pool_windows(fn, rank, x.shape[2:], *window), x)
+
+
+def _prepare_adaptive_winners(dy, x, fn, rank):
+    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
+    windows = checks.adaptive_windows(fn, rank, x.shape[2:], dy.shape[2:], "dy")
+    return _gradient_of(fn, dy, x.shape, unbatched, windows, x)
+
+
+def _prepare_sliding_shares(dy, fn, rank, input_shape, *window):
+    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
+    return _gradient_of(fn, dy, shape, unbatched, checks.pool_windows(fn, rank, shape[2:], *window), dy)
+
+
+def _prepare_adaptive_shares(dy, fn, rank, input_shape):
+    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
+    windows = checks.adaptive_windows(fn, rank, shape[2:], dy.shape[2:], "dy")
+    return _gradient_of(fn, dy, shape, unbatched, windows, dy)
+
+
+_sliding_winners, _adaptive_winners = Calls(_prepare_sliding_winners), Calls(_prepare_adaptive_winners)
+_sliding_shares, _adaptive_shares = Calls(_prepare_sliding_shares), Calls(_prepare_adaptive_shares)
+
+
+def _plain_window(fn, kernel_size, stride, padding, dilation, ceil_mode):
+    return kernel_size, stride, padding, dilation, int(checks.flag(fn, "ceil_mode", ceil_mode))
+
+
+def select_backward(fn, op, rank, dy, x, window, indices, out, num_threads):
+    dy, x = checks.array(fn, "dy", dy), checks.array(fn, "x", x)
+    call = _sliding_winners((dy, x), (fn, rank, *_plain_window(fn, *window)))
+    return _select_backward(fn, op, dy, x, call, indices, out, num_threads)
 
 
 def adapt_select_backward(fn, op, rank, dy, x, indices, out, num_threads):
-    dy, x, unbatched = _gradient_and_input(fn, rank, dy, x)
-    windows = checks.adaptive_windows(fn, rank, x.shape[2:], dy.shape[2:], "dy")
-    return _select_backward(fn, op, dy, x, unbatched, windows, indices, out, num_threads)
+    dy, x = checks.array(fn, "dy", dy), checks.array(fn, "x", x)
+    return _select_backward(fn, op, dy, x, _adaptive_winners((dy, x), (fn, rank)), indices, out, num_threads)
 
 
-def _sum_backward(fn, dy, shape, unbatched, windows, divisor, out, num_threads):
+def _sum_backward(fn, dy, call, divisor, out, num_threads):
     checks.some_threads(fn, num_threads)
-    checks.shape_of(fn, "dy", dy, (*shape[:2], *windows.out))
-    gradient, order, layout = _in_layout(dy)
+    windows, shape, order, layout, unbatched, ready = call
+    if not ready:
+        dy = checks.in_an_order(dy[None] if unbatched else dy)[0]
     dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy}, unbatched)
-    if len(dy):
-        _pool_backward.gather(gradient, dx, windows.axes, _is_last(layout), divisor, None, None, None, num_threads)
+    if shape[0]:
+        _pool_backward.gather(dy, dx, windows.axes, _is_last(layout), divisor, None, None, None, num_threads)
     return checks.finish(dx, out, unbatched)
 
 
+def _sliding_sum_backward(fn, rank, dy, input_shape, window, divisor, out, num_threads):
+    dy = checks.array(fn, "dy", dy)
+    call = _sliding_shares((dy,), (fn, rank, input_shape, *_plain_window(fn, *window)))
+    return _sum_backward(fn, dy, call, divisor, out, num_threads)
+
+
 def average_backward(fn, rank, dy, input_shape, window, count_include_pad, divisor_override, out, num_threads):
-    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
-    windows = sliding(fn, rank, shape[2:], *window)
     divisor = checks.average(fn, count_include_pad, divisor_override)
-    return _sum_backward(fn, dy, shape, unbatched, windows, divisor, out, num_threads)
+    return _sliding_sum_backward(fn, rank, dy, input_shape, window, divisor, out, num_threads)
 
 
 def total_backward(fn, rank, dy, input_shape, window, out, num_threads):
-    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
-    return _sum_backward(fn, dy, shape, unbatched, sliding(fn, rank, shape[2:], *window), None, out, num_threads)
+    return _sliding_sum_backward(fn, rank, dy, input_shape, window, None, out, num_threads)
 
 
 def adapt_sum_backward(fn, op, rank, dy, input_shape, out, num_threads):
     """Of "avg" or "sum" over windows that cover the input evenly."""
-    dy, shape, unbatched = _gradient_and_shape(fn, rank, dy, input_shape)
-    windows = checks.adaptive_windows(fn, rank, shape[2:], dy.shape[2:], "dy")
-    return _sum_backward(fn, dy, shape, unbatched, windows, (False, 0) if op == "avg" else None, out, num_threads)
+    dy = checks.array(fn, "dy", dy)
+    call = _adaptive_shares((dy,), (fn, rank, input_shape))
+    return _sum_backward(fn, dy, call, (False, 0) if op == "avg" else None, out, num_threads)
 
 
 def _planes_of(fn, dy):

@@ -279,32 +279,71 @@ FC_INLINE void add_taps(const fc_pool_gather *g, const T *dy, const uint8_t *tap
     }
 }
 
+/* The taps of a window inside the box: whole ones without a division. */
+FC_INLINE fc_window window_in_box(const fc_pool_gather *g, fc_range whole, ptrdiff_t step, ptrdiff_t o) {
+    const fc_windows *w = &g->windows[2];
+    fc_window at = o >= whole.lo && o < whole.hi ? (fc_window){o * w->stride - w->before, w->size, 0, 0}
+                                                 : window_at(w, o);
+    if (at.start < g->lo[2]) {
+        const ptrdiff_t skipped = fc_ceil_div(g->lo[2] - at.start, step);
+        at = (fc_window){at.start + skipped * step, at.count - skipped, 0, 0};
+    }
+    if (at.start + (at.count - 1) * step >= g->hi[2]) at.count = fc_ceil_div(g->hi[2] - at.start, step);
+    return at;
+}
+
 /* Without indices, a window at a time: each output adds its dy to a run of dx. */
 FC_INLINE void add_windows(const fc_pool_gather *g, const T *dy, T *dx) {
     const fc_windows *w = &g->windows[2];
     const ptrdiff_t step = w->size ? w->dilation : 1;
+    const fc_range whole = w->size ? fc_whole_windows(w, g->first[2], g->last[2]) : (fc_range){0, 0};
     for (ptrdiff_t o = g->first[2]; o < g->last[2]; o++) {
-        const fc_window at = window_at(w, o);
-        const ptrdiff_t end = fc_min(at.count, fc_ceil_div(g->hi[2] - at.start, step));
-        ptrdiff_t i = fc_max(0, fc_ceil_div(g->lo[2] - at.start, step));
+        const fc_window at = window_in_box(g, whole, step, o);
         T *run = dx + at.start - g->lo[2];
         const T one = dy[o - g->first[2]];
+        ptrdiff_t i = 0;
         if (step == 1)
-            for (; i + VL <= end; i += VL) vstore(run + i, vload(run + i) + vset1(one));
-        for (; i < end; i++) run[i * step] += one;
+            for (; i + VL <= at.count; i += VL) vstore(run + i, vload(run + i) + vset1(one));
+        for (; i < at.count; i++) run[i * step] += one;
     }
 }
 
-/* All other strides, large and adaptive windows. */
+/* Windows side by side, without gaps: each output fills its run of dx, and what lies beyond it until the next does. */
+FC_INLINE int side_by_side(const fc_windows *w) {
+    return w->size ? w->dilation == 1 && w->stride == w->size : w->in % w->out == 0;
+}
+
+FC_INLINE void fill_windows(const fc_pool_gather *g, const T *dy, T *dx) {
+    const fc_windows *w = &g->windows[2];
+    const ptrdiff_t size = w->size ? w->size : w->in / w->out, end = g->hi[2] - g->lo[2];
+    ptrdiff_t start = g->first[2] * size - w->before - g->lo[2];
+    for (ptrdiff_t o = g->first[2]; o < g->last[2]; o++, start += size) {
+        const vec one = vset1(dy[o - g->first[2]]);
+        const ptrdiff_t to = fc_min(start + size, end);
+        for (ptrdiff_t i = fc_max(0, start); i < to; i += VL) vstore_upto(dx + i, one, end - i);
+    }
+    if (start < end) zero(dx + fc_max(0, start), end - fc_max(0, start));
+}
+
+/* All other strides, large and adaptive windows. Without indices, a row in reach of the same rows of outputs as the one
+ * above is its copy. */
 FC_INLINE void add_rows(const fc_pool_gather *g, const int select) {
+    fc_hits above = {0, 0, 0};
     const ptrdiff_t size_h = g->windows[1].size, size_w = g->windows[2].size;
     const fc_hit_steps step[2] = {hit_steps_of(&g->windows[0]), hit_steps_of(&g->windows[1])};
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
             const fc_hits hd = hits_of(&g->windows[0], step[0], d), hh = hits_of(&g->windows[1], step[1], h);
+            const int again = !select && h > g->lo[1] && hh.first == above.first && hh.count == above.count;
+            const int fills = !select && hd.count * hh.count == 1 && side_by_side(&g->windows[2]);
+            above = hh;
             for (ptrdiff_t c = 0; c < g->channels; c++) {
                 T *dx = (T *)g->dx.data + c * g->dx.c + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
-                zero(dx, g->hi[2] - g->lo[2]);
+                if (again) {
+                    memcpy(dx, dx - g->dx.axis[1], (size_t)(g->hi[2] - g->lo[2]) * sizeof(T));
+                    continue;
+                }
+                if (!fills) zero(dx, g->hi[2] - g->lo[2]);
                 for (ptrdiff_t i = 0; i < hd.count; i++)
                     for (ptrdiff_t j = 0; j < hh.count; j++) {
                         const ptrdiff_t od = hd.first + i * step[0].output - g->first[0];
@@ -314,6 +353,7 @@ FC_INLINE void add_rows(const fc_pool_gather *g, const int select) {
                             add_taps(g, dy, (const uint8_t *)g->tap.data + c * g->tap.c + od * g->tap.axis[0]
                                      + oh * g->tap.axis[1], dx,
                                      ((hd.tap - i * step[0].tap) * size_h + hh.tap - j * step[1].tap) * size_w);
+                        else if (fills) fill_windows(g, dy, dx);
                         else add_windows(g, dy, dx);
                     }
             }
@@ -334,7 +374,7 @@ static ptrdiff_t pool_gather(const fc_pool_gather *g) {
     const fc_windows *w = g->windows;
     const int select = g->tap.data != NULL;
     const int few = w[2].size <= MOST_TAPS && w[0].size * w[1].size * w[2].size <= MOST_SOURCES;
-    if (g->places) return gather_pixels_places(g);
+    if (g->places) return (g->added ? add_places : gather_pixels_places)(g);
     if (select && w[0].size * w[1].size * w[2].size > FC_POOL_COMPARED) add_outputs(g);
     else if (g->channels_last) (select ? gather_pixels_taps : gather_pixels_all)(g);
     else if (few && w[2].size && w[2].stride == 1) (select ? gather_rows_1_select : gather_rows_1)(g);

@@ -106,6 +106,33 @@ static void set_tap_places(tap_places *p, const fc_pool_gather *g) {
             }
 }
 
+/* Channels-last, dx = zeros, and dy added where its int64 place lies in the box, a run of the plane. Returns how many
+ * places do. */
+static ptrdiff_t add_places(const fc_pool_gather *g) {
+    const fc_windows *w = g->windows;
+    const ptrdiff_t channels = g->channels, pixel = g->dx.axis[2];
+    const int64_t lo = (g->lo[0] * w[1].in + g->lo[1]) * w[2].in + g->lo[2];
+    const uint64_t positions = (uint64_t)((g->hi[0] - g->lo[0]) * (g->hi[1] - g->lo[1]) * (g->hi[2] - g->lo[2]));
+    ptrdiff_t found = 0;
+    T *dx = g->dx.data;
+    if (pixel == channels) zero(dx, (ptrdiff_t)positions * pixel);
+    else
+        for (uint64_t i = 0; i < positions; i++) zero(dx + (ptrdiff_t)i * pixel, channels);
+    for (ptrdiff_t d = 0; d < g->last[0] - g->first[0]; d++)
+        for (ptrdiff_t h = 0; h < g->last[1] - g->first[1]; h++) {
+            const T *dy = (const T *)g->dy.data + d * g->dy.axis[0] + h * g->dy.axis[1];
+            const int64_t *place = (const int64_t *)g->tap.data + d * g->tap.axis[0] + h * g->tap.axis[1];
+            for (ptrdiff_t o = g->first[2]; o < g->last[2]; o++, dy += g->dy.axis[2], place += g->tap.axis[2])
+                for (ptrdiff_t c = 0; c < channels; c++) {
+                    const uint64_t at = (uint64_t)(place[c] - lo);
+                    if (at >= positions) continue;
+                    dx[(ptrdiff_t)at * pixel + c] += dy[c];
+                    found++;
+                }
+        }
+    return found;
+}
+
 /* One output of n channels whose winners lie in the box. */
 FC_INLINE void add_run(const tap_places *p, T *dx, ptrdiff_t dx_step, const T *dy, ptrdiff_t dy_step,
                        const uint8_t *tap, ptrdiff_t tap_step, ptrdiff_t n) {

@@ -372,7 +372,7 @@ cdef extern from "fastconv.h":
         FC_POOL_COMPARED
 
     ctypedef struct fc_pool_gather:
-        bint channels_last, places
+        bint channels_last, places, added
         fc_windows windows[3]
         ptrdiff_t channels
         ptrdiff_t lo[3]

@@ -1,5 +1,6 @@
 # Pooling windows, as Python hands them over: (in, out, size, stride, dilation, before, after) for d h w.
 from fastconv._kernels._runtime cimport fc_pool, fc_pool_divide, fc_windows
+from fastconv._kernels._tensor cimport Tensor
 
 
 cdef inline int read_windows(fc_windows *w, windows) except -1:
@@ -7,6 +8,26 @@ cdef inline int read_windows(fc_windows *w, windows) except -1:
     for i in range(3):
         w[i].in_, w[i].out, w[i].size, w[i].stride, w[i].dilation, w[i].before, w[i].after = windows[i]
     return 0
+
+
+cdef inline bint join_whole_axes(fc_windows *w, Tensor *t) noexcept nogil:
+    """Axes with one adaptive window each become one axis of t, the last: places in the plane stay what they are."""
+    cdef int i
+    for i in range(1, -1, -1):
+        if w[i].size or w[i].out != 1 or w[2].size or w[2].out != 1:
+            return False
+        if t.shape[i + 2] > 1 and t.axis[i] != t.shape[4] * t.axis[2]:
+            return False
+        t.shape[4] *= t.shape[i + 2]
+        t.shape[i + 2] = 1
+        w[2].in_ *= w[i].in_
+        w[i].in_ = 1
+    return True
+
+
+cdef inline bint side_by_side(const fc_windows *w) noexcept nogil:
+    """Whether windows follow each other without gaps or overlap."""
+    return w.dilation == 1 and w.stride == w.size if w.size else w.in_ % w.out == 0
 
 
 cdef inline int read_divisor(fc_pool_divide *divide, const fc_windows *windows, bint channels_last, average) except -1:
