@@ -87,12 +87,14 @@ FC_INLINE void gather_channels(const sources *s, const T *dy, const char *tap, p
         gather_pixel(s, dy, tap, wanted, dx, fc_min(VL, channels), found, 1, by);
 }
 
-/* Returns how many winners lie in the box, by PLACES alone. */
+/* Returns how many winners lie in the box, by PLACES alone. Without winners, a row in reach of the same rows of outputs as
+ * the one above is its copy. */
 FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
     const fc_windows *windows = g->windows;
     const ptrdiff_t columns = g->hi[2] - g->lo[2], unit = by == PLACES ? sizeof(int64_t) : 1;
     fc_hits column[FC_GATHER_COLUMNS];
     fc_hit_steps step[3];
+    fc_hits above = {0, 0, 0};
     ivec found = {0};
     ptrdiff_t sum = 0;
     for (int i = 0; i < 3; i++) step[i] = hit_steps_of(&windows[i]);
@@ -101,12 +103,18 @@ FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
     for (ptrdiff_t d = g->lo[0]; d < g->hi[0]; d++)
         for (ptrdiff_t h = g->lo[1]; h < g->hi[1]; h++) {
             const fc_hits hd = hits_of(&windows[0], step[0], d), hh = hits_of(&windows[1], step[1], h);
+            const int again = by == ALL && h > g->lo[1] && hh.first == above.first && hh.count == above.count;
             const ptrdiff_t od = hd.first - g->first[0], oh = hh.first - g->first[1];
             const T *dy = (const T *)g->dy.data + od * g->dy.axis[0] + oh * g->dy.axis[1];
             const char *tap = (const char *)g->tap.data + (od * g->tap.axis[0] + oh * g->tap.axis[1]) * unit;
             T *dx = (T *)g->dx.data + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             const ptrdiff_t number = (hd.tap * windows[1].size + hh.tap) * windows[2].size;
             const ptrdiff_t place = (d * windows[1].in + h) * windows[2].in + g->lo[2];
+            above = hh;
+            if (again && g->dx.axis[2] == g->channels) {
+                memcpy(dx, dx - g->dx.axis[1], (size_t)(columns * g->channels) * sizeof(T));
+                continue;
+            }
             s.count[0] = hd.count;
             s.count[1] = hh.count;
             for (ptrdiff_t w = 0; w < columns; w++, dx += g->dx.axis[2]) {

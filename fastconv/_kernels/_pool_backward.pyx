@@ -97,7 +97,8 @@ def gather(cnp.ndarray dy, cnp.ndarray dx, windows, bint channels_last, average,
     call.select, call.recompute, call.average = op is not None, index is None, average is not None
     if index is not None:
         call.index = tensor_of(index)
-    join_whole_axes(call.tile.windows, &call.dx)
+    if not channels_last:
+        join_whole_axes(call.tile.windows, &call.dx)
     filled = not call.select and side_by_side(&w[0]) and side_by_side(&w[1]) and side_by_side(&w[2])
     call.turned = (not channels_last and not filled and not (call.select and call.recompute)
                    and are_turned(w, call.dx.shape, call.dx.shape[4], call.kernels.lanes))
