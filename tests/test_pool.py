@@ -124,6 +124,26 @@ def test_places_out_of_their_windows(isa, threads, order, kernel):
 
 @in_orders
 @in_dtypes
+@pytest.mark.parametrize("shape, window", [
+    ((1, 64, 24, 26), (2,)),             # many channels: positions are compared with places
+    ((2, 48, 15, 17), (3, 1, 1)),
+    ((1, 7, 71, 83), (3, 2, 1)),         # few: places are added, in boxes that windows reach over
+    ((1, 7, 71, 83), (3, 3)),            # in boxes cut between windows
+    ((1, 3, 5, 13000), (2, 7, 1)),       # in boxes that are parts of rows
+])
+def test_gradients_of_boxes(isa, threads, order, dtype, shape, window):
+    x = with_ties(shape, dtype)
+    y, places = reference.max_pool2d(x, *window, return_indices=True)
+    dy = small_integers(y.shape, dtype, 1)
+    expected = np.zeros((*shape[:2], shape[2] * shape[3]), dtype)
+    n, c = np.ogrid[:shape[0], :shape[1]]
+    np.add.at(expected, (n[..., None], c[..., None], places.reshape(*shape[:2], -1)), dy.reshape(*shape[:2], -1))
+    same(fc.max_pool2d_backward(in_order(dy, order), in_order(x, order), *window, indices=in_order(places, order)),
+         expected.reshape(shape))
+
+
+@in_orders
+@in_dtypes
 @pytest.mark.parametrize("arguments", [(2,), (3, 2, 1), (3, 1, 1), (3, 3, 0, 2), (6, 5, 3), (13, 13, 6)])
 def test_nan_infinities_and_subnormals(isa, order, dtype, arguments):
     tiny = np.finfo(dtype).smallest_subnormal

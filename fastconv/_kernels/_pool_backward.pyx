@@ -169,9 +169,9 @@ cdef Boxes runs_of_plane(const fc_windows *w, const ptrdiff_t *shape) noexcept n
     cdef Boxes b = boxes_of(shape, True, GRAIN, GRAIN)
     cdef ptrdiff_t stride
     cdef int i
-    for i in range(3):
-        stride = w[i].stride if w[i].size else 1
-        if b.size[i + 1] < b.extent[i + 1] and stride > 1:
+    for i in range(2, -1, -1):  # the innermost axis that is cut: of those outside of it, boxes have one position each
+        if b.size[i + 1] < b.extent[i + 1]:
+            stride = w[i].stride if w[i].size else 1
             b.items //= b.count[i + 1]
             b.size[i + 1] = min(b.extent[i + 1], max(b.size[i + 1] // stride, 1) * stride)
             b.count[i + 1] = ceil_div(b.extent[i + 1], b.size[i + 1])
