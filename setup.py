@@ -14,13 +14,15 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+# Code in the order in which it was written is a thirtieth smaller when packed. AVX-512 was 1 % slower with it.
+SMALLER = ["-fno-schedule-insns2"]
 # Which kernel tables a target gets, with the flags of each. The target is told by the macros that the compiler
 # predefines, as in csrc/dispatch.c: the machine that builds may be another one.
 ISA_FLAGS = {
     "x86": {
         "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
-        "avx2": ["-mavx2", "-mfma", "-mno-avx512f"],
-        "scalar": ["-mno-avx", "-Os"],  # for CPUs of before 2013: dense tiles as fast, a tenth of the wheel less
+        "avx2": ["-mavx2", "-mfma", "-mno-avx512f", *SMALLER],
+        "scalar": ["-mno-avx", "-Os", *SMALLER],  # for CPUs of before 2013: dense tiles as fast, a smaller wheel
     },
     "arm64": {"neon": []},
     "other": {"scalar": []},
@@ -29,7 +31,9 @@ TARGET_MACROS = {"__x86_64__": "x86", "__i386__": "x86", "__aarch64__": "arm64"}
 
 # FMA is asked for by name: contraction would make bits depend on the compiler's mood.
 KERNEL_FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
-                "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"]
+                "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi",
+                "-falign-functions=1", "-falign-jumps=1", "-falign-labels=1",  # loops stay aligned; smaller when packed
+                "-Wno-ignored-optimization-argument"]  # of clang, which lacks the last three and SMALLER
 MODULE_FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-ffp-contract=off", "-ffunction-sections",
                 "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers",
                 "-Wno-cast-function-type", "-fno-plt",  # calls of CPython without stubs: a thirtieth of a module

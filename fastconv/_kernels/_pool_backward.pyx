@@ -157,11 +157,13 @@ cdef bint are_added(const fc_windows *w, const ptrdiff_t *shape, ptrdiff_t lanes
     An addition takes about 3 cycles; comparing takes a cycle for 4 vectors and taps, and some 20 for each position,
     in vectors of channels. Measured for 4 to 256 channels, windows of 2x2 to 5x5 and strides 1 to 5.
     """
-    cdef double taps = taps_of(w), positions = 1
+    cdef ptrdiff_t taps = taps_of(w), positions = 1, outputs = shape[1]
     cdef int i
     for i in range(3):
-        positions *= <double>w[i].in_ / w[i].out
-    return taps * 16 / lanes + 160 * positions / shape[1] > 20
+        positions *= w[i].in_
+        outputs *= w[i].out
+    # taps * 16 / lanes + 160 * positions / outputs > 20, in integers: rounding would raise the caller's flags.
+    return taps > 2 * lanes or 16 * taps * outputs + 160 * positions * lanes > 20 * lanes * outputs
 
 
 cdef Boxes runs_of_plane(const fc_windows *w, const ptrdiff_t *shape) noexcept nogil:
