@@ -29,7 +29,7 @@ ISA_FLAGS = {
 }
 TARGET_MACROS = {"__x86_64__": "x86", "__i386__": "x86", "__aarch64__": "arm64"}
 
-# FMA is asked for by name: contraction would make bits depend on the compiler's mood.
+# FMA is asked for by name: with contraction, the bits would depend on how the compiler groups operations.
 KERNEL_FLAGS = ["-std=gnu11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno",
                 "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi",
                 "-falign-functions=1", "-falign-jumps=1", "-falign-labels=1",  # loops stay aligned; smaller when packed

@@ -37,16 +37,17 @@ typedef struct fc_strip {
     ptrdiff_t lo[3], count[3];
     void *dst;
     ptrdiff_t dst_c, dst_axis[3];
-    ptrdiff_t split, dst_run;  /* split 1: rows as they are */
+    ptrdiff_t split, dst_run;  /* split 1: rows are not split */
 } fc_strip;
 
 /* The adjoint of that copy takes the same descriptor: what the strip holds is added where it came from. */
 
-/* Memory that is read soon: `runs` runs of `lines` cache lines, `stride` bytes apart; `line` of the first are done. */
+/* Memory to prefetch: `runs` runs of `lines` cache lines, `stride` bytes from one run to the next. The first `line`
+ * lines of the first run have been asked for. */
 typedef struct fc_ahead {
     const char *from;
     ptrdiff_t runs, lines, stride, line;
-    ptrdiff_t step;            /* lines asked for at a time: few, the rest of a burst would be dropped */
+    ptrdiff_t step;            /* lines asked for in one call: few, since the CPU drops what it can't queue */
 } fc_ahead;
 
 /* Ask for the next lines, into L2. */
@@ -82,15 +83,15 @@ typedef struct fc_gemm {
     fc_activation activation;  /* applied by the tile: FC_IDENTITY, FC_RELU or FC_RELU6 */
 } fc_gemm;
 
-/* The same for FC_FEW_ROWS rows at most, one segment, any n, and weights b[j * b_column + l * b_step], where b_column,
- * or b_step as well as step, is 1. */
+/* few_rows: the same product for at most FC_FEW_ROWS rows, one segment, any n, and weights that are not packed,
+ * b[j * b_column + l * b_step]. Either b_column is 1, or both b_step and step are. */
 enum { FC_FEW_ROWS = 8 };
 
-/* The same product with pixels as lanes: row m of a is a vector of adjacent elements, of which lanes[m] are pixels:
- * the first `first[m]` and, each time after `gap` others, the next `width`. Result l of these for column j of group i
- * lies at c + crow[m] + l * lane + (i * n + j) * col. groups * n is at most a block; the
- * groups' rows of a are a_group apart, their weights b_group. len is 1, nothing is accumulated; reads go up to a vector
- * beyond the last element of a row. */
+/* planar_gemm: the same product with pixels as lanes. Row m of a is a vector of adjacent elements, of which lanes[m]
+ * are pixels to compute: the first `first[m]` elements, then, after `gap` elements between two rows of the image,
+ * the next `width`, and so on. Pixel l of row m, column j of group i goes to c + crow[m] + l * lane + (i * n + j) *
+ * col. groups * n is at most a block; the groups' rows of a are a_group apart, their weights b_group. len is 1 and
+ * nothing is accumulated. Reads go up to a vector beyond the last element of a row. */
 typedef struct fc_planar {
     ptrdiff_t groups, a_group, b_group;
     ptrdiff_t lane, col;
@@ -136,15 +137,16 @@ typedef struct fc_lane_map {
     ptrdiff_t lanes, lane0, cols, red;
 } fc_lane_map;
 
-/* Taps whose sources continue each other: result m reads source m + t for tap t, FC_SLIDE_TAPS at most. Of all sources
- * those lo <= i < hi are there, with lanes lane_lo <= i < lane_hi of the line. x and w are where source 0 and tap 0 lie,
- * w_step the distance of the taps' weights. Or, where tap_step isn't 0, any number of taps whose sources are that far
- * apart: result m reads source m of each, and all are there. */
+/* At most FC_SLIDE_TAPS taps whose sources continue each other: result m reads source m + t for tap t. Sources
+ * lo <= i < hi lie in the image, and of each of them lanes lane_lo <= i < lane_hi of the line; the others are padding.
+ * x and w are the offsets of source 0 and tap 0, w_step that from one tap's weights to the next. Or, where tap_step
+ * isn't 0, any number of taps whose sources are tap_step apart: result m reads source m of each, and all lie in the
+ * image. */
 typedef struct fc_run {
     ptrdiff_t taps, lo, hi, lane_lo, lane_hi, x, w, w_step, tap_step;
-    unsigned lanes[2];         /* for slide to use */
+    unsigned lanes[2];         /* set by slide: lane_lo and lane_hi as bits, for the vector at hand */
 } fc_run;
-enum { FC_SLIDE_TAPS = 5 }; /* at most, in a run */
+enum { FC_SLIDE_TAPS = 5 };
 
 /* A line of results y_step apart, of whole vectors and a last one of what remains of `lanes`; the sources are x_step
  * apart, and every vector has weights (or their sums) and a bias (or the sum of its results' gradients) of its own, or
@@ -164,7 +166,7 @@ typedef struct fc_slide {
     void *b;                   /* slide: may be NULL */
     ptrdiff_t b_vector;
     fc_activation activation;  /* FC_IDENTITY, FC_RELU or FC_RELU6 */
-    fc_ahead *ahead;           /* NULL, or two: asked for on the way, a step for each tile */
+    fc_ahead *ahead;           /* NULL, or two, of which each tile prefetches a step */
 } fc_slide;
 
 /* Columns of a block of cells of `step` results an axis: column0 + j is result channel % cols of phase / cols. */
@@ -172,7 +174,7 @@ typedef struct fc_fold {
     ptrdiff_t column0, cols;
     ptrdiff_t row_cols;      /* columns of the phases that differ along w alone */
     const ptrdiff_t *tap;    /* [phase][packed tap]: the tap of the weights, or -1 for zero; */
-    ptrdiff_t taps;          /* phases are so many apart */
+    ptrdiff_t taps;          /* of a phase */
     const ptrdiff_t *first;  /* [phase][3]: the phase's position in the cell */
     ptrdiff_t step[3];
 } fc_fold;
@@ -220,10 +222,11 @@ typedef struct fc_products {
     fc_activation activation;  /* FC_IDENTITY, FC_RELU or FC_RELU6 */
 } fc_products;
 
-/* Products of groups of block / lanes tiles with one vector of columns, whose U is made in registers from
- * from[tap * from_point + channel * from_tile + column]. v[group][point][tile][FC_FUSED_STEPS]: `steps` channels of both
- * are used. The sums of a chunk of channels are kept between its calls, in sums[group][point][tile][column], from the
- * `first` one on. The `last` one writes or adds them to to[point * to_point + tile * to_tile + column]. */
+/* Winograd's products where tiles are few: groups of block / lanes tiles times one vector of columns, whose
+ * transformed weights U are computed in registers, from from[tap * from_point + channel * from_tile + column].
+ * v[group][point][tile][FC_FUSED_STEPS]: `steps` channels of both are used. The sums of a chunk of channels are
+ * kept between its calls, in sums[group][point][tile][column], from the `first` one on. The `last` one writes or
+ * adds them to to[point * to_point + tile * to_tile + column]. */
 enum { FC_FUSED_STEPS = 16 };
 
 typedef struct fc_fused {
@@ -234,10 +237,10 @@ typedef struct fc_fused {
     const void *v;
     void *sums, *to;
     ptrdiff_t to_point, to_tile;
-    fc_ahead *ahead;           /* asked for on the way, a step for each row of points */
+    fc_ahead *ahead;           /* each row of points prefetches a step */
 } fc_fused;
 
-/* Backward-weight of a vector of columns and `channels` channels, FC_FUSED_STEPS at most:
+/* Their backward-weight, of one vector of columns and at most FC_FUSED_STEPS channels:
  * to[tap * to_tap + channel * to_channel + column] from v[tile][point][FC_FUSED_STEPS] and z[tile][point][column]. */
 typedef struct fc_fused_taps {
     int m;
@@ -262,8 +265,8 @@ typedef struct fc_softmax {
  *                  and of dy (x - mean)
  *   channel_scale: y = scale (x - mean) + shift; where dy is given, scale dy + slope (x - mean) + shift,
  *                  or scale dy where x is not given
- * With relu, y is cut off at 0, and dy counts as 0 where the forward result, scale (x - mean) + offset, was. Where x
- * and dy are given, so are scale and offset (anything, without relu). */
+ * With relu, y is at least 0, and dy counts as 0 where relu made the forward result, scale (x - mean) + offset, 0.
+ * Where x and dy are given, so are scale and offset (whose values don't matter without relu). */
 typedef struct fc_channels {
     const void *x, *dy;
     void *y;
@@ -347,7 +350,7 @@ typedef struct fc_pool {
     fc_pool_op op;
     fc_pool_index indexing;
     int channels_last;
-    int ahead;             /* x comes from memory: channels-last, its elements are asked for ahead */
+    int ahead;             /* x comes from memory: channels-last, its elements are prefetched */
     const fc_pool_divide *mean; /* NULL, or channels-last: how to divide the sums */
     fc_windows windows[3];
     ptrdiff_t channels, lo[3], hi[3];

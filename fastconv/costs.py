@@ -1,8 +1,8 @@
 """Which algorithm `auto` takes: the one whose cost model says the fewest cycles, from shapes alone.
 
-Cycles are those of two threads together, on vectors of 16 lanes, beyond what every algorithm takes. The constants were
-fitted to times of layers of published networks and of random ones, in both memory orders, with other work between the
-calls; those of Winograd are by the rows of a tile: 1, of F(m, r) along rows, 2 and 4.
+Cycles are those of two threads together, on vectors of 16 lanes, without what all algorithms take alike. The constants
+were fitted to times of layers of published networks and of random ones, in both memory orders, with other work between
+the calls. Those of Winograd go by the rows of a tile: 1 for F(m, r) along rows, 2 and 4.
 """
 from bisect import bisect_left
 from functools import lru_cache
@@ -28,36 +28,39 @@ from .planning_winograd import (
     winograd_weight_blocking,
 )
 
-# The register tile, by vectors of columns: its cycles over those of its FMAs, and its rows. A step takes as long as an
-# FMA at least. To begin and end a tile takes as long as some steps; per vector: to read a row of columns for a pass
-# over all rows, and to load and store sums of backward-weight for each box of pixels or group of tiles.
+# The register tile, by vectors of columns: its cycles over those of its FMAs (TILE), and its rows. A step takes at
+# least the latency of an FMA. Beginning and ending a tile takes as long as TILE_STEPS steps. Per vector: READ, to read
+# a row of columns in a pass over all rows; SUMS, to load and store sums of backward-weight for each box of pixels or
+# group of tiles.
 TILE, ROWS = {1: 1.48, 2: 1.16, 3: 1.17, 4: 1.19}, {1: 10, 2: 12, 3: 8, 4: 6}
 FMA = 4
 TILE_STEPS, CHUNK_STEPS = 4.37, 512
 READ = 0.52
 SUMS = 14.4
-# Per vector: to load 16 channels of a pixel to a strip, and to store 16 results; channels-first ones are transposed.
-# Where pixels are lanes, channels-last ones are.
+# Per vector: to load 16 channels of a pixel into a strip, and to store 16 results, where channels-first ones (FIRST)
+# are transposed; where pixels are lanes, channels-last ones are.
 LOAD, LOAD_FIRST, STORE_FIRST, TRANSPOSE_LAST = 2.6, 5.6, 3.6, 4.5
-# Per tap and vector of weights: to pack them; what backward-input, whose columns are apart, takes more.
+# Per tap and vector of weights: to pack them, and what backward-input, whose columns are strided, takes besides.
 PACK, PACK_BACKWARD = 16.2, 6.4
 # To begin a stride phase of a box.
 PHASE = 600
-# A parallel loop: direct and folded pack weights in one of their own.
+# A parallel loop: direct and folded pack their weights in one of their own.
 LOOP = 14500
 # Folded: the store of a result, and the packing of a vector of weights, both element by element.
 UNFOLD, PACK_FOLDED = 1.24, 102
-# A vector that comes from memory or goes there; bytes of x and y that do not.
+# A vector that comes from memory or goes there; the bytes of x and y that stay in cache.
 FAR, NEAR_BYTES = 25, 8e6
 # Winograd, per vector and tile: the transforms of the input, of dy and of the results; what channels-first ones take
-# more; and dilated ones of those. Per run of tiles and vector; per vector of transformed tiles that L2 doesn't hold.
+# besides, and dilated channels-first ones besides that. Per run of tiles and vector: RUN. Per vector of transformed
+# tiles that L2 doesn't hold: SPILL.
 INPUT, GRADIENT, OUTPUT = {1: 45, 2: 84, 4: 226}, {1: 45, 2: 85, 4: 211}, {1: 40, 2: 34, 4: 111}
 INPUT_FIRST, OUTPUT_FIRST, DILATED_FIRST = {1: 15, 2: 23, 4: 40}, {1: 40, 2: 34, 4: 107}, 55
 RUN, RUN_TILES = {1: 400, 2: 54, 4: 54}, 64
 SPILL, L2_BYTES = 6.5, 0.7e6
 # Per vector: to pack and transform the weights of a slice, and to transform its sums of backward-weight.
 WEIGHT, TAPS = {1: 80, 2: 66, 4: 110}, {1: 60, 2: 128, 4: 168}
-# The same in a fused plan; products with as many tiles as a block has vectors; of backward-weight, with one tile.
+# A fused plan, per vector of weights: the half transform, and the products with as many tiles as a block has vectors;
+# of backward-weight, the transform of the sums, and the products with one tile.
 HALF, FUSED = {2: 60, 4: 33}, {2: 32, 4: 116}
 FUSED_TAPS, FUSED_TILE = {2: 115, 4: 130}, {2: 11, 4: 28}
 # "fft" should win by this much.
@@ -65,7 +68,7 @@ FFT_MARGIN = 1.2
 
 
 def _tiles(passes, rows, steps, columns, lanes):
-    """Cycles of so many passes of the register tile over rows and columns, each of so many steps."""
+    """Cycles of `passes` passes of the register tile over all rows and columns, each of `steps` steps."""
     def row_cycles(vectors):
         return max(rows * TILE[vectors] * vectors / 2, FMA * -(-rows // ROWS[vectors]))
 
@@ -81,19 +84,19 @@ def _products(points, passes, rows, steps, columns, lanes):
 
 
 def _uneven(items):
-    """The time of two threads that share so many work items over that of an even share."""
+    """The time that two threads take for `items` work items, over that of an even share."""
     return -(-items // 2) * 2 / items
 
 
 def _memory(g, itemsize, lanes, x=True, y=True):
-    """Cycles for what x and y have in memory, not in cache."""
+    """Cycles for the part of x and y that is in memory, not in cache."""
     x_size, y_size = g.n * g.c * prod(g.in_), g.n * g.k * prod(g.out)
     far = max(0, 1 - NEAR_BYTES / (itemsize * (x_size + y_size)))
     return FAR * far * (x * x_size + y * y_size) / lanes
 
 
 def _spill(tiles, group, vectors, vector_bytes):
-    """Cycles for transformed tiles of so many vectors that go through L3, for groups of them are larger than L2."""
+    """Cycles for `tiles` transformed tiles of `vectors` vectors that go through L3, as a group outgrows L2."""
     return SPILL * tiles * vectors * max(0, 1 - L2_BYTES / (group * vectors * vector_bytes))
 
 

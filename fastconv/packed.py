@@ -46,7 +46,7 @@ class PackedWeight:
 
     @property
     def _call_layout(self):
-        """What tells the calls that it serves from others."""
+        """The key by which calls with packed weights are kept (_runtime.Calls)."""
         return self.shape, self.dtype.char, self.groups, self.isa, self.algorithm
 
     @property
@@ -96,7 +96,7 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     if any_size:
         spans = [d * (k - 1) + 1 for d, k in zip(checks.per_axis(fn, "dilation", dilation, rank, 1), w.shape[2:])]
         input_shape = (1, c, *spans)
-    # The padding to come is not known; "same" is the usual one and fits every size.
+    # The padding of the calls is not known; "same" is the usual one and fits every size.
     shape = checks.shape_tuple(fn, "input_shape", input_shape)
     if len(shape) != w.ndim:
         raise ValueError(f"{fn}: input_shape: got {shape}; expected {w.ndim} extents, (N, C, *spatial)")

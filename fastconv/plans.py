@@ -1,4 +1,4 @@
-"""Which compiled plan serves a convolution, for the calls and for people."""
+"""The choice of a convolution's algorithm and its compiled plan; what explain_conv tells of them."""
 import math
 from functools import lru_cache
 
@@ -46,7 +46,7 @@ ORDERS = {name: name for name in (checks.CHANNELS_FIRST, checks.CHANNELS_LAST)}
 @lru_cache(maxsize=256)
 @runtime.keeps_floating_point
 def plan(op, g, algorithm, dtype, src_last, isa):
-    """The compiled plan of one operation; `isa` only keeps plans of different kernels apart."""
+    """The compiled plan of one operation; `isa` is there only for the cache to tell kernels apart."""
     f64 = dtype == np.float64
     itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
@@ -130,7 +130,7 @@ def folds_gradient(g):
     return g.mode != 0 and any(g.before + g.after)
 
 
-# ---------------------------------------------------------------- plans for people
+# ---------------------------------------------------------------- explain_conv
 
 @runtime.keeps_floating_point
 def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algorithm, stride, padding, dilation, groups,

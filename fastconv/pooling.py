@@ -9,7 +9,7 @@ from ._kernels._runtime import Calls
 
 
 def _layout(x, order):
-    """The order that the kernels see: with one channel, rows of pixels are adjacent elements."""
+    """The memory order that kernels are chosen by: a single channel is channels-first, its rows have no gaps."""
     return checks.CHANNELS_FIRST if x.shape[1] == 1 else order
 
 
@@ -19,10 +19,10 @@ def _in_layout(x):
 
 
 def _target(fn, out, shape, dtype, order, layout, inputs, unbatched):
-    """A result of this order that can be written in this layout.
+    """The array that kernels of a layout write: `out` itself where they can, else a new one of memory order `order`.
 
-    Where a caller's indices are among the inputs it is never `out` itself: one of them may turn out to be wrong when
-    half of the result is written.
+    With a caller's indices among the inputs it is always a new one: a wrong index may be found when half of the result
+    has been written.
     """
     if out is None:
         return checks.empty(shape, dtype, order)

@@ -1,7 +1,7 @@
-/* Pooling, backward: loops that gather what reaches each position of dx. What scatters is in pool_scatter.h. */
+/* Pooling, backward: loops that gather what reaches each position of dx. Those that scatter are in pool_scatter.h. */
 #include "pool_scatter.h"
 
-/* Out of line, one for the many loops over positions. */
+/* Out of line: one copy for the many loops over positions. */
 static __attribute__((noinline)) fc_hits hits_of(const fc_windows *w, fc_hit_steps step, ptrdiff_t i) {
     return fc_hits_of(w, step, i);
 }
@@ -9,7 +9,7 @@ static __attribute__((noinline)) fc_hit_steps hit_steps_of(const fc_windows *w) 
 
 /* ------------------------------------------------------------------ dx from dy, channels-last */
 
-/* How winners are told: not at all, by uint8 numbers of taps, or by int64 positions in the plane. */
+/* How the winners are given: not at all (sums), as uint8 numbers of taps, or as int64 positions in the plane. */
 enum { ALL, TAPS, PLACES };
 
 /* The outputs that one position of dx adds up: counts on d h w, and from one to the next the steps in dy (elements), in
@@ -18,7 +18,7 @@ typedef struct sources {
     ptrdiff_t count[3], dy[3], tap[3], number[3];
 } sources;
 
-/* Steps are those of every position; counts are set per position. */
+/* Steps are the same for all positions; counts are set for each. */
 static sources sources_of_tile(const fc_pool_gather *g, const fc_hit_steps step[3]) {
     const fc_windows *w = g->windows;
     const ptrdiff_t window[3] = {w[1].size * w[2].size, w[2].size, 1}, unit = g->places ? sizeof(int64_t) : 1;
@@ -137,7 +137,7 @@ enum { MOST_SOURCES = 256, MOST_TAPS = 32 };
 enum { FIRST, LAST, OTHER, KINDS };
 
 /* Phase p of a row has the positions lo + p + m * stride. By tap t, position m adds up output m + column[t],
- * if that is there: in the lanes of mask[kind][t]. Vectors at inside.lo <= m < inside.hi miss no output. */
+ * if there is such an output: in the lanes of mask[kind][t]. Vectors at inside.lo <= m < inside.hi miss no output. */
 typedef struct phase {
     ptrdiff_t taps, sources;
     fc_range inside;
@@ -243,7 +243,7 @@ FC_INLINE void gather_row(const fc_pool_gather *g, phase p[2], ptrdiff_t last, c
     run r = {{0, fc_min(VL, last)}, {FIRST, last <= VL ? LAST : OTHER}};
     for (;;) {
         const int other = r.kind[0] == OTHER || r.kind[1] == OTHER;
-        if (other && !(r.m[0] >= inside.lo && r.m[1] < inside.hi)) { /* its masks are made for it alone */
+        if (other && !(r.m[0] >= inside.lo && r.m[1] < inside.hi)) { /* masks are made for it alone */
             r.m[1] = r.m[0];
             for (int i = 0; i < stride && r.kind[0] == OTHER; i++) set_masks(&p[i], g, r.m[0], OTHER);
         }

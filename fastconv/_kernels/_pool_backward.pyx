@@ -183,7 +183,7 @@ cdef Boxes runs_of_plane(const fc_windows *w, const ptrdiff_t *shape) noexcept n
 
 
 cdef Boxes boxes_of_channels(const ptrdiff_t *shape, ptrdiff_t channels, ptrdiff_t elements) noexcept nogil:
-    """Boxes of some channels and of about so many elements, filled along w, h, d."""
+    """Boxes of `channels` channels and about `elements` elements, filled along w, h, d."""
     cdef ptrdiff_t planes[5]
     cdef Boxes b
     cdef int i

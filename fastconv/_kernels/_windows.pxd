@@ -41,7 +41,7 @@ cdef inline int read_divisor(fc_pool_divide *divide, const fc_windows *windows, 
 
 
 cdef inline ptrdiff_t length_of(const fc_windows *w) noexcept nogil:
-    """Elements from the first to the last of a window, about."""
+    """Elements of an axis from the first to the last of a window; of an adaptive one, at most."""
     return (w.size - 1) * w.dilation + 1 if w.size else w.in_ // w.out + 2
 
 

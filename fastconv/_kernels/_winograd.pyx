@@ -212,7 +212,7 @@ cdef class Winograd(Blocks):
 
     cdef fc_pack part_job(self, const char *raw, ptrdiff_t g, ptrdiff_t kb, ptrdiff_t column, ptrdiff_t columns,
                           ptrdiff_t c0, ptrdiff_t c1, char *dst) noexcept nogil:
-        """Plain weights of so many of a block's columns, to be packed to dst[tap][channel][column]."""
+        """Plain weights of `columns` of a block's columns, to be packed to dst[tap][channel][column]."""
         cdef fc_pack job = self.pack_job(raw, g, kb, c0, c1, dst)
         job.n = min(columns, job.n - column)
         job.src = <const char *>job.src + column * job.col * self.itemsize
