@@ -4,8 +4,8 @@
 
 /* Fourier transforms of real lines of `size` elements, a power of two from FC_FFT_LEAST on, one in each lane.
  * forward:  elements i < len of a lane are line[(at + i) * step] (reversed: at - i), or padding outside of [0, extent);
- *           the rest are zeros. To spectrum[frequency * point + lane], imaginary parts `im` further on, for frequencies up
- *           to size / 2; times scale, as conjugates if asked for.
+ *           the rest are zeros. To spectrum[frequency * point + lane], imaginary parts `im` further on, for frequencies
+ *           up to size / 2; times scale, as conjugates if asked for.
  * backward: the other way. Elements i < len, + the lane's bias, through the activation, to line[(at + i) * step], added
  *           to what is there if asked for, as far as that is below extent. What comes back is 4 size times as large.
  * A line that is NULL holds zeros, or is not stored. */

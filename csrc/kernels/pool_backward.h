@@ -31,8 +31,8 @@ static sources sources_of_tile(const fc_pool_gather *g, const fc_hit_steps step[
     return s;
 }
 
-/* n channels of one position, `nv` vectors of them. `wanted` is the number that the first output has for it, or its place
- * in the plane. Adds to `found` how many winners it is. */
+/* n channels of one position, `nv` vectors of them. `wanted` is the number that the first output has for it, or its
+ * place in the plane. Adds to `found` how many winners it is. */
 FC_INLINE void gather_pixel(const sources *s, const T *dy, const char *tap, ptrdiff_t wanted, T *dx, ptrdiff_t n,
                             ivec *found, const int nv, const int by) {
     const ptrdiff_t last = nv - 1;
@@ -87,8 +87,8 @@ FC_INLINE void gather_channels(const sources *s, const T *dy, const char *tap, p
         gather_pixel(s, dy, tap, wanted, dx, fc_min(VL, channels), found, 1, by);
 }
 
-/* Returns how many winners lie in the box, by PLACES alone. Without winners, a row in reach of the same rows of outputs as
- * the one above is its copy. */
+/* Returns how many winners lie in the box, by PLACES alone. Without winners, a row in reach of the same rows of outputs
+ * as the one above is its copy. */
 FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
     const fc_windows *windows = g->windows;
     const ptrdiff_t columns = g->hi[2] - g->lo[2], unit = by == PLACES ? sizeof(int64_t) : 1;

@@ -18,7 +18,8 @@ FC_INLINE value_at value_of(const fc_scatter *s, ptrdiff_t c, ptrdiff_t d, ptrdi
 }
 
 static void clear_planes(const fc_scatter *s) {
-    for (ptrdiff_t i = 0; s->channels_last && i < s->positions; i++) zero((T *)s->plane + i * s->plane_step, s->channels);
+    for (ptrdiff_t i = 0; s->channels_last && i < s->positions; i++)
+        zero((T *)s->plane + i * s->plane_step, s->channels);
     for (ptrdiff_t c = 0; !s->channels_last && c < s->channels; c++) zero((T *)s->plane + c * s->plane_c, s->positions);
 }
 
@@ -181,8 +182,8 @@ FC_INLINE void add_row(const tap_places *p, const fc_pool_gather *g, ptrdiff_t d
     }
 }
 
-/* dx = zeros, and dy added by the taps, in the order of the outputs. Channels-first, a few planes at a time: neighbouring
- * outputs often have the same winner, and additions to one place wait for each other. */
+/* dx = zeros, and dy added by the taps, in the order of the outputs. Channels-first, a few planes at a time:
+ * neighbouring outputs often have the same winner, and additions to one place wait for each other. */
 static void add_outputs(const fc_pool_gather *g) {
     const ptrdiff_t together = g->channels_last ? g->channels : PLANES_TOGETHER;
     const ptrdiff_t pixels = g->hi[2] - g->lo[2];

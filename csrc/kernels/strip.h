@@ -31,7 +31,7 @@ static void split_run(const fc_strip *s, const T *src, T *dst, ptrdiff_t i, ptrd
     }
 }
 
-/* What a row of one channel has outside of columns [in0, in1), which are inside the image; src NULL is a row of zeros. */
+/* What a row of one channel has outside of columns [in0, in1), which are in the image; src NULL is a row of zeros. */
 static void row_outside(const fc_strip *s, const T *src, T *dst, ptrdiff_t in0, ptrdiff_t in1) {
     const ptrdiff_t w0 = s->lo[2], w1 = w0 + s->count[2], sw = s->src_axis[2], dw = s->dst_axis[2];
     const int zeros = dw == 1 && (!src || s->mode == FC_ZEROS);
