@@ -29,7 +29,7 @@ CONVOLUTIONS = {
     "depthwise-strided": ((2, 33, 21, 35), (33, 1, 5, 3), {"groups": 33, "padding": (2, 1), "stride": 2}),
     "reflect": ((4, 18, 29, 30), (20, 18, 3, 3), {"padding": 2, "padding_mode": "reflect"}),
     "1d": ((8, 16, 933), (19, 16, 9), {"padding": 4}),
-    "1d-one-channel": ((3, 1, 4000), (1, 1, 90), {"padding": 45}),
+    "1d-one-channel": ((3, 1, 4000), (2, 1, 90), {"padding": 45}),
     "1d-depthwise": ((2, 40, 333), (40, 1, 70), {"groups": 40, "padding": 35}),
     "3d": ((2, 17, 5, 9, 10), (20, 17, 3, 3, 3), {"padding": 1}),
 }

@@ -63,13 +63,17 @@ def _cut_conv(case: ConvCase) -> ConvCase:
     while True:
         shapes = {"x_shape": (1, groups * c, *spatial), "w_shape": (groups * k, c, *case.w_shape[2:])}
         small = replace(case, groups=groups, **shapes)
-        if small.flops <= LIMIT or c == k == 1:
+        if small.flops <= LIMIT or c == k == 1 and groups <= 2:
             return small
+        if c == k == 1:
+            groups //= 2
+            continue
         c, k = (c, (k + 1) // 2) if k > c else ((c + 1) // 2, k)
 
 
 def _cut_axis(axis: Axis) -> int:
-    return min(axis.size, axis.reach + 4 * axis.stride)
+    """A size that gives at least five results, where so many are."""
+    return min(axis.size, max(1, axis.reach + 4 * axis.stride - 2 * axis.padding))
 
 
 class LoopNest:
