@@ -33,10 +33,6 @@ cdef class Correlation(Blocks):
                              ptrdiff_t width) noexcept nogil
     cdef void multiply_planar(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
                               fc_gemm *t, ptrdiff_t groups, ptrdiff_t width, fc_activation activation) noexcept nogil
-    cdef bint is_one_run(self, const Tensor *x, const Tensor *y, const Box *b) noexcept nogil
-    cdef ptrdiff_t row_gap(self, const Tensor *a, const Tensor *y, const Box *b) noexcept nogil
-    cdef ptrdiff_t fill_vectors(self, const Tensor *a, const Tensor *y, const Box *b, const Phase *phase,
-                                ptrdiff_t gap, ptrdiff_t *row, ptrdiff_t *crow, ptrdiff_t *lanes) noexcept nogil
     cdef void real_taps(self, const fc_kernels *kernels, const Tensor *a, const Box *b, const Phase *phase,
                         fc_gemm *t, ptrdiff_t width) noexcept nogil
     cdef void store(self, const fc_kernels *kernels, const Tensor *y, const Box *b, char *block, char *rows,

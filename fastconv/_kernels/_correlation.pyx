@@ -9,6 +9,7 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy, memset
 
 from fastconv._kernels._blocks cimport Blocks, Box, Phase, box_of
+from fastconv._kernels._planar cimport fill_vectors, is_one_run, row_gap
 from fastconv._kernels._runtime cimport (
     FC_FEW_ROWS, FC_IDENTITY, FC_LEAKY_SLOPE, FC_PRODUCT_ROWS, FC_RELU6, FC_ZEROS, Scratch, fc_activation, fc_current,
     fc_gemm, fc_kernels, fc_master, fc_pack, fc_planar, fc_products, fc_rows, fc_settle, fc_this_thread, give_scratch,
@@ -125,7 +126,7 @@ cdef class Correlation(Blocks):
             g0, g1 = self.groups * run // self.group_runs, self.groups * (run + 1) // self.group_runs
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
             if item == item0 or sources > 1:
-                if self.planar and self.is_one_run(x, y, &b):
+                if self.planar and is_one_run(self, x, y, &b):
                     a = self.place(x, &b, g0 * self.red)
                 else:
                     a = self.source(kernels, x, &b, kb0, g0 * self.red, (g1 - g0) * self.red, private)
@@ -379,7 +380,7 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t ph, tap, c, at
         cdef const char *weights = <const char *>t.b
         cdef const Phase *phase
-        p.lanes, p.first, p.gap = lanes, lanes + self.box_pixels(), self.row_gap(a, y, b)
+        p.lanes, p.first, p.gap = lanes, lanes + self.box_pixels(), row_gap(self, a, y, b)
         p.groups, p.a_group, p.b_group = groups, self.red * a.c, self.packed_offset(1, 0)
         p.lane, p.col, t.len = self.out_step[2] * y.axis[2], y.c, 1
         for ph in range(self.phases):
@@ -390,65 +391,12 @@ cdef class Correlation(Blocks):
                     seg[tap * self.red + c] = at + c * a.c
             t.nseg, t.b = phase.segs * self.red, weights + phase.tap0 * self.red * width * self.itemsize
             p.width = ceil_div(b.count[3] - phase.first[2], self.out_step[2])
-            t.rows = self.fill_vectors(a, y, b, phase, p.gap, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow, lanes)
+            t.rows = fill_vectors(self, a, y, b, phase, p.gap, <ptrdiff_t *>t.row, <ptrdiff_t *>t.crow, lanes)
             kernels.planar_gemm(t, &p)
         if activation > FC_RELU6 and y.axis[2] == 1:
             self.activate_rows(kernels, y, b, <char *>t.c, groups * t.n, activation)
         elif activation > FC_RELU6:
             self.activate_pixels(kernels, y, b, <char *>t.c, groups * t.n, activation)
-
-    cdef bint is_one_run(self, const Tensor *x, const Tensor *y, const Box *b) noexcept nogil:
-        """Whether a box of the only tap is a run of adjacent pixels in x and in y, so that no strip is needed."""
-        cdef ptrdiff_t width = b.count[3]
-        cdef int i
-        for i in range(3):
-            if self.in_step[i] != 1 or self.out_step[i] != 1 or self.low[i] or self.high[i]:
-                return False
-        return (self.ntap == 1 and b.count[2] * width >= self.lanes and x.axis[2] == 1
-                and x.axis[1] == width and y.axis[1] == width * y.axis[2] and self.src[1] == self.extent[2])
-
-    cdef ptrdiff_t row_gap(self, const Tensor *a, const Tensor *y, const Box *b) noexcept nogil:
-        """Columns of the strip between the pixels of two rows, where vectors go on in the next row; else a vector's.
-
-        They do where that takes fewer vectors, and both the strip's and the results' rows follow each other.
-        """
-        cdef ptrdiff_t width = b.count[3]
-        if (self.phases == 1 and self.in_step[1] == 1 and self.in_step[2] == 1 and width == self.extent[3]
-                and y.axis[1] == width * y.axis[2] and a.axis[1] < ceil_div(width, self.lanes) * self.lanes):
-            return a.axis[1] - width
-        return self.lanes
-
-    cdef ptrdiff_t fill_vectors(self, const Tensor *a, const Tensor *y, const Box *b, const Phase *phase,
-                                ptrdiff_t gap, ptrdiff_t *row, ptrdiff_t *crow, ptrdiff_t *lanes) noexcept nogil:
-        """Vectors of a phase's pixels of a box: where they begin in strip and result, then fc_planar.lanes and .first."""
-        cdef ptrdiff_t *first = lanes + self.box_pixels()
-        cdef ptrdiff_t m = 0, n, d, h, w, left, run, from_d, to_d, step = self.out_step[2] * y.axis[2]
-        cdef ptrdiff_t height = ceil_div(b.count[2] - phase.first[1], self.out_step[1])
-        cdef ptrdiff_t width = ceil_div(b.count[3] - phase.first[2], self.out_step[2]), pixels = height * width
-        for n in range(b.count[0]):
-            for d in range(ceil_div(b.count[1] - phase.first[0], self.out_step[0])):
-                from_d = n * a.n + d * self.in_step[0] * a.axis[0]
-                to_d = (n * y.n + (d * self.out_step[0] + phase.first[0]) * y.axis[0] + phase.first[1] * y.axis[1]
-                        + phase.first[2] * y.axis[2])
-                h = w = 0
-                while gap == 0 and pixels >= self.lanes and w < pixels:
-                    left = min(w, pixels - self.lanes)
-                    row[m], crow[m] = from_d + left, to_d + left * step
-                    lanes[m] = first[m] = self.lanes
-                    w, h, m = w + self.lanes, height, m + 1
-                while h < height and width > 0:
-                    row[m] = from_d + h * self.in_step[1] * a.axis[1] + w
-                    crow[m] = to_d + h * self.out_step[1] * y.axis[1] + w * step
-                    lanes[m], first[m], left = 0, width - w, self.lanes
-                    while left > 0 and h < height:
-                        run = min(left, width - w)
-                        lanes[m] += run
-                        left -= run
-                        w += run
-                        if w == width:
-                            h, w, left = h + 1, 0, left - gap
-                    m += 1
-        return m
 
     cdef void real_taps(self, const fc_kernels *kernels, const Tensor *a, const Box *b, const Phase *phase,
                         fc_gemm *t, ptrdiff_t width) noexcept nogil:

@@ -133,7 +133,7 @@ cdef class Fourier:
         return self.lanes if self.are == LANES_GROUPS else self.m_column
 
     cdef void weight_lines(self, fc_fft *f, const char *w, ptrdiff_t block, ptrdiff_t first) noexcept nogil:
-        """Slices of weights' rows, in lines from `first` on of a block of groups and columns; backwards for backward-input."""
+        """Slices of weights' rows, in lines from `first` on of a block of groups and columns; turned round for dx."""
         cdef ptrdiff_t l, i, d, h, s, c, k, g, flat
         f.lanes, f.step, f.extent, f.len_, f.reversed_ = 0, 1, self.row_taps, self.slice_taps, self.transposed
         for l in range(self.lanes):

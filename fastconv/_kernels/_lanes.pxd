@@ -2,7 +2,7 @@
 cimport numpy as cnp
 
 from fastconv._kernels._blocks cimport Blocks, Box
-from fastconv._kernels._runtime cimport fc_kernels, fc_rows, fc_run, fc_slide
+from fastconv._kernels._runtime cimport fc_kernels, fc_rows, fc_run
 from fastconv._kernels._tensor cimport Tensor
 
 
@@ -34,7 +34,6 @@ cdef ptrdiff_t lane_step(Blocks k) noexcept nogil
 cdef Tensor lane_tensor(Blocks k, char *data, const ptrdiff_t *extent) noexcept nogil
 cdef fc_rows rows_of(Blocks k, const Tensor *t, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t channels,
                      const ptrdiff_t *extent, char *rows) noexcept nogil
-cdef void slide_line(const fc_kernels *kernels, fc_slide *s, ptrdiff_t lanes, bint back) noexcept nogil
 cdef ptrdiff_t blocks_in_place(Blocks k, const fc_kernels *kernels) noexcept nogil
 cdef Tensor source_of(Blocks k, const fc_kernels *kernels, const Tensor *x, const Box *b, ptrdiff_t channel,
                       char *strip) noexcept nogil

@@ -7,9 +7,10 @@ from libc.string cimport memset
 from fastconv._kernels._ahead cimport next_line, next_plane, planes_after
 from fastconv._kernels._blocks cimport Box, box_of
 from fastconv._kernels._lanes cimport (
-    Runs, blocks_in_place, has_order, in_order_of, lane_step, lane_tensor, rows_of, slide_line, source_of, strip_source,
+    Runs, blocks_in_place, has_order, in_order_of, lane_step, lane_tensor, rows_of, source_of, strip_source,
 )
 from fastconv._kernels._runtime cimport FC_ZEROS, fc_ahead, fc_kernels, fc_rows, fc_run, fc_slide
+from fastconv._kernels._slide_line cimport slide_line
 from fastconv._kernels._tensor cimport Tensor, line
 from fastconv._kernels._weight_gradient cimport Gradient, PartialSums, all_finite
 
