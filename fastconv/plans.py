@@ -140,7 +140,9 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     checks.choice(fn, "memory_order", memory_order, ORDERS)
     checks.some_threads(fn, num_threads)
     g = _geometry_of_shapes(fn, x_shape, w_shape, op, stride, padding, dilation, groups, padding_mode)
-    algorithm = select(fn, op, g, algorithm, runtime.default_algorithm(), dtype, memory_order)
+    default = runtime.default_algorithm()
+    named = default if algorithm == "auto" else algorithm
+    algorithm = select(fn, op, g, algorithm, default, dtype, memory_order)
     shared = 0
     if op == "backward_input" and folds_gradient(g):
         g = padded_input(g)
@@ -149,8 +151,9 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
     shared += compiled.scratch_bytes
     blocking = compiled.blocking
     flops = 2 * g.macs
+    reason = _choice(op, g, named)
     if algorithm == "fft":
-        return _fft_plan(op, g, compiled, dtype, memory_order, num_threads, shared)
+        return _fft_plan(op, g, compiled, reason, dtype, memory_order, num_threads, shared)
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
     channels = -(-_reduction(op, g) // blocking.c_parts) * blocking.group_run
@@ -158,30 +161,42 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
         channels *= lanes
     if blocking.winograd:
         channels = lanes
-    reason = "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
-    if blocking.fused:
-        what = "gradients of transformed weights" if op == "backward_weight" else "transformed weights"
-        reason += f", {what} in registers"
     if blocking.lanewise:
-        block, reason = lanes, "direct, with lanes of several groups in one vector"
-    if blocking.region_channels:
-        reason += ", padding left out"
-    if blocking.planar:
-        reason = "direct, with neighbouring pixels in one vector"
+        block = lanes
+    reason = ", ".join((reason, *_ways(op, blocking)))
     return ConvPlan(
         op, algorithm, reason, _runtime.isa_in_use(), str(dtype), memory_order, blocking.box, block,
         None if blocking.in_place else (channels, *blocking.strip), compiled.work_items, blocking.parts, flops,
         shared, compiled.share_bytes, threads, shared + threads * compiled.share_bytes)
 
 
-def _fft_plan(op, g, compiled, dtype, memory_order, num_threads, shared):
+def _choice(op, g, named):
+    """Why the algorithm was chosen."""
+    if named != "auto":
+        return "asked for by name"
+    return "the least of the cost models" if len(algorithms_for(op, g)) > 1 else "direct serves every convolution"
+
+
+def _ways(op, blocking):
+    """What is special in how it is run."""
+    if blocking.fused:
+        what = "gradients of transformed weights" if op == "backward_weight" else "transformed weights"
+        yield f"{what} in registers"
+    if blocking.planar:
+        yield "neighbouring pixels in one vector"
+    elif blocking.lanewise:
+        yield "lanes of several groups in one vector"
+    if blocking.region_channels:
+        yield "padding left out"
+
+
+def _fft_plan(op, g, compiled, reason, dtype, memory_order, num_threads, shared):
     """The ConvPlan of an FftBlocking."""
     b = compiled.blocking
     depth, height, width = b.box
     rows, columns = (height + b.taps[1] - 1, (width + b.taps[2] - 2) * b.tile.step + b.tile.size)
     threads = _runtime.shares_for(num_threads, compiled.work_items, 2 * g.macs)
-    reason = (f"the least of the cost models, transforms of {b.tile.size} elements along rows, lanes of vectors are "
-              f"{b.lanes_are}")
+    reason += f", transforms of {b.tile.size} elements along rows, lanes of vectors are {b.lanes_are}"
     return ConvPlan(
         op, "fft", reason, _runtime.isa_in_use(), str(dtype), memory_order,
         (1, depth, height, min(width * b.tile.results, b.axes[2].dst)), b.columns,
