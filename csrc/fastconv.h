@@ -148,7 +148,7 @@ typedef struct fc_run {
     ptrdiff_t taps, lo, hi, lane_lo, lane_hi, x, w, w_step, tap_step;
     unsigned lanes[2];         /* set by slide: lane_lo and lane_hi as bits, for the vector at hand */
 } fc_run;
-enum { FC_SLIDE_TAPS = 5 };
+enum { FC_SLIDE_TAPS = 7 };
 
 /* A line of results y_step apart, of whole vectors and a last one of what remains of `lanes`; the sources are x_step
  * apart, and every vector has weights (or their sums) and a bias (or the sum of its results' gradients) of its own, or

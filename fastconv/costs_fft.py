@@ -19,7 +19,7 @@ WEIGHT = 1.2
 BOX, LOOP = 1200, 20000
 # Depthwise by taps: a vector of results and a tap, where lanes are channels; where they are pixels, and what a row of
 # these takes more: of images, that slide over their rows, and of series.
-TAP, PIXEL_TAP, PIXEL_ROW = 0.7, {False: 0.65, True: 2.0}, {False: 0.7, True: 90}
+TAP, PIXEL_TAP, PIXEL_ROW = 0.6, {False: 0.5, True: 2.0}, {False: 0.7, True: 90}
 
 
 def fft_cycles(axes, g, red, cols, itemsize, lanes, weight=False):

@@ -5,4 +5,5 @@
 #define FC_MR_2 12
 #define FC_MR_3 8
 #define FC_MR_4 6
+#define FC_SLIDE_RESULTS 14
 #include "../kernels/table.h"

@@ -4,4 +4,5 @@
 #define FC_NV 2
 #define FC_MR_1 10
 #define FC_MR_2 5
+#define FC_SLIDE_RESULTS 8
 #include "../kernels/table.h"

@@ -6,7 +6,7 @@
  * sources. Sources outside of the image along that axis are left out, not multiplied as zeros: infinite weights stay
  * where they are. */
 
-enum { SLIDE_TAPS = FC_SLIDE_TAPS, SLIDE_RESULTS = 8 }; /* 8 chains hide the FMA latency */
+enum { SLIDE_TAPS = FC_SLIDE_TAPS, SLIDE_RESULTS = FC_SLIDE_RESULTS }; /* 8 chains at least hide the FMA latency */
 
 /* Which of the sources first, first + 1, ... of a run lie in the image, as bits. */
 FC_INLINE unsigned sources_there(const fc_run *run, ptrdiff_t first, ptrdiff_t count) {
@@ -28,41 +28,43 @@ FC_INLINE vec slide_source(const T *x, const vmask lanes[2], const int x_lane) {
     return x_lane == 1 ? vload_where(lanes[0], x) : vevens(vload_where(lanes[0], x), vload_where(lanes[1], x + VL));
 }
 
-/* A tile's products with one run of taps: results, taps, x_lane and gradient are constants after inlining. Gradients
+/* A tile's products with one run of taps: taps, x_lane and gradient are constants after inlining. Gradients
  * take nothing from results beyond n and lanes beyond n_lanes: their zeros would make NaN of an infinite source. */
 FC_INLINE void slide_run(const T *x, ptrdiff_t x_step, const vmask lanes[2], T *w, ptrdiff_t w_step, unsigned there,
-                         vec *row, ptrdiff_t n, ptrdiff_t n_lanes, const int results, const int taps, const int x_lane,
+                         vec *row, ptrdiff_t n, ptrdiff_t n_lanes, const int taps, const int x_lane,
                          const int gradient) {
     vec t[SLIDE_TAPS];
-#pragma GCC unroll 5
+#pragma GCC unroll 7
     for (int s = 0; s < taps; s++) t[s] = gradient ? (vec){0} : vload(w + s * w_step);
-#pragma GCC unroll 12
-    for (int i = 0; i < results + taps - 1; i++, x += x_step) {
+#pragma GCC unroll 20
+    for (int i = 0; i < SLIDE_RESULTS + taps - 1; i++, x += x_step) {
         if (!(there >> i & 1)) continue;
         const vec v = vregister(slide_source(x, lanes, x_lane));
-#pragma GCC unroll 5
+#pragma GCC unroll 7
         for (int s = 0; s < taps; s++) {
             const int m = i - s;
-            if (m < 0 || m >= results) continue;
+            if (m < 0 || m >= SLIDE_RESULTS) continue;
             if (gradient && m >= n) continue;
             if (gradient) t[s] = vfma(v, row[m], t[s]);
             else row[m] = vfma(v, t[s], row[m]);
         }
     }
     if (!gradient) return;
-#pragma GCC unroll 5
+#pragma GCC unroll 7
     for (int s = 0; s < taps; s++) vstore_upto(w + s * w_step, vload(w + s * w_step) + t[s], n_lanes);
 }
 
-/* The same for any number of taps whose sources are tap_step apart; whole: n is `results`. */
-FC_INLINE void slide_apart(const fc_run *run, const T *x, ptrdiff_t x_step, T *w, vec *row, ptrdiff_t n,
-                           const int whole, const int results, const int gradient) {
+/* The same for any number of taps whose sources are tap_step apart; whole: n is SLIDE_RESULTS. */
+FC_INLINE void slide_far(const fc_run *run, const T *x, ptrdiff_t x_step, T *w, vec *row, ptrdiff_t n, const int whole,
+                         const int gradient) {
     for (ptrdiff_t s = 0; s < run->taps; s++, x += run->tap_step, w += run->w_step) {
         vec t = gradient ? (vec){0} : vload(w);
-#pragma GCC unroll 8
-        for (int m = 0; m < results; m++) {
+        const T *from = x;
+#pragma GCC unroll 14
+        for (int m = 0; m < SLIDE_RESULTS; m++) {
             if (!whole && m >= n) continue;
-            const vec v = vload(x + m * x_step);
+            const vec v = vload(from);
+            from += x_step;
             if (gradient) t = vfma(v, row[m], t);
             else row[m] = vfma(v, t, row[m]);
         }
@@ -70,20 +72,33 @@ FC_INLINE void slide_apart(const fc_run *run, const T *x, ptrdiff_t x_step, T *w
     }
 }
 
+/* The same for a tile of one result: at the ends of the rows of 1-D layers are nothing but such. */
+FC_INLINE vec slide_one(const fc_run *run, const T *x, ptrdiff_t x_step, const vmask lanes[2], T *w, unsigned there,
+                        vec row, ptrdiff_t n_lanes, const int x_lane, const int gradient) {
+    for (ptrdiff_t s = 0; s < run->taps; s++, x += x_step, w += run->w_step) {
+        if (!(there >> s & 1)) continue;
+        const vec v = slide_source(x, lanes, x_lane);
+        if (gradient) vstore_upto(w, vfma(v, row, vload(w)), n_lanes);
+        else row = vfma(v, vload(w), row);
+    }
+    return row;
+}
+
 static __attribute__((noinline)) void ask_ahead(fc_ahead *ahead) {
     for (int i = 0; i < 2; i++) fc_prefetch(ahead + i);
 }
 
-/* n <= results results from m0 on, of the vector that begins at lane v; inner: their sources all lie in the image. */
+/* n <= SLIDE_RESULTS results from m0 on, of the vector that begins at lane v; inner: as many as that, whose sources all
+ * lie in the image. */
 FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_t v, T *w, T *b, vec start, int inner,
-                          const int results, const int x_lane, const int gradient) {
+                          const int x_lane, const int gradient) {
     const T *x = (const T *)g->x + m0 * g->x_step + v / VL * g->x_vector;
     T *y = (T *)g->y + m0 * g->y_step + v / VL * g->y_vector;
     const ptrdiff_t lanes = g->lanes - v;
     vec row[SLIDE_RESULTS];
     if (g->ahead) ask_ahead(g->ahead);
-#pragma GCC unroll 8
-    for (int m = 0; m < results; m++)
+#pragma GCC unroll 14
+    for (int m = 0; m < SLIDE_RESULTS; m++)
         row[m] = !gradient ? start : m < n ? vload_upto(y + m * g->y_step, lanes) : (vec){0};
     for (const fc_run *run = g->run, *const end = run + g->runs; run < end; run++) {
         const unsigned there = inner ? ~0u : sources_there(run, m0, n + run->taps - 1);
@@ -92,49 +107,60 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
         T *t = w + run->w;
         const ptrdiff_t to = run->w_step;
         if (run->tap_step) {
-            if (n == results) slide_apart(run, from, g->x_step, t, row, n, 1, results, gradient);
-            else slide_apart(run, from, g->x_step, t, row, n, 0, results, gradient);
+            if (n == SLIDE_RESULTS) slide_far(run, from, g->x_step, t, row, n, 1, gradient);
+            else slide_far(run, from, g->x_step, t, row, n, 0, gradient);
+            continue;
+        }
+        if (n == 1) {
+            row[0] = slide_one(run, from, g->x_step, mask, t, there, row[0], lanes, x_lane, gradient);
             continue;
         }
         switch (run->taps) {
-        case 1: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 1, x_lane, gradient); break;
-        case 2: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 2, x_lane, gradient); break;
-        case 3: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 3, x_lane, gradient); break;
-        case 4: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 4, x_lane, gradient); break;
-        case 5: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, results, 5, x_lane, gradient); break;
+        case 1: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, 1, x_lane, gradient); break;
+        case 2: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, 2, x_lane, gradient); break;
+        case 3: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, 3, x_lane, gradient); break;
+        case 4: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, 4, x_lane, gradient); break;
+        case 5: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, 5, x_lane, gradient); break;
+        case 6: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, 6, x_lane, gradient); break;
+        case 7: slide_run(from, g->x_step, mask, t, to, there, row, n, lanes, 7, x_lane, gradient); break;
         default: __builtin_unreachable();
         }
     }
     if (gradient) {
         vec sum = row[0];
-#pragma GCC unroll 8
-        for (int m = 1; m < results; m++) sum += row[m];
+#pragma GCC unroll 14
+        for (int m = 1; m < SLIDE_RESULTS; m++) sum += row[m];
         vstore(b, vload(b) + sum);
         return;
     }
     if (g->activation != FC_IDENTITY) {
         const vec top = clamp_top(g->activation);
-#pragma GCC unroll 8
-        for (int m = 0; m < results; m++) row[m] = vclamp(row[m], top);
+#pragma GCC unroll 14
+        for (int m = 0; m < SLIDE_RESULTS; m++) row[m] = vclamp(row[m], top);
     }
-    if (lanes >= VL && n == results)
-#pragma GCC unroll 8
-        for (int m = 0; m < results; m++) vstore(y + m * g->y_step, row[m]);
+    if (lanes >= VL && n == SLIDE_RESULTS)
+#pragma GCC unroll 14
+        for (int m = 0; m < SLIDE_RESULTS; m++) vstore(y + m * g->y_step, row[m]);
     else
-#pragma GCC unroll 8
-        for (int m = 0; m < results; m++)
+#pragma GCC unroll 14
+        for (int m = 0; m < SLIDE_RESULTS; m++)
             if (m < n) vstore_upto(y + m * g->y_step, row[m], lanes);
 }
 
-/* Results [m0, stop) of a line in tiles of `results`, the last of which may be a part. */
-FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, const int results, const int x_lane,
-                           const int gradient) {
+/* Results of the next tile where `left` are left: the last two share, as those of few results wait for their sums. */
+FC_INLINE ptrdiff_t tile_results(ptrdiff_t left) {
+    if (left <= SLIDE_RESULTS) return left;
+    return left < 2 * SLIDE_RESULTS ? (left + 1) / 2 : SLIDE_RESULTS;
+}
+
+/* A line in tiles. */
+FC_INLINE void slide_tiles(const fc_slide *line, const int x_lane, const int gradient) {
     fc_slide g = *line; /* a copy: the compiler knows that stores to y don't change it */
     for (ptrdiff_t v = 0; v < g.lanes; v += VL) {
         T *w = (T *)g.w + v / VL * g.w_vector, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
         vec start = {0};
         if (!gradient && b) start = vload_upto(b, g.b_vector ? g.lanes - v : VL);
-        ptrdiff_t inner_lo = 0, inner_hi = stop;
+        ptrdiff_t inner_lo = 0, inner_hi = g.results;
         for (fc_run *run = g.run, *const end = run + g.runs; run < end; run++) {
             if (MASKED_LOADS)
                 for (int i = 0; i < x_lane; i++) /* the last source is that of a lane */
@@ -146,41 +172,30 @@ FC_INLINE void slide_tiles(const fc_slide *line, ptrdiff_t m0, ptrdiff_t stop, c
         for (ptrdiff_t i = 0; i < g.lines; i++) {
             g.x = (const T *)line->x + i * g.x_line;
             g.y = (T *)line->y + i * g.y_line;
-            for (ptrdiff_t m = m0; m < stop; m += results)
-                slide_tile(&g, m, stop - m < results ? stop - m : results, v, w, b, start,
-                           inner_lo <= m && m + results <= inner_hi, results, x_lane, gradient);
+            for (ptrdiff_t m = 0, n; m < g.results; m += n) {
+                n = tile_results(g.results - m);
+                const int inner = n == SLIDE_RESULTS && inner_lo <= m && m + n <= inner_hi;
+                slide_tile(&g, m, n, v, w, b, start, inner, x_lane, gradient);
+            }
         }
     }
 }
 
-/* Tiles of 4 or 8 results; `apart`: sources of neighbouring lanes are 2 apart. */
+/* `apart`: sources of neighbouring lanes are 2 apart. */
 #define FC_SLIDE static __attribute__((noinline)) void
-FC_SLIDE slide_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1, 0); }
-FC_SLIDE slide_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1, 0); }
-FC_SLIDE slide_back_4(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 1, 1); }
-FC_SLIDE slide_back_8(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 1, 1); }
-FC_SLIDE slide_4_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 2, 0); }
-FC_SLIDE slide_8_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 2, 0); }
-FC_SLIDE slide_back_4_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 4, 2, 1); }
-FC_SLIDE slide_back_8_apart(const fc_slide *g, ptrdiff_t m, ptrdiff_t stop) { slide_tiles(g, m, stop, 8, 2, 1); }
-
-typedef void slide_part(const fc_slide *, ptrdiff_t m, ptrdiff_t stop);
-
-/* Tiles of 8 results, the last one if more than half of it is used; else the rest are a tile of 4. */
-FC_INLINE void slide_all(const fc_slide *g, slide_part *by_8, slide_part *by_4) {
-    const ptrdiff_t whole = g->results % 8 > 4 ? g->results : g->results / 8 * 8;
-    if (whole) by_8(g, 0, whole);
-    if (whole < g->results) by_4(g, whole, g->results);
-}
+FC_SLIDE slide_adjacent(const fc_slide *g) { slide_tiles(g, 1, 0); }
+FC_SLIDE slide_apart(const fc_slide *g) { slide_tiles(g, 2, 0); }
+FC_SLIDE slide_back_adjacent(const fc_slide *g) { slide_tiles(g, 1, 1); }
+FC_SLIDE slide_back_apart(const fc_slide *g) { slide_tiles(g, 2, 1); }
 
 static void slide(const fc_slide *g) {
-    if (MASKED_LOADS && g->x_lane == 2) slide_all(g, slide_8_apart, slide_4_apart);
-    else slide_all(g, slide_8, slide_4);
+    if (MASKED_LOADS && g->x_lane == 2) slide_apart(g);
+    else slide_adjacent(g);
 }
 
 static void slide_back(const fc_slide *g) {
-    if (MASKED_LOADS && g->x_lane == 2) slide_all(g, slide_back_8_apart, slide_back_4_apart);
-    else slide_all(g, slide_back_8, slide_back_4);
+    if (MASKED_LOADS && g->x_lane == 2) slide_back_apart(g);
+    else slide_back_adjacent(g);
 }
 
 /* Vector i of `to` has `from`'s element i * step in all lanes. */

@@ -3,6 +3,9 @@ from fastconv._kernels._blocks cimport Blocks
 from fastconv._kernels._runtime cimport fc_ahead, fc_slide
 from fastconv._kernels._tensor cimport Tensor, ceil_div
 
+cdef enum:
+    SLIDE_RESULTS = 14  # of a tile, at most
+
 
 cdef inline fc_ahead soon(const char *start, ptrdiff_t runs, ptrdiff_t bytes, ptrdiff_t stride,
                           ptrdiff_t tiles) noexcept nogil:
@@ -16,7 +19,7 @@ cdef inline fc_ahead soon(const char *start, ptrdiff_t runs, ptrdiff_t bytes, pt
 
 cdef inline ptrdiff_t tiles_of(Blocks k, const fc_slide *s, ptrdiff_t results) noexcept nogil:
     """About how many tiles compute `results` results of a line's lanes."""
-    return ceil_div(results * ceil_div(s.lanes, k.lanes), 8)
+    return ceil_div(results * ceil_div(s.lanes, k.lanes), SLIDE_RESULTS)
 
 
 cdef inline fc_ahead planes_after(Blocks k, const Tensor *t, const void *planes) noexcept nogil:
