@@ -1,12 +1,10 @@
 """Sizes beyond any memory, through views that take none, and shapes given as numbers.
 
 Whatever comes of such a call comes at once: an answer, a TypeError or ValueError, or MemoryError from the allocation
-of its result. The address space is limited meanwhile, so that nothing large can be taken.
+of its result. The address space is limited meanwhile (conftest.py), so that nothing large can be taken.
 """
 import math
-import resource
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,18 +14,8 @@ from hypothesis import strategies as st
 
 import fastconv as fc
 
-HEADROOM = 1 << 30
+HEADROOM = 1 << 30  # of address space, in bytes: conftest.py
 SECONDS = 8  # of work for a call; long strides and kernels are planned phase by phase, tap by tap
-
-
-@pytest.fixture(autouse=True, scope="module")
-def little_memory():
-    """No more than HEADROOM bytes beyond what the process has."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + HEADROOM, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def one(shape, dtype=np.float32):
