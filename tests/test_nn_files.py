@@ -25,7 +25,8 @@ def small_model():
         nn.Conv2d(1, 2, 3, padding=((1, 0), (2, 1)), rng=rng), nn.BatchNorm2d(2), nn.ReLU(),
         nn.MaxPool2d(2, ceil_mode=True),
         nn.Residual(nn.Conv2d(2, 4, 1, rng=rng), nn.Conv2d(2, 4, 1, bias=False, rng=rng)),
-        nn.Concat(nn.Sequential(), nn.Conv2d(4, 1, 1, rng=rng)), nn.Flatten(), nn.Dropout(0.3),
+        nn.Concat(nn.Sequential(), nn.Conv2d(4, 1, 1, rng=rng)),
+        nn.Multiply(nn.Sequential(), nn.AdaptiveMaxPool2d((None, 1))), nn.Flatten(), nn.Dropout(0.3),
         nn.Linear(45, 3, rng=rng), nn.Softmax())
 
 

@@ -60,6 +60,9 @@ LAYERS = [
     (lambda: nn.Residual(nn.Conv1d(2, 2, 3, padding=1, **F8)), (1, 2, 5)),
     (lambda: nn.Residual(nn.Conv1d(2, 3, 1, **F8), nn.Conv1d(2, 3, 1, **{**F8, "rng": 1})), (1, 2, 4)),
     (lambda: nn.Concat(nn.Sequential(), nn.Conv1d(2, 3, 1, **F8), nn.Tanh()), (2, 2, 4)),
+    (lambda: nn.Multiply(nn.Sequential(), nn.Sequential(nn.GlobalAvgPool(), nn.Conv1d(2, 2, 1, **F8), nn.Sigmoid())),
+     (2, 2, 4)),
+    (lambda: nn.Multiply(nn.Tanh(), nn.Conv1d(2, 1, 1, **F8), nn.AdaptiveAvgPool1d((None,))), (2, 2, 4)),
 ]
 
 

@@ -86,6 +86,7 @@ def test_fold_batch_norm():
                     nn.Sequential(nn.Conv2d(8, 6, 1, rng=2), nn.BatchNorm2d(6, affine=False))),
         nn.Concat(nn.Sequential(nn.ConvTranspose2d(6, 4, 2, groups=2, bias=False, rng=3), nn.BatchNorm2d(4)),
                   nn.ConvTranspose2d(6, 4, 2, rng=4)),
+        nn.Multiply(nn.Sequential(nn.Conv2d(8, 8, 1, rng=6), nn.BatchNorm2d(8)), nn.Sigmoid()),
         nn.BatchNorm2d(8)))
     x = np.random.default_rng(0).normal(size=(2, 3, 7, 6)).astype(np.float32)
     before, expected = model.state_dict(), model(x)

@@ -174,6 +174,10 @@ def test_seed_decides_initial_weights_in_both_dtypes():
     (lambda: nn.Sequential(nn.ReLU), TypeError, "expected a Module"),
     (lambda: nn.Residual(3), TypeError, "expected a Module"),
     (lambda: nn.Concat(), ValueError, "at least one"),
+    (lambda: nn.Multiply(), ValueError, "at least one"),
+    (lambda: nn.AdaptiveAvgPool2d(None), TypeError, "output_size"),
+    (lambda: nn.AdaptiveAvgPool2d((None, 0)), ValueError, "output_size: got"),
+    (lambda: nn.AdaptiveMaxPool2d((2, None, 2)), ValueError, "output_size: got 3 values"),
     (lambda: nn.Linear(1, 1, rng="0"), TypeError, "rng: got str"),
 ])
 def test_bad_arguments(make, error, text):
@@ -187,6 +191,9 @@ def test_mismatched_shapes_in_containers():
         nn.Residual(nn.MaxPool1d(2))(x)
     with pytest.raises(ValueError, match="Concat"):
         nn.Concat(nn.MaxPool1d(2), nn.ReLU())(x)
+    for other in (nn.MaxPool1d(2), nn.Flatten()):
+        with pytest.raises(ValueError, match="Multiply"):
+            nn.Multiply(nn.ReLU(), other)(x)
     with pytest.raises(ValueError, match="BatchNorm2d: x has 3 axes, expected 4"):
         nn.BatchNorm2d(2)(x)
 
@@ -198,7 +205,8 @@ MODULES = [
     nn.MaxPool2d(3, 2, (1, 0), ceil_mode=True), nn.AvgPool1d(2, divisor_override=3), nn.SumPool3d(2, dilation=2),
     nn.GlobalAvgPool(), nn.AdaptiveMaxPool2d((2, 3)), nn.AdaptiveAvgPool1d(4), nn.LeakyReLU(0.3), nn.Softmax(2),
     nn.LogSoftmax(), nn.Dropout(0.1), nn.BatchNorm1d(3, 1e-3, None, False), nn.Residual(nn.ReLU(), nn.Tanh()),
-    nn.Concat(nn.ReLU())]
+    nn.Concat(nn.ReLU()), nn.Multiply(nn.ReLU(), nn.Tanh()), nn.AdaptiveMaxPool3d((2, None, 1)),
+    nn.AdaptiveAvgPool1d((None,))]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: type(module).__name__)
@@ -255,6 +263,28 @@ def test_slice_shares_the_layers():
     assert model[:2][0] is model[0]
     assert len(model[:-1]) == len(model) - 1
     assert list(model[6:]) == [model[6], model[7], model[8]]
+
+
+@pytest.mark.parametrize("pool", [nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d])
+def test_adaptive_size_of_the_input(pool):
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
+    dy = np.ones((2, 3, 5, 2), np.float32)
+    (y, backward), (expected, expected_backward) = (pool(size).forward(x) for size in ((None, 2), (5, 2)))
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(backward(dy), expected_backward(dy))
+
+
+@pytest.mark.parametrize("order", ["C", "channels last"])
+def test_multiply_spreads_one_number_a_channel(order):
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 7)).astype(np.float32)
+    if order != "C":
+        x = x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    gate = nn.Sequential(nn.GlobalAvgPool(), nn.Conv2d(3, 3, 1, rng=0), nn.Sigmoid())
+    model = nn.Multiply(nn.Sequential(), gate)
+    expected = x * gate(x)
+    assert model(x).strides == x.strides
+    np.testing.assert_array_equal(model(x), expected)
+    np.testing.assert_array_equal(model.forward(x)[0], expected)
 
 
 def test_summary():

@@ -1,5 +1,6 @@
 """Chains in inference run programs: the same bits as layer after layer, whatever changes between calls."""
 import copy
+import functools
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -38,6 +39,8 @@ def layer_by_layer(module, x):
         return x
     if isinstance(module, nn.Residual):
         return layer_by_layer(module.body, x) + (x if module.shortcut is None else layer_by_layer(module.shortcut, x))
+    if isinstance(module, nn.Multiply):
+        return functools.reduce(np.multiply, [layer_by_layer(each, x) for each in module])
     if isinstance(module, nn.Concat):
         return np.concatenate([layer_by_layer(each, x) for each in module], axis=1)
     return module(x)
@@ -55,7 +58,7 @@ def random_chain(rng, c, depth):
     """A chain of any layers that keeps planes as they are, and the channels of its result."""
     modules = []
     for _ in range(rng.integers(0, 4)):
-        kind = rng.integers(0, 7 if depth else 4)
+        kind = rng.integers(0, 8 if depth else 4)
         if kind < 2:
             k = int(rng.choice([3, 16, 20]))
             modules.append(nn.Conv2d(c, k, int(rng.choice([1, 3])), padding="same", rng=rng))
@@ -72,6 +75,9 @@ def random_chain(rng, c, depth):
             branches, widths = zip(*(random_chain(rng, c, depth - 1) for _ in range(rng.integers(1, 4))))
             modules.append(nn.Concat(*branches))
             c = sum(widths)
+        elif kind == 6:
+            gate = nn.Sequential(nn.GlobalAvgPool(), nn.Conv2d(c, c, 1, rng=rng), nn.Sigmoid())
+            modules.append(nn.Multiply(nn.Sequential(), gate))
         else:
             chain, c = random_chain(rng, c, depth - 1)
             modules.append(chain)

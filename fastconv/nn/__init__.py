@@ -4,7 +4,7 @@
 """
 
 from .checkpoint import load_checkpoint, save_checkpoint
-from .containers import Concat, Residual, Sequential
+from .containers import Concat, Multiply, Residual, Sequential
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .folding import fold_batch_norm
 from .inference import Evaluation, confusion_matrix, evaluate, predict, predict_proba
@@ -66,8 +66,8 @@ __all__ = [
     "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "CosineLR", "CrossEntropyLoss", "Dropout", "Evaluation",
     "ExponentialLR", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "GlobalMinPool", "GlobalSumPool", "Hardswish",
     "History", "LeakyReLU", "Linear", "LogSoftmax", "Loss", "MSELoss", "MaxPool1d", "MaxPool2d", "MaxPool3d",
-    "MinPool1d", "MinPool2d", "MinPool3d", "Module", "MultiStepLR", "Optimizer", "Parameter", "Progress", "ReLU",
-    "ReLU6", "Residual", "SGD", "Schedule", "Sequential", "SiLU", "Sigmoid", "Softmax", "StepLR", "SumPool1d",
+    "MinPool1d", "MinPool2d", "MinPool3d", "Module", "MultiStepLR", "Multiply", "Optimizer", "Parameter", "Progress",
+    "ReLU", "ReLU6", "Residual", "SGD", "Schedule", "Sequential", "SiLU", "Sigmoid", "Softmax", "StepLR", "SumPool1d",
     "SumPool2d", "SumPool3d", "Tanh", "WarmupLR", "build", "confusion_matrix", "evaluate", "fit", "fold_batch_norm",
     "load", "load_checkpoint", "load_model", "plot_training", "predict", "predict_proba", "read_metadata", "register",
     "save", "save_checkpoint", "save_model", "summary",

@@ -46,6 +46,14 @@ def per_axis(owner: Any, name: str, value: Any, ndim: int, least: int = 1) -> tu
     return checks.per_axis(_name(owner), name, value, ndim, least)
 
 
+def output_size(owner: Any, value: Any, ndim: int) -> tuple[int | None, ...]:
+    """As `per_axis`; a sequence may hold None, too, which stands for the input's extent."""
+    if not isinstance(value, (tuple, list)):
+        return per_axis(owner, "output_size", value, ndim)
+    extents = per_axis(owner, "output_size", [1 if extent is None else extent for extent in value], ndim)
+    return tuple(None if given is None else extent for given, extent in zip(value, extents))
+
+
 def padding(owner: Any, value: Any, ndim: int, words: tuple[str, ...] = (), least: int = 0) -> Any:
     """Padding as a layer keeps it: one of `words`, an int, or ints or pairs an axis, of at least `least`."""
     if not isinstance(value, str):

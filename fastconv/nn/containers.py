@@ -1,4 +1,4 @@
-"""Modules made of modules: a chain, a sum and a concatenation."""
+"""Modules made of modules: a chain, a sum, a product and a concatenation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .pool import SelectPool
 from .program import Programs, Recorder, Value
 from .weighted import ACTIVATION_GRADIENTS, WeightedLayer
 
-__all__ = ["Concat", "Residual", "Sequential"]
+__all__ = ["Concat", "Multiply", "Residual", "Sequential"]
 
 ACTIVATION_NAMES: dict[type[Any], str] = {
     ReLU: "relu", ReLU6: "relu6", Sigmoid: "sigmoid", Tanh: "tanh", SiLU: "silu", Hardswish: "hardswish",
@@ -232,6 +232,58 @@ class Concat(_Group):
         n, _, *spatial = parts[0].shape
         joined = checks.empty((n, sum(part.shape[1] for part in parts), *spatial), dtype, order)
         return np.concatenate(parts, axis=1, out=joined)
+
+
+class Multiply(_Group):
+    """The product of the results of several modules for the same input, element by element.
+
+    A result may have extent 1 where others have more, as one number for each channel has: it counts for all of them.
+    ``Multiply(Sequential(), gate)`` weighs the input by what `gate` makes of it (squeeze and excitation, Hu et al.
+    2018).
+
+    Parameters
+    ----------
+    *modules : Module
+        At least one. ``Sequential()`` passes the input itself on.
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        if not modules:
+            raise ValueError("Multiply: expected at least one module")
+        super().__init__(*modules)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self._product([module(x) for module in self])
+
+    def record(self, recorder: Recorder, x: Value, activation: str | None = None) -> Value:
+        parts = [recorder.follow(module, x) for module in self]
+        return recorder.call(lambda *arrays: self._product(arrays), *parts)
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
+        parts, backwards = zip(*(module.forward(x) for module in self), strict=True)
+
+        def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
+            gradients = []
+            for index, (part, branch) in enumerate(zip(parts, backwards, strict=True)):
+                dpart = _sum_to(part.shape, self._product([dy, *parts[:index], *parts[index + 1:]]))
+                gradients.append(branch(dpart, need_input=need_input))
+            return sum(gradients[1:], start=gradients[0]) if need_input else None
+
+        return self._product(parts), backward
+
+    @staticmethod
+    def _product(parts: Sequence[np.ndarray]) -> np.ndarray:
+        shapes = [part.shape for part in parts]
+        extents = [set(axis) - {1} for axis in zip(*shapes)]
+        if len(set(map(len, shapes))) > 1 or any(len(axis) > 1 for axis in extents):
+            raise ValueError(f"Multiply: the modules give {shapes}, expected shapes that differ in extents of 1 alone")
+        return functools.reduce(np.multiply, parts)
+
+
+def _sum_to(shape: tuple[int, ...], gradient: np.ndarray) -> np.ndarray:
+    """The gradient of a part of this shape: summed over the axes in which that was spread."""
+    axes = tuple(axis for axis, extent in enumerate(shape) if extent < gradient.shape[axis])
+    return gradient.sum(axis=axes, keepdims=True) if axes else gradient
 
 
 def _fuses(module: Module, activation: str, training: bool) -> bool:

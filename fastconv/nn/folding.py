@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 
-from .containers import Concat, Residual, Sequential
+from .containers import Concat, Multiply, Residual, Sequential
 from .conv import Conv, ConvTranspose
 from .module import Module
 from .norm import BatchNorm
@@ -24,7 +24,7 @@ def fold_batch_norm(model: Module) -> Module:
     Parameters
     ----------
     model : Module
-        Looked through inside of `Sequential`, `Residual` and `Concat`.
+        Looked through inside of `Sequential`, `Residual`, `Concat` and `Multiply`.
 
     Returns
     -------
@@ -35,6 +35,8 @@ def fold_batch_norm(model: Module) -> Module:
         return Sequential(*_folded_chain(list(model)))
     if isinstance(model, Concat):
         return Concat(*map(fold_batch_norm, model))
+    if isinstance(model, Multiply):
+        return Multiply(*map(fold_batch_norm, model))
     if isinstance(model, Residual):
         return Residual(fold_batch_norm(model.body),
                         None if model.shortcut is None else fold_batch_norm(model.shortcut))

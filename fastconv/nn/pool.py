@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import pool
-from .._types import Pairs, PerAxis
+from .._types import AdaptiveSize, Pairs, PerAxis
 from ..activation import relu_backward
 from . import arguments
 from .module import Backward, Module
@@ -297,16 +297,17 @@ class _AdaptivePool(_PlanePool):
 
     Parameters
     ----------
-    output_size : int or sequence of int, one per axis
+    output_size : int or sequence of int or None, one per axis
+        None in a sequence is the input's extent.
     """
 
     ndim: int
 
-    def __init__(self, output_size: PerAxis) -> None:
-        self.output_size = arguments.per_axis(self, "output_size", output_size, self.ndim)
+    def __init__(self, output_size: AdaptiveSize) -> None:
+        self.output_size = arguments.output_size(self, output_size, self.ndim)
 
     def _sizes(self) -> tuple[Any, ...]:
-        return (self.output_size if self.ndim > 1 else self.output_size[0],)
+        return (self.output_size,)
 
 
 class AdaptiveAvgPool1d(_AdaptivePool):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .containers import Concat, Residual, Sequential
+from .containers import Concat, Multiply, Residual, Sequential
 from .conv import ConvTranspose
 from .layers import Linear
 from .module import Module
@@ -55,6 +55,8 @@ def summary(model: Module, input_shape: Sequence[int], dtype: DTypeLike = np.flo
             y = branches[0] + (x if module.shortcut is None else branches[1])
         elif type(module) is Concat:
             y = np.concatenate([inside(child, inner, x) for child, inner in module.children()], axis=1)
+        elif type(module) is Multiply:
+            y = module._product([inside(child, inner, x) for child, inner in module.children()])
         else:
             y = module(x)
         own, work = "", 0

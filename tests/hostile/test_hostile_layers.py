@@ -28,7 +28,7 @@ WRONG = {
     "axis": lambda rank: [v for v in SCALARS if type(v) is not int or abs(v) > 2**63],
 }
 COUNTS = {"in_channels": 2, "out_channels": 4, "in_features": 3, "out_features": 2, "num_features": 3}
-CONTAINERS = {"Sequential", "Residual", "Concat"}
+CONTAINERS = {"Sequential", "Residual", "Concat", "Multiply"}
 LAYERS = sorted(set(registry._LAYERS) & set(nn.__all__) - CONTAINERS)
 
 
