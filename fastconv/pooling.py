@@ -165,11 +165,13 @@ def _select_backward(fn, op, dy, x, call, indices, out, num_threads):
     windows, shape, order, layout, unbatched, ready = call
     if indices is not None:
         indices = checks.indices(fn, indices, dy.shape, windows)
+    inputs = {"dy": dy, "x": x, "indices": indices}
+    if indices is not None:
         indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
     if not ready:
         dy, x = (dy[None], x[None]) if unbatched else (dy, x)
         dy, x = checks.in_an_order(dy)[0], x if indices is not None else checks.in_an_order(x)[0]
-    dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy, "x": x, "indices": indices}, unbatched)
+    dx = _target(fn, out, shape, dy.dtype, order, layout, inputs, unbatched)
     if shape[0]:
         source = x if indices is None else None
         found = _add_to_winners(dy, dx, windows, _is_last(layout), op, source, indices, num_threads)
@@ -230,9 +232,9 @@ def adapt_select_backward(fn, op, rank, dy, x, indices, out, num_threads):
 def _sum_backward(fn, dy, call, divisor, out, num_threads):
     checks.some_threads(fn, num_threads)
     windows, shape, order, layout, unbatched, ready = call
+    dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy}, unbatched)
     if not ready:
         dy = checks.in_an_order(dy[None] if unbatched else dy)[0]
-    dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy}, unbatched)
     if shape[0]:
         _pool_backward.gather(dy, dx, windows.axes, _is_last(layout), divisor, None, None, None, num_threads)
     return checks.finish(dx, out, unbatched)
@@ -284,11 +286,12 @@ def unpool(fn, rank, x, indices, kernel_size, stride, padding, output_size, out,
     checks.some_threads(fn, num_threads)
     x, unbatched = checks.pool_input(fn, rank, x, False)
     indices = checks.indices(fn, indices, x.shape[1:] if unbatched else x.shape)
+    inputs = {"x": x, "indices": indices}
     indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
     spatial = checks.unpool_size(fn, rank, x.shape, kernel_size, stride, padding, output_size)
     checks.addressable(fn, "output_size", (*x.shape[:2], *spatial))
     source, order, layout = _in_layout(x)
-    y = _target(fn, out, (*x.shape[:2], *spatial), x.dtype, order, layout, {"x": x, "indices": indices}, unbatched)
+    y = _target(fn, out, (*x.shape[:2], *spatial), x.dtype, order, layout, inputs, unbatched)
     if len(x):
         found = _pool_backward.scatter_set(source, indices, y, _is_last(layout), num_threads)
         if found is not None:
@@ -303,9 +306,10 @@ def unpool_backward(fn, rank, dy, indices, input_shape, out, num_threads):
     if dy.shape[:2] != shape[:2]:
         raise ValueError(f"{fn}: dy: got shape {dy.shape}; expected ({shape[0]}, {shape[1]}, ...)")
     indices = checks.indices(fn, indices, shape[1:] if unbatched else shape)
+    inputs = {"dy": dy, "indices": indices}
     indices, _ = checks.in_an_order(indices[None] if unbatched else indices)
     gradient, order, layout = _in_layout(dy)
-    dx = _target(fn, out, shape, dy.dtype, order, layout, {"dy": dy, "indices": indices}, unbatched)
+    dx = _target(fn, out, shape, dy.dtype, order, layout, inputs, unbatched)
     if len(dy):
         found = _pool_backward.unscatter_set(gradient, indices, dx, _is_last(layout), num_threads)
         if found is not None:
