@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -31,8 +32,10 @@ def open_picture(path: str | os.PathLike[str]) -> Picture:
     except ImportError as error:
         raise ImportError(MISSING) from error
     with _decoding(path):
+        with open(path, "rb") as file:  # of a mapping no more is read than there is, whatever lengths the file declares
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
-            picture = Image.open(path, formats=FORMATS)
+            picture = Image.open(cast("IO[bytes]", content), formats=FORMATS)
         except UnidentifiedImageError:
             picture = None
     if picture is None:
