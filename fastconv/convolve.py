@@ -5,7 +5,7 @@ import numpy as np
 
 from . import checks, runtime
 from ._kernels import _im2col
-from ._kernels._runtime import Calls
+from ._kernels._runtime import Calls, all_apart
 from .packed import PackedWeight, check_packed
 from .plans import ALGORITHMS, algorithms_for, folds_gradient, padded_input, plan_of, select
 
@@ -16,7 +16,7 @@ def _batched(fn, rank, name, value):
     return checks.batched(fn, rank, name, checks.operand(fn, name, value))
 
 
-def _arrays(fn, x, w, b):
+def arrays(fn, x, w, b):
     """The operands as arrays; packed weights and a missing bias stay as they are."""
     return (checks.array(fn, "x", x), w if isinstance(w, PackedWeight) else checks.array(fn, "w", w),
             None if b is None else checks.array(fn, "b", b))
@@ -120,7 +120,7 @@ def forward(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, 
             num_threads):
     if num_threads is not None:
         checks.some_threads(fn, num_threads)
-    x, w, b = _arrays(fn, x, w, b)
+    x, w, b = arrays(fn, x, w, b)
     call = forward_call(fn, rank, x, w, b, stride, padding, dilation, groups, padding_mode, activation, algorithm, out)
     return call.run(fn, x, w, b, out, num_threads)
 
@@ -148,7 +148,7 @@ _transposed_calls = Calls(_prepare_transposed)
 def transposed(fn, rank, x, w, b, stride, padding, output_padding, groups, dilation, activation, algorithm, out,
                num_threads):
     checks.some_threads(fn, num_threads)
-    x, w, b = _arrays(fn, x, _plain_weight(fn, w), b)
+    x, w, b = arrays(fn, x, _plain_weight(fn, w), b)
     call = _transposed_calls((x, w, b, out), (fn, rank, stride, padding, output_padding, groups, dilation,
                                               activation, algorithm, runtime.default_algorithm()))
     return call.run(fn, x, w, b, out, num_threads)
@@ -166,9 +166,8 @@ class Backward(NamedTuple):
     plans: tuple = ()    # of dx, and of dw and db, where the kernels take operands and results as they are
     order: str = ""      # of dx then
 
-    def run(self, fn, dy, x, w, need, out, accumulate, num_threads):
+    def run(self, dy, x, w, need, out, accumulate, num_threads):
         """All gradients by `plans`; `out` is None where there is no need."""
-        check_places(fn, dy, x, w, out)
         dx, dw, db = out
         new = np.zeros if accumulate else checks.new
         if need[0]:
@@ -323,6 +322,8 @@ def wanted_results(fn, need, out):
 
 def check_places(fn, dy, x, w, out):
     """Result arrays may overlap neither operands nor each other."""
+    if all_apart(out, (dy, x, w)):
+        return
     for i, result in enumerate(out):
         if result is not None:
             name = f"out[{i}] ({RESULTS[i]})"
@@ -379,12 +380,22 @@ def backward(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode
     checks.some_threads(fn, num_threads)
     dy, x, w = checks.array(fn, "dy", dy), checks.array(fn, "x", x), _plain_weight(fn, w)
     (need, out), accumulate = wanted_results(fn, need, out), checks.flag(fn, "accumulate", accumulate)
-    call = _backward_calls((dy, x, w, *out), (fn, rank, stride, padding, dilation, groups, padding_mode, need,
+    call = backward_call(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out)
+    check_places(fn, dy, x, w, out)
+    return gradients(fn, call, dy, x, w, need, out, accumulate, num_threads)
+
+
+def backward_call(fn, rank, dy, x, w, stride, padding, dilation, groups, padding_mode, need, algorithm, out):
+    """The Backward of a convolution of arrays."""
+    return _backward_calls((dy, x, w, *out), (fn, rank, stride, padding, dilation, groups, padding_mode, need,
                                               algorithm, runtime.default_algorithm()))
+
+
+def gradients(fn, call, dy, x, w, need, out, accumulate, num_threads):
+    """dx, dw and db by a Backward; all arguments are those that it was prepared for, and checked."""
     accumulate = accumulate and (out[1] is not None or out[2] is not None)
     if call.plans:
-        return call.run(fn, dy, x, w, need, out, accumulate, num_threads)
-    check_places(fn, dy, x, w, out)
+        return call.run(dy, x, w, need, out, accumulate, num_threads)
     shapes = x.shape, w.shape, (call.g.k,)
     dy, x, w = _with_batch(dy, call), _with_batch(x, call), checks.contiguous(w)
     dx = None

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from . import checks, convolve
+from . import checks, convolve, runtime
 from ._kernels import _elementwise, _norm
 from ._kernels._runtime import Calls
 from .activation import relu_backward
@@ -47,14 +47,39 @@ def _delivered_rows(image, shape, out, written):
 
 
 def _linear_weight(fn, x, w):
-    """w as the weights (out, in, 1) of a 1x1 convolution of x (..., in)."""
-    packed = isinstance(w, PackedWeight)
-    if not packed:
+    """The weights (out, in) for x (..., in)."""
+    if not isinstance(w, PackedWeight):
         w = checks.operand(fn, "w", w)
         checks.same_dtype(fn, "x", x, "w", w)
     if w.ndim != 2 or w.shape[0] == 0 or w.shape[1] != x.shape[-1]:
         raise ValueError(f"{fn}: w: got shape {w.shape}; expected (out, {x.shape[-1]}) for x of shape {x.shape}")
-    return w.with_pixel_axis() if packed else w[:, :, None]
+    return w
+
+
+def _pixel_weight(w):
+    """Weights (out, in), plain or packed, as those of a 1x1 convolution: (out, in, 1)."""
+    return w.with_pixel_axis() if isinstance(w, PackedWeight) else w[:, :, None]
+
+
+def _prepare_linear(x, w, b, out, fn, activation, default):
+    """Check everything but the elements; returns the result's shape and the convolution, None where x has no rows.
+
+    `default` is the default algorithm, which the convolution depends on.
+    """
+    x = _features(fn, "x", x)
+    w = _linear_weight(fn, x, w)
+    b = checks.bias(fn, b, w.shape[0], x)
+    checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
+    shape = (*x.shape[:-1], w.shape[0])
+    if out is not None:
+        checks.output_layout(fn, "out", out, shape, x.dtype)
+    if not x.size:
+        return shape, None
+    return shape, convolve.forward_call(fn, 1, _as_pixels(x), _pixel_weight(w), b, 1, 0, 1, 1, "zeros", activation,
+                                        "auto", _rows_out(out))
+
+
+_linear_calls = Calls(_prepare_linear)
 
 
 def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
@@ -83,18 +108,14 @@ def linear(x, w, b=None, *, activation=None, out=None, num_threads=None):
     """
     fn = "linear"
     checks.some_threads(fn, num_threads)
-    x = _features(fn, "x", x)
-    weight = _linear_weight(fn, x, w)
-    b = checks.bias(fn, b, w.shape[0], x)
-    checks.choice(fn, "activation", activation, checks.ACTIVATIONS)
-    shape = (*x.shape[:-1], w.shape[0])
+    x, w, b = convolve.arrays(fn, x, w, b)
+    shape, call = _linear_calls((x, w, b, out), (fn, activation, runtime.default_algorithm()))
     if out is not None:
-        plain = None if isinstance(w, PackedWeight) else weight
-        checks.output(fn, "out", out, shape, x.dtype, {"x": x, "w": plain, "b": b})
-    if not x.size:
+        checks.separate(fn, "out", out, {"x": x, "w": None if isinstance(w, PackedWeight) else w, "b": b})
+    if call is None:
         return np.empty(shape, x.dtype) if out is None else out
     image = _rows_out(out)
-    y = convolve.forward(fn, 1, _as_pixels(x), weight, b, 1, 0, 1, 1, "zeros", activation, "auto", image, num_threads)
+    y = call.run(fn, _as_pixels(x), _pixel_weight(w), b, image, num_threads)
     return _delivered_rows(y, shape, out, image is not None)
 
 
@@ -128,32 +149,40 @@ def linear_backward(dy, x, w, *, need=(True, True, True), out=(None, None, None)
     if isinstance(w, PackedWeight):
         raise ValueError(f"{fn}: w: got packed weights; expected an array, only linear takes packed ones")
     w = checks.array(fn, "w", w)
-    flags, out = convolve.wanted_results(fn, need, out)
+    need, out = convolve.wanted_results(fn, need, out)
     accumulate = checks.flag(fn, "accumulate", accumulate)
-    shapes = _linear_gradients((dy, x, w, *out), (fn, flags))
+    shapes, call = _linear_gradients((dy, x, w, *out), (fn, need, runtime.default_algorithm()))
     convolve.check_places(fn, dy, x, w, out)
-    if not x.size:
+    if call is None:
         return _gradients_without_rows(need, out, shapes, x.dtype, accumulate)
-    dx_out, dw_out = _rows_out(out[0]), None if out[1] is None else out[1][:, :, None]
-    dx, dw, db = convolve.backward(
-        fn, 1, _as_pixels(dy), _as_pixels(x), w[:, :, None], 1, 0, 1, 1, "zeros", need, "auto",
-        (dx_out, dw_out, out[2]), accumulate, num_threads)
+    images = _gradient_images(out)
+    dx, dw, db = convolve.gradients(fn, call, _as_pixels(dy), _as_pixels(x), _pixel_weight(w), need, images, accumulate,
+                                    num_threads)
     if need[0]:
-        dx = _delivered_rows(dx, x.shape, out[0], dx_out is not None)
+        dx = _delivered_rows(dx, x.shape, out[0], images[0] is not None)
     if need[1]:
         dw = dw[:, :, 0] if out[1] is None else out[1]
     return dx, dw, db
 
 
-def _prepare_linear_gradients(dy, x, w, dx, dw, db, fn, need):
-    """Check everything but the elements; returns the shapes of dx, dw and db."""
+def _gradient_images(out):
+    """The result arrays of a caller as a convolution takes them, None where there are none or dx has gaps."""
+    dx, dw, db = out
+    return _rows_out(dx), None if dw is None else _pixel_weight(dw), db
+
+
+def _prepare_linear_gradients(dy, x, w, dx, dw, db, fn, need, default):
+    """As `_prepare_linear`: the shapes of dx, dw and db, and the convolution's gradients."""
     x, dy = _features(fn, "x", x), checks.operand(fn, "dy", dy)
     checks.same_dtype(fn, "x", x, "dy", dy)
-    k, c, _ = _linear_weight(fn, x, checks.operand(fn, "w", w)).shape
+    k, c = _linear_weight(fn, x, w).shape
     checks.shape_of(fn, "dy", dy, (*x.shape[:-1], k))
     shapes = x.shape, (k, c), (k,)
     convolve.check_result_layouts(fn, need, (dx, dw, db), shapes, x.dtype)
-    return shapes
+    if not x.size:
+        return shapes, None
+    return shapes, convolve.backward_call(fn, 1, _as_pixels(dy), _as_pixels(x), _pixel_weight(w), 1, 0, 1, 1, "zeros",
+                                          need, "auto", _gradient_images((dx, dw, db)))
 
 
 _linear_gradients = Calls(_prepare_linear_gradients)

@@ -478,6 +478,21 @@ cpdef bint are_apart(cnp.ndarray a, cnp.ndarray b) except -1:
     return a_last < b_first or b_last < a_first
 
 
+def all_apart(tuple results, tuple operands):
+    """Whether `are_apart` holds of each result (an array or None) with all operands and all other results."""
+    cdef Py_ssize_t i, j
+    for i in range(len(results)):
+        if results[i] is None:
+            continue
+        for operand in operands:
+            if not are_apart(results[i], operand):
+                return False
+        for j in range(i):
+            if results[j] is not None and not are_apart(results[i], results[j]):
+                return False
+    return True
+
+
 fc_openmp_start()
 fc_results_start()
 _use_isa(os.environ.get("FASTCONV_ISA") or isa_available()[0])
