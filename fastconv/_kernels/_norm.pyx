@@ -2,7 +2,8 @@
 
 a. Arrays are channels-first or channels-last without gaps; all arrays of a call have one order.
 b. Work items are boxes of about CHUNK elements, fixed by the shape. Channels-first: one channel of some
-   images, or a piece of one image. Channels-last: some pixels of at most WIDEST channels.
+   images, or a piece of one image. Channels-last: some pixels of at most WIDEST channels. Scaling needs no slots:
+   its boxes hold about SCALED elements, or one plane, so that it goes through memory nearly in order.
 c. Each box stores the sums of its channels in slots of its own; the slots of a channel are joined in the
    order of the boxes, so the bits don't depend on the threads. The slots take at most 1/4096 of x and
    16 bytes a channel (channels-first), MOST_PARTS * 16 bytes a channel (channels-last).
@@ -28,6 +29,7 @@ cdef enum:
     CHUNK = 16 * 1024
     WIDEST = 256
     MOST_PARTS = 256
+    SCALED = 256
 
 
 cdef struct ChannelBoxes:
@@ -41,7 +43,8 @@ cdef struct ChannelBoxes:
     bint by_column
 
 
-cdef ChannelBoxes channel_boxes(cnp.ndarray x, bint channels_last) noexcept:
+cdef ChannelBoxes channel_boxes(cnp.ndarray x, bint channels_last, ptrdiff_t chunk) noexcept:
+    """Boxes of about `chunk` elements, of one plane at least."""
     cdef ChannelBoxes b
     cdef ptrdiff_t n = cnp.PyArray_DIM(x, 0), pixels = 1
     cdef int i
@@ -60,7 +63,7 @@ cdef ChannelBoxes channel_boxes(cnp.ndarray x, bint channels_last) noexcept:
         b.rows, b.length = n, pixels
         b.piece = ceil_div(pixels, ceil_div(pixels, CHUNK))
         b.pieces = ceil_div(pixels, b.piece)
-        b.per_part = max(1, CHUNK // pixels)
+        b.per_part = max(1, chunk // pixels)
         b.parts = ceil_div(n, b.per_part) * b.pieces
         b.items = b.parts * b.channels
     return b
@@ -155,7 +158,7 @@ cdef void join_sums(const ChannelBoxes *b, const double *slots, double *first, d
 cdef tuple sums_of(cnp.ndarray x, fc_channels *whole, bint channels_last, num_threads):
     """Two float64 arrays of sums per channel, as channel_sums describes them."""
     cdef const fc_kernels *kernels = fc_current(cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64)
-    cdef ChannelBoxes b = channel_boxes(x, channels_last)
+    cdef ChannelBoxes b = channel_boxes(x, channels_last, CHUNK)
     cdef cnp.ndarray first = np.empty(b.channels), second = np.empty(b.channels)
     cdef double *first_data = <double *>cnp.PyArray_DATA(first)
     cdef double *second_data = <double *>cnp.PyArray_DATA(second)
@@ -244,7 +247,7 @@ def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta,
 def scale_and_shift(cnp.ndarray x, cnp.ndarray y, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift, bint relu,
                     bint channels_last, num_threads):
     """y = scale * (x - mean) + shift per channel, cut off at 0 by relu."""
-    cdef ChannelBoxes b = channel_boxes(x, channels_last)
+    cdef ChannelBoxes b = channel_boxes(x, channels_last, SCALED)
     cdef fc_channels whole = no_channels()
     whole.x, whole.y, whole.relu = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), relu
     whole.mean, whole.scale, whole.shift = cnp.PyArray_DATA(mean), cnp.PyArray_DATA(scale), cnp.PyArray_DATA(shift)
@@ -282,7 +285,7 @@ def normalise_backward(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dx, cnp.ndarra
         put(cnp.PyArray_DATA(slope), c, f64, factor * (inverse * product) / count)
         put(cnp.PyArray_DATA(shift), c, f64, factor * total / count)
     # dx = scale * dy + slope * (x - mean) + shift, or scale * dy alone.
-    cdef ChannelBoxes b = channel_boxes(dy, channels_last)
+    cdef ChannelBoxes b = channel_boxes(dy, channels_last, SCALED)
     whole.sums, whole.y = NULL, cnp.PyArray_DATA(dx)
     if training:
         whole.slope, whole.shift = cnp.PyArray_DATA(slope), cnp.PyArray_DATA(shift)
