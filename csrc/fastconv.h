@@ -365,6 +365,8 @@ typedef struct fc_kernels {
     void (*activate)(fc_activation, double slope, const void *x, void *y, ptrdiff_t n);
     void (*activate_backward)(fc_activation, double slope, const void *dy, const void *saved, void *dx, ptrdiff_t n);
     void (*scale_kept)(const void *x, const uint8_t *mask, double scale, void *y, ptrdiff_t n);
+    /* The sum of (x - target)^2, or logistic: of the binary cross entropies of logits x. */
+    double (*pair_loss)(int logistic, const void *x, const void *target, ptrdiff_t n);
     void (*softmax)(const fc_softmax *);
     void (*softmax_backward)(const fc_softmax *);
     void (*channel_sums)(const fc_channels *);

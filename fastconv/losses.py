@@ -137,8 +137,12 @@ def _pair(fn, name, first, target):
     return first, target
 
 
-def _mean(values):
-    return float(values.mean(dtype=np.float64)) if values.size else float("nan")
+def _mean_loss(first, target, logistic):
+    if not first.size:
+        return float("nan")
+    if checks.axes_in_memory(first) is None:
+        first = first.copy()
+    return _elementwise.pair_loss(first, checks.laid_out_as(target, first), logistic) / first.size
 
 
 @keeps_floating_point
@@ -161,7 +165,7 @@ def binary_cross_entropy_with_logits(logits, target):
         Dtypes or shapes don't fit.
     """
     x, t = _pair("binary_cross_entropy_with_logits", "logits", logits, target)
-    return _mean(np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))))
+    return _mean_loss(x, t, True)
 
 
 @keeps_floating_point
@@ -196,7 +200,7 @@ def mse_loss(pred, target):
         Dtypes or shapes don't fit.
     """
     a, b = _pair("mse_loss", "pred", pred, target)
-    return _mean((a - b) ** 2)
+    return _mean_loss(a, b, False)
 
 
 @keeps_floating_point
@@ -206,4 +210,6 @@ def mse_loss_backward(pred, target):
     With respect to `pred`, of its shape; parameters and errors as there.
     """
     a, b = _pair("mse_loss_backward", "pred", pred, target)
-    return (a - b) * (2 / max(a.size, 1))
+    gradient = a - b
+    gradient *= 2 / max(a.size, 1)
+    return gradient

@@ -281,6 +281,17 @@ def test_softmax_bits_do_not_depend_on_threads_or_place(isa, threads, name):
         assert getattr(fc, name)(same, out=same).tobytes() == y.tobytes()
 
 
+def test_softmax_of_one_class(isa):
+    x = np.array([[3], [-1e30], [INF], [-INF], [NAN]], np.float32)
+    np.testing.assert_array_equal(fc.softmax(x), [[1], [1], [NAN], [NAN], [NAN]])
+    np.testing.assert_array_equal(fc.log_softmax(x), [[0], [0], [NAN], [NAN], [NAN]])
+    dy = normal((3, 1, 50, 37), np.float32)  # planes, whose channel is the only class
+    for name, one in (("softmax", 1), ("log_softmax", 0)):
+        y = getattr(fc, name)(dy)
+        np.testing.assert_array_equal(y, np.full_like(dy, one))
+        np.testing.assert_array_equal(backward(name)(dy, y), np.zeros_like(dy))
+
+
 @dtypes
 @pytest.mark.parametrize("axis", [0, 1])
 def test_softmax_of_large_and_missing_logits(isa, dtype, axis):

@@ -107,6 +107,34 @@ def test_pairs_against_the_reference(isa, dtype, name, shape):
         check_gradient(lambda x: getattr(fc, name)(x, target), x, gradient)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_on_every_instruction_set(isa, threads, name, dtype):
+    """Tails, several work items, layouts that differ, and losses far below 1."""
+    rng, eps = np.random.default_rng(0), float(np.finfo(dtype).eps)
+    for n in (1, 3, 15, 16, 17, 40_001):
+        for scale in (1e-3, 1, 30):
+            x, target = (scale * rng.standard_normal(n)).astype(dtype), rng.random(n).astype(dtype)
+            if scale == 30:
+                target = (x > 0).astype(dtype)
+            expected = getattr(reference, name)(x.astype(float), target.astype(float))
+            assert getattr(fc, name)(x, target) == pytest.approx(expected, rel=16 * eps)
+    x, target = rng.standard_normal((2, 3, 5, 7)).astype(dtype), rng.random((2, 3, 5, 7)).astype(dtype)
+    expected = getattr(fc, name)(x, target)
+    last = [fc.channels_last(a) for a in (x, target)]
+    gaps = np.stack((x, target), axis=-1)
+    for a, b in ((x, last[1]), last, (gaps[..., 0], gaps[..., 1]), (x.T, target.T)):
+        assert getattr(fc, name)(a, b) == pytest.approx(expected, rel=16 * eps)
+        np.testing.assert_array_equal(backward(name)(a, b), backward(name)(a.copy(), b.copy()))
+
+
+@pytest.mark.parametrize("x, target, expected", [
+    (np.inf, 1, np.nan), (-np.inf, 0.5, np.inf), (np.nan, 1, np.nan), (-100, 0, 0), (1000, 1, 0), (-1000, 1, 1000)])
+def test_binary_cross_entropy_at_the_ends(isa, x, target, expected):
+    x, target = np.array([x], np.float32), np.array([target], np.float32)
+    np.testing.assert_allclose(fc.binary_cross_entropy_with_logits(x, target), expected, atol=1e-37)
+
+
 def test_sums_are_taken_in_float64():
     x = np.full(3_000_000, 0.1, np.float32)
     assert fc.mse_loss(x, np.zeros_like(x)) == pytest.approx(float(np.float32(0.1)) ** 2, rel=1e-6)

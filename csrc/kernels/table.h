@@ -7,6 +7,7 @@
 #include "activation.h"
 #include "transpose.h"
 #include "gemm.h"
+#include "losses.h"
 #include "norm.h"
 #include "planar.h"
 #include "products.h"
@@ -98,6 +99,7 @@ const fc_kernels FC_TABLE = {
     .activate = activate,
     .activate_backward = activate_backward,
     .scale_kept = scale_kept,
+    .pair_loss = pair_loss,
     .softmax = softmax,
     .softmax_backward = softmax_backward,
     .channel_sums = channel_sums,

@@ -446,6 +446,7 @@ cdef extern from "fastconv.h":
         void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil
+        double (*pair_loss)(int, const void *, const void *, ptrdiff_t) noexcept nogil
         void (*softmax)(const fc_softmax *) noexcept nogil
         void (*softmax_backward)(const fc_softmax *) noexcept nogil
         void (*channel_sums)(const fc_channels *) noexcept nogil

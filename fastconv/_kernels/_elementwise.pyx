@@ -26,7 +26,7 @@ cdef enum:
     EXP_FLOPS = 40          # what an element of a function with an exponential costs
 
 cdef struct Flat:
-    # Operands and result of an elementwise function: bytes of element 0.
+    # Operands and result of an elementwise function: bytes of element 0. The result of a loss is a double an item.
     const char *x
     const char *saved
     const uint8_t *mask
@@ -54,6 +54,11 @@ cdef void backward_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, 
 
 cdef void masked_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, ptrdiff_t n) noexcept nogil:
     kernels.scale_kept(f.x + at * kernels.itemsize, f.mask + at, f.factor, f.y + at * kernels.itemsize, n)
+
+
+cdef void loss_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, ptrdiff_t n) noexcept nogil:
+    (<double *>f.y)[at // CHUNK] = kernels.pair_loss(f.activation == FC_SIGMOID, f.x + at * kernels.itemsize,
+                                                     f.saved + at * kernels.itemsize, n)
 
 
 cdef void flat_share(const fc_kernels *kernels, run_item run, const Flat *f, ptrdiff_t size, ptrdiff_t item0,
@@ -147,6 +152,19 @@ def scale_kept(cnp.ndarray x, cnp.ndarray mask, double scale, cnp.ndarray y, num
     run_flat(kernels, masked_item, &f, cnp.PyArray_SIZE(x), 2 * kernels.itemsize, num_threads)
 
 
+def pair_loss(cnp.ndarray x, cnp.ndarray target, bint logistic):
+    """The sum of (x - target)**2, or logistic: of the binary cross entropies of logits x; items are joined in order."""
+    cdef const fc_kernels *kernels = kernels_for(x)
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
+    cdef cnp.ndarray sums = np.empty((size + CHUNK - 1) // CHUNK)
+    cdef Flat f
+    f.x, f.saved = <const char *>cnp.PyArray_DATA(x), <const char *>cnp.PyArray_DATA(target)
+    f.y, f.flush = <char *>cnp.PyArray_DATA(sums), True
+    f.activation = FC_SIGMOID if logistic else FC_RELU
+    run_flat(kernels, loss_item, &f, size, cost_of(f.activation, kernels.itemsize), None)
+    return float(sums.sum())
+
+
 # ---------------------------------------------------------------- softmax
 
 cdef void softmax_share(const fc_kernels *kernels, const fc_softmax *shape, bint backward, ptrdiff_t per_item,
@@ -172,6 +190,8 @@ cdef void softmax_share(const fc_kernels *kernels, const fc_softmax *shape, bint
 cdef int run_softmax(const fc_kernels *kernels, fc_softmax *s, bint backward, ptrdiff_t outer, ptrdiff_t inner,
                      num_threads) except -1:
     """(outer, len, inner) elements: rows where inner is 1, else `inner` columns in each of `outer` blocks."""
+    if s.len == 1:  # vectors of one element each are columns side by side, whatever the axes
+        outer, inner = 1, outer * inner
     cdef ptrdiff_t blocks = 1 if inner == 1 else outer
     cdef ptrdiff_t line = COLUMNS_BYTES // kernels.itemsize
     cdef ptrdiff_t per_item = max(1, CHUNK // s.len), across
