@@ -103,7 +103,7 @@ typedef struct fc_planar {
 
 /* Pack one block of weights: dst[(at[t] * len + l) * width + j] = src[j * col + l * red + t], zero for
  * n <= j < width. Returns 0 if a weight is NaN or infinite, else 1. `at` permutes the taps (backward-input groups them
- * by stride phase). */
+ * by stride phase) and is negative for those that nothing reads. */
 typedef struct fc_pack {
     const void *src;
     ptrdiff_t n, col;      /* columns of the block */

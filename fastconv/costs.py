@@ -15,6 +15,7 @@ from .planning import (
     correlation_blocking,
     forward_axes,
     planar_cycles,
+    seen_axes,
     uses_regions,
     weight_blocking,
 )
@@ -133,7 +134,7 @@ def _region_cycles(b, axes, n, red, cols, lanes):
 
 
 def _direct(op, g, red, cols, src_last, itemsize, lanes, block):
-    axes = _axes(g, op)
+    axes = seen_axes(op, g)
     regions = uses_regions(op, g, axes, red, src_last)
     b = correlation_blocking(axes, g.n, g.groups, red, cols, itemsize, lanes, block, src_last, regions=regions)
     pixels, vectors, boxes = g.n * prod(axis.dst for axis in axes), -(-cols // lanes), prod(b.boxes)

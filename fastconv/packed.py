@@ -107,7 +107,8 @@ def pack(w, stride, dilation, groups, input_shape, algorithm):
     isa = _runtime.isa_in_use()
     # Where size or memory order decide, the untransformed taps serve whatever algorithm a call takes.
     serves_all = algorithm == "auto" and (any_size or chosen != other)
-    compiled = plan("forward", g, "direct" if serves_all or chosen == "folded" else chosen, w.dtype, False, isa)
+    compiled = plan("forward", g, "direct" if serves_all or chosen == "folded" else chosen, w.dtype, False, isa,
+                    packed=True)
     data = _aligned(compiled.packed_bytes)
     transformed = compiled.pack(np.ascontiguousarray(w), data)
     # How far few columns are folded depends on the size of x, and spectra are made from plain weights: those are kept.

@@ -91,6 +91,20 @@ class Axis(NamedTuple):
         """Source positions that `size` adjacent outputs use."""
         return (-(-size // self.out_step) - 1) * self.in_step + self.high - self.low + 1
 
+    def products(self):
+        """Taps of all results, those on padding too."""
+        return sum(len(phase) * -(-(self.dst - first) // self.out_step) for first, phase in enumerate(self.phases))
+
+    def seen(self):
+        """The axis without the taps that lie on padding for all results."""
+        phases = []
+        for first, phase in enumerate(self.phases):
+            cells = -(-(self.dst - first) // self.out_step)
+            phases.append(tuple(
+                (tap, o) for tap, o in phase
+                if max(0, -(o // self.in_step)) < min(cells, -((o - self.src) // self.in_step))))
+        return self._replace(phases=tuple(phases))
+
     def real_taps(self):
         """Taps of a result that lie in the source, not on padding, on average."""
         total = 0
@@ -116,6 +130,12 @@ class Axis(NamedTuple):
         """The size of one of `parts` even pieces, whole stride cells."""
         cells = -(-self.dst // self.out_step)
         return min(self.dst, -(-cells // parts) * self.out_step)
+
+
+def seen_axes(op, g):
+    """The axes of forward or backward-input; taps that meet nothing but zeros are left out."""
+    axes = forward_axes(g) if op == "forward" else backward_axes(g)
+    return axes if g.mode else tuple(axis.seen() for axis in axes)
 
 
 def forward_axes(g, fold=1):
@@ -394,7 +414,7 @@ def correlation_blocking(axes, n, groups, red, cols, itemsize, lanes, block, src
         rows = prod(-(-axis.dst // axis.out_step) for axis in axes)
         joined = BOX_PIXELS if planar else min(JOINED_PIXELS * prod(box) // rows, BOX_PIXELS * cell)
         images = max(crowd, min(n, joined // prod(box), n if regions else STRIP_BYTES // strip_bytes(box)))
-    flops = 2 * n * groups * red * cols * prod(axis.dst for axis in axes) * taps / phases
+    flops = 2 * n * groups * red * cols * prod(axis.products() for axis in axes)
     images, box, k_groups = _shared_items(
         axes, n, -(-groups // run), -(-cols // block), min(WANTED_BOXES, flops / ITEM_FLOPS), box, images, crowd, least,
         weights_first=cols * taps > prod(axis.src for axis in axes))

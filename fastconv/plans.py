@@ -23,6 +23,7 @@ from .planning import (
     backward_axes,
     correlation_blocking,
     forward_axes,
+    seen_axes,
     uses_regions,
     weight_blocking,
 )
@@ -45,8 +46,11 @@ ORDERS = {name: name for name in (checks.CHANNELS_FIRST, checks.CHANNELS_LAST)}
 
 @lru_cache(maxsize=256)
 @runtime.keeps_floating_point
-def plan(op, g, algorithm, dtype, src_last, isa):
-    """The compiled plan of one operation; `isa` is there only for the cache to tell kernels apart."""
+def plan(op, g, algorithm, dtype, src_last, isa, packed=False):
+    """The compiled plan of one operation; `isa` is there only for the cache to tell kernels apart.
+
+    `packed`: it packs weights for all sizes, so that every tap has its place.
+    """
     f64 = dtype == np.float64
     itemsize, lanes, block = _runtime.tile_constants(f64)
     red, cols, axes = g.c // g.groups, g.k // g.groups, forward_axes(g)
@@ -76,6 +80,8 @@ def plan(op, g, algorithm, dtype, src_last, isa):
         blocking = lane_blocking(axes, *shape, itemsize, lanes, src_last, not g.mode, _runtime.masked_loads(),
                                  backward_weight)
         return (_lanes_weight.LaneGradient if backward_weight else _lanes.LaneCorrelation)(blocking, *common)
+    if op != "backward_weight" and not packed:
+        axes = seen_axes(op, g)
     regions = uses_regions(op, g, axes, red, src_last)
     if op == "backward_weight":
         blocking = weight_blocking(axes, *shape, itemsize, block, src_last, regions)

@@ -89,7 +89,7 @@ FC_INLINE ptrdiff_t lane_weight(const fc_lane_map *map, ptrdiff_t lane, ptrdiff_
 static int pack_lanes(const fc_pack *p, const fc_lane_map *map) {
     int finite = 1;
     for (ptrdiff_t t = 0; t < p->ntap; t++)
-        for (ptrdiff_t j = 0; j < p->len; j++) {
+        for (ptrdiff_t j = 0; p->at[t] >= 0 && j < p->len; j++) {
             T *to = (T *)p->dst + (p->at[t] * p->len + j) * VL;
             for (ptrdiff_t i = 0; i < VL; i++) {
                 to[i] = i < map->lanes

@@ -25,8 +25,10 @@ FC_INLINE ivec pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t column
 #pragma GCC unroll 16
         for (ptrdiff_t i = 0; i < VL; i++) {
             if (i == valid) break;
-            vstore(dst + p->at[t] * p->len * width, block[i]);
-            bad |= not_finite(block[i]);
+            if (p->at[t] >= 0) {
+                vstore(dst + p->at[t] * p->len * width, block[i]);
+                bad |= not_finite(block[i]);
+            }
             if (++t == p->ntap) { t = 0; dst += width; }
         }
     }

@@ -101,7 +101,6 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
     for (int m = 0; m < SLIDE_RESULTS; m++)
         row[m] = !gradient ? start : m < n ? vload_upto(y + m * g->y_step, lanes) : (vec){0};
     for (const fc_run *run = g->run, *const end = run + g->runs; run < end; run++) {
-        const unsigned there = inner ? ~0u : sources_there(run, m0, n + run->taps - 1);
         const vmask mask[2] = {vmask_of_bits(run->lanes[0]), vmask_of_bits(run->lanes[1])};
         const T *from = x + run->x;
         T *t = w + run->w;
@@ -111,6 +110,7 @@ FC_INLINE void slide_tile(const fc_slide *g, ptrdiff_t m0, ptrdiff_t n, ptrdiff_
             else slide_far(run, from, g->x_step, t, row, n, 0, gradient);
             continue;
         }
+        const unsigned there = inner ? ~0u : sources_there(run, m0, n + run->taps - 1);
         if (n == 1) {
             row[0] = slide_one(run, from, g->x_step, mask, t, there, row[0], lanes, x_lane, gradient);
             continue;

@@ -26,7 +26,8 @@ cdef class Blocks:
     cdef double flops
     cdef ptrdiff_t strip_bytes, rows_bytes, table_bytes
     cdef fc_pad_mode mode
-    cdef ptrdiff_t n, groups, red, cols, ntap
+    cdef ptrdiff_t n, groups, red, cols
+    cdef ptrdiff_t ntap, used               # taps of the kernel, and those that some result has inside of the source
     cdef ptrdiff_t lane_cols      # columns of a group, where lanes belong to different groups; else 0
     cdef ptrdiff_t src[3]
     cdef ptrdiff_t extent[4]      # n and d h w of the results
@@ -86,3 +87,4 @@ cdef class Blocks:
                           char *dst) noexcept nogil
     cdef void pack_share(self, const fc_kernels *kernels, const char *w, char *packed, ptrdiff_t item0,
                          ptrdiff_t item1) noexcept nogil
+    cdef void copy_share(self, const char *every, char *packed, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil

@@ -20,6 +20,7 @@ h. Regions (planning.uses_regions): results that have the same taps inside the s
    strip, and sums each tap over the pixels for which it lies in the source.
 """
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
 from fastconv._kernels._runtime cimport (
     fc_current, fc_gemm, fc_kernels, fc_lane_map, fc_pack, fc_pad_mode, fc_strip, fc_winograd,
@@ -88,7 +89,7 @@ cdef class Blocks:
         self.rows_bytes = line(self.box_pixels() * self.block * self.itemsize)
 
     cdef _fill_taps(self, axes, kernel):
-        """Order the taps by phase; taps of no phase (no output in reach) come last."""
+        """Order the taps by phase; those of no phase, as no output is in reach or they lie on padding, aren't packed."""
         cdef ptrdiff_t position = 0, t, used = 1
         cdef Phase *phase
         for axis in axes:
@@ -117,10 +118,7 @@ cdef class Blocks:
                                 position += 1
                     phase.segs = position - phase.tap0
                     phase += 1
-        for t in range(self.ntap):
-            if self.at[t] < 0:
-                self.at[t] = position
-                position += 1
+        self.used = position
 
     cdef _fill_slices(self, blocking, kernel):
         """Winograd: which taps have a patch of the source for each tile."""
@@ -339,3 +337,15 @@ cdef class Blocks:
                 packed[self.flag_offset() + item] = kernels.pack_lanes(&job, &m)
             else:
                 packed[self.flag_offset() + item] = kernels.pack_weight(&job)
+
+    cdef void copy_share(self, const char *every, char *packed, ptrdiff_t item0, ptrdiff_t item1) noexcept nogil:
+        """The same of weights that are packed already, where some of `every` tap are not used."""
+        cdef ptrdiff_t item, g, kb, t, at, size
+        for item in range(item0, item1):
+            g, kb = item // self.col_blocks, item % self.col_blocks
+            at = self.packed_offset(g, kb) * self.itemsize
+            size = self.red * self.block_width(kb) * self.itemsize
+            for t in range(self.ntap):
+                if self.at[t] >= 0:
+                    memcpy(packed + at + self.at[t] * size, every + at + t * size, size)
+            packed[self.flag_offset() + item] = every[self.flag_offset() + item]

@@ -68,19 +68,24 @@ cdef class Correlation(Blocks):
         cdef ptrdiff_t items = self.work_items
         cdef Py_ssize_t shares = shares_of(num_threads, items, self.flops), t
         cdef ptrdiff_t packs = self.groups * self.col_blocks
-        cdef Py_ssize_t packers = min(shares, packs)
-        cdef ptrdiff_t packed_bytes = self.packed_bytes if packed is None and not few else 0
+        cdef Py_ssize_t packers = shares_of(num_threads, packs, self.flops)
+        cdef const char *every = <const char *>cnp.PyArray_DATA(packed) if packed is not None else NULL
+        cdef bint packs_now = not few if packed is None else self.used < self.ntap
+        cdef ptrdiff_t packed_bytes = self.packed_bytes if packs_now else 0
         cdef ptrdiff_t share_bytes = self.share_size()
         cdef Scratch scratch = take_scratch(packed_bytes + shares * share_bytes)
-        cdef char *weights = scratch.data if packed is None else <char *>cnp.PyArray_DATA(packed)
+        cdef const char *weights = every if packed is not None and not packs_now else scratch.data
         cdef char *private = scratch.data + packed_bytes
         cdef fc_master master = fc_this_thread()
         with nogil:
-            if raw != NULL and not few:
+            if packs_now:
                 # Blocks of packed weights are disjoint.
                 for t in prange(packers, num_threads=packers, schedule="static", chunksize=1):
                     fc_settle(&master)
-                    self.pack_share(kernels, raw, weights, packs * t // packers, packs * (t + 1) // packers)
+                    if every != NULL:
+                        self.copy_share(every, scratch.data, packs * t // packers, packs * (t + 1) // packers)
+                    else:
+                        self.pack_share(kernels, raw, scratch.data, packs * t // packers, packs * (t + 1) // packers)
             # Items are disjoint boxes x column blocks of dst.
             for t in prange(shares, num_threads=shares, schedule="static", chunksize=1):
                 fc_settle(&master)
