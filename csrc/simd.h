@@ -34,6 +34,9 @@ enum { LANES = VBYTES / sizeof(T) };
 #define VL ((ptrdiff_t)LANES)
 #define FC_INLINE static inline __attribute__((always_inline))
 
+/* Lanes of the vectors that hold n elements. */
+FC_INLINE ptrdiff_t whole_vectors(ptrdiff_t n) { return (n + VL - 1) / VL * VL; }
+
 typedef T vec __attribute__((vector_size(VBYTES), may_alias));
 typedef T vec_unaligned __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
 typedef lane_int ivec __attribute__((vector_size(VBYTES), may_alias));

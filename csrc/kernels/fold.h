@@ -5,7 +5,7 @@
  * Zero times an infinite value is NaN where nothing should be added: the driver looks for NaN in the results. */
 
 static void pack_folded(const fc_pack *p, const fc_fold *f) {
-    const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = whole_vectors(p->n);
     T *to = p->dst;
     for (ptrdiff_t t = 0; t < p->ntap; t++) {
         ptrdiff_t at[FC_NV * LANES]; /* where the column's weights begin, or -1 */
@@ -62,7 +62,7 @@ FC_INLINE void unfold_run(const fc_rows *r, const fc_fold *f, ptrdiff_t j, ptrdi
 }
 
 static void store_folded(const fc_rows *r, const fc_fold *f) {
-    const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = whole_vectors(r->n);
     const int adjacent = r->x_axis[2] == f->cols && (r->x_c == 1 || f->cols == 1);
     for (ptrdiff_t j = 0, end; j < r->n; j = end) {
         if (adjacent) { /* up to the end of the block or of this row of phases */

@@ -6,7 +6,7 @@ FC_INLINE ivec not_finite(vec x) { return (ivec)(x - x); }
 /* VL columns of one run of src elements, which hold all taps of channel l, then of l + 1, ... Fully unrolled, or gcc
  * would keep the block in memory. */
 FC_INLINE ivec pack_run(const fc_pack *p, const T *src, T *dst, ptrdiff_t columns, ptrdiff_t run, ptrdiff_t l) {
-    const ptrdiff_t width = (p->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = whole_vectors(p->n);
     vec block[LANES];
     ivec bad = {0};
     ptrdiff_t t = 0;
@@ -73,7 +73,7 @@ FC_INLINE vec join_row(const fc_join *q, const T *row) {
 }
 
 static void join_weight(const fc_join *q) {
-    const ptrdiff_t width = (q->n + VL - 1) / VL * VL, rows = q->len * q->ntap;
+    const ptrdiff_t width = whole_vectors(q->n), rows = q->len * q->ntap;
     vec sums[LANES], turned[LANES];
     for (ptrdiff_t j = 0; j < q->n; j += VL) {
         const ptrdiff_t columns = q->n - j < VL ? q->n - j : VL;
@@ -118,7 +118,7 @@ static runs merge_axes(const fc_rows *r) {
 
 /* One run of pixels, channels first: transpose VL pixels x VL channels at a time. */
 FC_INLINE void run_planar(const fc_rows *r, T *x, T *rows, ptrdiff_t pixels, const int store) {
-    const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = whole_vectors(r->n);
     for (ptrdiff_t j = 0; j < r->n; j += VL) {
         const ptrdiff_t columns = r->n - j < VL ? r->n - j : VL;
         for (ptrdiff_t i = 0; i < pixels; i += VL) {
@@ -134,7 +134,7 @@ FC_INLINE void run_planar(const fc_rows *r, T *x, T *rows, ptrdiff_t pixels, con
 }
 
 static void add_columns(T *sum, const T *rows, ptrdiff_t pixels, ptrdiff_t n) {
-    const ptrdiff_t width = (n + VL - 1) / VL * VL;
+    const ptrdiff_t width = whole_vectors(n);
     for (ptrdiff_t j = 0; j < n; j += VL) {
         vec s = {0};
         for (ptrdiff_t i = 0; i < pixels; i++) s += vload(rows + i * width + j);
@@ -145,7 +145,7 @@ static void add_columns(T *sum, const T *rows, ptrdiff_t pixels, ptrdiff_t n) {
 
 /* One run of pixels that lie apart, or whose channels do, element by element. */
 static void run_strided(const fc_rows *r, ptrdiff_t step, T *x, T *rows, ptrdiff_t pixels, int store) {
-    const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = whole_vectors(r->n);
     if (!store) zero(rows, pixels * width);
     for (ptrdiff_t j = 0; j < r->n; j++)
         for (ptrdiff_t i = 0; i < pixels; i++)
@@ -154,7 +154,7 @@ static void run_strided(const fc_rows *r, ptrdiff_t step, T *x, T *rows, ptrdiff
 }
 
 FC_INLINE void each_run(const fc_rows *r, const int store) {
-    const ptrdiff_t width = (r->n + VL - 1) / VL * VL;
+    const ptrdiff_t width = whole_vectors(r->n);
     const runs m = merge_axes(r);
     const int planar = r->x_axis[2] == 1 && (r->x_c != 1 || r->n == 1);
     T *rows = r->rows;

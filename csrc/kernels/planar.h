@@ -34,7 +34,7 @@ FC_INLINE ivec planar_keep(const fc_planar *p, ptrdiff_t first, ptrdiff_t lanes)
  * chunks of REDUCTION_STEPS products. */
 FC_INLINE void planar_tile(const fc_gemm *g, const planar_batch *t, const T *a, const T *b, const T *bias, T *c,
                            const int columns, const int nv) {
-    const ptrdiff_t width = (g->n + VL - 1) / VL * VL, chunks = chunks_of(g->nseg);
+    const ptrdiff_t width = whole_vectors(g->n), chunks = chunks_of(g->nseg);
     const T *from[PLANAR_VECTORS];
     vec acc[PLANAR_COLUMNS][PLANAR_VECTORS], sum[PLANAR_COLUMNS][PLANAR_VECTORS];
 #pragma GCC unroll 4
@@ -118,18 +118,14 @@ FC_INLINE void planar_groups(const fc_gemm *g, const fc_planar *p, const planar_
     }
 }
 
-#define PLANAR_OF(name, nv)                                                                                        \
-    static __attribute__((noinline)) void name(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) { \
-        planar_groups(g, p, t, c, nv);                                                                             \
-    }
-PLANAR_OF(planar_2, 2)
+#define FC_PLANAR static __attribute__((noinline)) void
+FC_PLANAR planar_2(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) { planar_groups(g, p, t, c, 2); }
 #if FC_NV > 2
-PLANAR_OF(planar_3, 3)
-PLANAR_OF(planar_4, 4)
+FC_PLANAR planar_3(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) { planar_groups(g, p, t, c, 3); }
+FC_PLANAR planar_4(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) { planar_groups(g, p, t, c, 4); }
 #else
-PLANAR_OF(planar_1, 1)
+FC_PLANAR planar_1(const fc_gemm *g, const fc_planar *p, const planar_batch *t, T *c) { planar_groups(g, p, t, c, 1); }
 #endif
-#undef PLANAR_OF
 
 /* Vectors are split evenly (13 = 4 + 3 + 3 + 3, not 4 + 4 + 4 + 1): one alone doesn't fill the FMA pipes. */
 static void planar_gemm(const fc_gemm *g, const fc_planar *p) {

@@ -163,7 +163,7 @@ static int takes_windows(const fc_windows *w) {
 static fc_range vector_outputs(const fc_windows *w, fc_range all, fc_range full) {
     if (takes_windows(w)) return (fc_range){all.hi, all.hi};
     if (w->size <= MOST_EDGE_TAPS) return all;
-    return (fc_range){full.lo, full.hi > full.lo ? full.lo + (full.hi - full.lo + VL - 1) / VL * VL : full.lo};
+    return (fc_range){full.lo, full.hi > full.lo ? full.lo + whole_vectors(full.hi - full.lo) : full.lo};
 }
 
 /* Every output of the tile, channels first: vectors, and one at a time before and after them. */

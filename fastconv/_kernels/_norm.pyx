@@ -200,9 +200,9 @@ cdef cnp.ndarray per_channel(cnp.ndarray x):
     return cnp.PyArray_EMPTY(1, &channels, cnp.PyArray_TYPE(x), False)
 
 
-cdef void follow(void *running, ptrdiff_t c, bint f64, double momentum, double value) noexcept nogil:
-    """Move a running statistic by `momentum` towards the batch's."""
-    put(running, c, f64, (1 - momentum) * get(running, c, f64) + value)
+cdef void follow(void *running, ptrdiff_t c, bint f64, double momentum, double batch) noexcept nogil:
+    """Move a running statistic by `momentum` towards the batch's, of which `batch` is already that part."""
+    put(running, c, f64, (1 - momentum) * get(running, c, f64) + batch)
 
 
 def normalise(cnp.ndarray x, cnp.ndarray y, cnp.ndarray gamma, cnp.ndarray beta, cnp.ndarray running_mean,
