@@ -67,7 +67,8 @@ def test_class_of_known_rows(name, expected):
 def test_float64_has_classes_of_its_own():
     assert class_of(BY_NAME["ResNet-50 conv5_2 3x3 b1"], "float64") == targets.DOUBLE_3X3
     assert class_of(BY_NAME["ResNet-50 conv1 7x7 s2 b1"], "float64") == targets.DOUBLE
-    assert class_of(BY_NAME["MobileNet-v1 dw1 3x3 b1"], "float64") == targets.DEPTHWISE
+    assert class_of(BY_NAME["MobileNet-v1 dw1 3x3 b1"], "float64") == targets.DOUBLE_DEPTHWISE
+    assert class_of(BY_NAME["AlexNet conv1 max 3x3 s2 b2"], "float64") == targets.DOUBLE_POOL
 
 
 def test_every_class_has_rows_and_every_target_terms():

@@ -35,6 +35,8 @@ VOLUME_STEM = "3x7x7 s2"
 TRANSPOSED = "transposed"
 OTHER = "other"
 DOUBLE_3X3 = "float64, 3x3 s1"
+DOUBLE_DEPTHWISE = "float64, depthwise"
+DOUBLE_POOL = "float64, pooling and relu"
 DOUBLE = "float64, other"
 POOL = "pooling, in cache"
 POOL_BEYOND = "pooling, beyond cache"
@@ -89,7 +91,9 @@ TARGETS: dict[str, dict[str, tuple[float, ...]]] = {
     TRANSPOSED: {"forward": (1.3, 1.3), "backward": (1.3, 1.3)},
     OTHER: {},
     DOUBLE_3X3: {"forward": (3.0, 3.0), "backward": (3.0, 3.0)},
+    DOUBLE_DEPTHWISE: {"backward": (3.0, 3.0)},
     DOUBLE: {"backward": (3.0, 3.0)},
+    DOUBLE_POOL: {},
     POOL: {"forward": (2.0, 2.0), "dx": (1.5, 1.5)},
     POOL_BEYOND: {"forward": (3.0, 3.0), "dx": (3.0, 3.0)},
     RELU: {"forward": (1.0, 1.0), "dx": (1.0, 1.0)},
@@ -98,12 +102,29 @@ TARGETS: dict[str, dict[str, tuple[float, ...]]] = {
 """Times faster on the first of `TERMS`, by class and op. Forward of `DOUBLE` is measured by `double_shares`."""
 
 
+IN_DOUBLE = {
+    **dict.fromkeys((DEPTHWISE, DEPTHWISE_5X5_S2, DEPTHWISE_1D), DOUBLE_DEPTHWISE),
+    **dict.fromkeys((POOL, POOL_BEYOND, RELU, RELU_BEYOND), DOUBLE_POOL),
+}
+"""The classes of float64 that are not `DOUBLE`, by those that the layer has in float32."""
+
+
 def class_of(case: Case, dtype: str) -> str:
     """The class of a row, a key of `TARGETS`."""
+    single = _single_class(case)
+    if dtype == "float32":
+        return single
+    if isinstance(case, ConvCase) and case.groups == 1 and case.w_shape[2:] == (3, 3):
+        if set(per_axis(case.stride, 2)) == set(per_axis(case.dilation, 2)) == {1}:
+            return DOUBLE_3X3
+    return IN_DOUBLE.get(single, DOUBLE)
+
+
+def _single_class(case: Case) -> str:
     if isinstance(case, ConvTransposeCase):
         return TRANSPOSED
     if not isinstance(case, ConvCase):
-        beyond = math.prod(case.x_shape) * np.dtype(dtype).itemsize > CACHE
+        beyond = math.prod(case.x_shape) * np.dtype(np.float32).itemsize > CACHE
         if isinstance(case, PoolCase):
             return POOL_BEYOND if beyond else POOL
         return RELU_BEYOND if beyond and not case.variant else RELU
@@ -118,8 +139,6 @@ def class_of(case: Case, dtype: str) -> str:
         if len(size) == 1:
             return DEPTHWISE_1D
         return DEPTHWISE_5X5_S2 if kernel == (5, 5) and stride == {2} else DEPTHWISE
-    if dtype == "float64":
-        return DOUBLE_3X3 if ours else DOUBLE
     if not dense:
         return GROUPED
     if c == 1 and len(size) == 2 and n >= 64:
