@@ -57,7 +57,8 @@ cdef class LaneGradient(PartialSums):
             part, q = item % self.k_groups, item // self.k_groups
             kb0, kb1 = self.col_blocks * part // self.k_groups, self.col_blocks * (part + 1) // self.k_groups
             box0, box1 = self.box_count * q // self.parts, self.box_count * (q + 1) // self.parts
-            sums = d.part + (q * self.packed_size() + self.packed_offset(0, kb0)) * self.itemsize
+            sums = d.part if d.part != NULL else d.column_sums  # no part: of db alone, which has no taps to add up
+            sums += (q * self.packed_size() + self.packed_offset(0, kb0)) * self.itemsize
             column_sums = d.column_sums + (q * self.padded_cols() + kb0 * self.lanes) * self.itemsize
             if self.planar:
                 for kb in range(kb0, kb1):
