@@ -95,24 +95,21 @@ class Axis(NamedTuple):
         """Taps of all results, those on padding too."""
         return sum(len(phase) * -(-(self.dst - first) // self.out_step) for first, phase in enumerate(self.phases))
 
+    def results_seeing(self, first, offset):
+        """Results of phase `first` for which the tap at `offset` lies in the source."""
+        cells = -(-(self.dst - first) // self.out_step)
+        return max(0, min(cells, -((offset - self.src) // self.in_step)) - max(0, -(offset // self.in_step)))
+
     def seen(self):
         """The axis without the taps that lie on padding for all results."""
-        phases = []
-        for first, phase in enumerate(self.phases):
-            cells = -(-(self.dst - first) // self.out_step)
-            phases.append(tuple(
-                (tap, o) for tap, o in phase
-                if max(0, -(o // self.in_step)) < min(cells, -((o - self.src) // self.in_step))))
-        return self._replace(phases=tuple(phases))
+        return self._replace(phases=tuple(
+            tuple((tap, o) for tap, o in phase if self.results_seeing(first, o))
+            for first, phase in enumerate(self.phases)))
 
     def real_taps(self):
         """Taps of a result that lie in the source, not on padding, on average."""
-        total = 0
-        for first, phase in enumerate(self.phases):
-            cells = -(-(self.dst - first) // self.out_step)
-            for _, o in phase:
-                total += max(0, min(cells, -((o - self.src) // self.in_step)) - max(0, -(o // self.in_step)))
-        return total / self.dst
+        return sum(self.results_seeing(first, o) for first, phase in enumerate(self.phases)
+                   for _, o in phase) / self.dst
 
     def regions(self):
         """Pieces of the results that have the same taps in the source."""

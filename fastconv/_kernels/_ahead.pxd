@@ -23,7 +23,7 @@ cdef inline ptrdiff_t tiles_of(Blocks k, const fc_slide *s, ptrdiff_t results) n
 
 
 cdef inline fc_ahead planes_after(Blocks k, const Tensor *t, const void *planes) noexcept nogil:
-    """The planes that follow those of a vector of channels."""
+    """The planes that follow those of a vector of channels: narrow ones, of about 8 results a tile."""
     cdef ptrdiff_t bytes = k.lanes * t.c * k.itemsize
     return soon(<const char *>planes + bytes, 1, bytes, 0, k.extent[1] * k.extent[2] * k.extent[3] // 8)
 

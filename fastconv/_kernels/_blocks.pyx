@@ -89,15 +89,16 @@ cdef class Blocks:
         self.rows_bytes = line(self.box_pixels() * self.block * self.itemsize)
 
     cdef _fill_taps(self, axes, kernel):
-        """Order the taps by phase; those of no phase, as no output is in reach or they lie on padding, aren't packed."""
-        cdef ptrdiff_t position = 0, t, used = 1
+        """Order the taps by phase; those of no phase, out of all reach or on padding alone, aren't packed."""
+        cdef ptrdiff_t position = 0, t
         cdef Phase *phase
+        self.used = 1
         for axis in axes:
-            used *= sum(len(phase_taps) for phase_taps in axis.phases)
+            self.used *= sum(len(phase_taps) for phase_taps in axis.phases)
         self.phases = len(axes[0].phases) * len(axes[1].phases) * len(axes[2].phases)
         self.phase = <Phase *>malloc(self.phases * sizeof(Phase))
         self.at = <ptrdiff_t *>malloc(self.ntap * sizeof(ptrdiff_t))
-        self.offset = <ptrdiff_t *>malloc(3 * max(used, 1) * sizeof(ptrdiff_t))
+        self.offset = <ptrdiff_t *>malloc(3 * max(self.used, 1) * sizeof(ptrdiff_t))
         if self.phase == NULL or self.at == NULL or self.offset == NULL:
             raise MemoryError("fastconv: could not allocate the tables of a convolution plan")
         for t in range(self.ntap):
@@ -118,7 +119,6 @@ cdef class Blocks:
                                 position += 1
                     phase.segs = position - phase.tap0
                     phase += 1
-        self.used = position
 
     cdef _fill_slices(self, blocking, kernel):
         """Winograd: which taps have a patch of the source for each tile."""

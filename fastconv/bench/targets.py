@@ -114,10 +114,14 @@ def class_of(case: Case, dtype: str) -> str:
     single = _single_class(case)
     if dtype == "float32":
         return single
-    if isinstance(case, ConvCase) and case.groups == 1 and case.w_shape[2:] == (3, 3):
-        if set(per_axis(case.stride, 2)) == set(per_axis(case.dilation, 2)) == {1}:
-            return DOUBLE_3X3
+    if isinstance(case, ConvCase) and _is_dense_3x3_s1(case):
+        return DOUBLE_3X3
     return IN_DOUBLE.get(single, DOUBLE)
+
+
+def _is_dense_3x3_s1(case: ConvCase) -> bool:
+    steps = {*per_axis(case.stride, len(case.x_shape) - 2), *per_axis(case.dilation, len(case.x_shape) - 2)}
+    return case.groups == 1 and case.w_shape[2:] == (3, 3) and steps == {1}
 
 
 def _single_class(case: Case) -> str:
@@ -132,7 +136,7 @@ def _single_class(case: Case) -> str:
     kernel, narrow = case.w_shape[2:], min(c, case.w_shape[0])
     stride, dilation = (set(per_axis(value, len(size))) for value in (case.stride, case.dilation))
     dense = case.groups == 1 and dilation == {1}
-    ours = dense and kernel == (3, 3) and stride == {1}
+    ours = _is_dense_3x3_s1(case)
     if case.groups == c > 1:
         if max(kernel) >= LONG_KERNEL:
             return OTHER

@@ -183,7 +183,26 @@ class Residual(Module):
         return dense.add(y, skipped, relu=activation is not None)
 
 
-class Concat(_Group):
+class _Branches(_Group):
+    """Modules for the same input, at least one."""
+
+    def __init__(self, *modules: Module) -> None:
+        if not modules:
+            raise ValueError(f"{type(self).__name__}: expected at least one module")
+        super().__init__(*modules)
+
+    def _through(self, x: np.ndarray) -> tuple[Sequence[np.ndarray], Callable[..., np.ndarray | None]]:
+        """The results, and the input's gradient of theirs."""
+        parts, backwards = zip(*(module.forward(x) for module in self), strict=True)
+
+        def backward(dparts: Sequence[np.ndarray], need_input: bool) -> np.ndarray | None:
+            gradients = [branch(dpart, need_input=need_input) for branch, dpart in zip(backwards, dparts, strict=True)]
+            return sum(gradients[1:], start=gradients[0]) if need_input else None
+
+        return parts, backward
+
+
+class Concat(_Branches):
     """The results of several modules for the same input, joined along the channels (axis 1).
 
     Parameters
@@ -191,11 +210,6 @@ class Concat(_Group):
     *modules : Module
         At least one. ``Sequential()`` passes the input itself on.
     """
-
-    def __init__(self, *modules: Module) -> None:
-        if not modules:
-            raise ValueError("Concat: expected at least one module")
-        super().__init__(*modules)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self._join([module(x) for module in self])
@@ -210,13 +224,11 @@ class Concat(_Group):
         return recorder.join(parts, self._join(arrays, *layouts.pop()), first)
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
-        parts, backwards = zip(*(module.forward(x) for module in self), strict=True)
+        parts, back = self._through(x)
         ends = np.cumsum([part.shape[1] for part in parts[:-1]])
 
         def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
-            dparts = np.split(dy, ends, axis=1)
-            gradients = [branch(dpart, need_input=need_input) for branch, dpart in zip(backwards, dparts, strict=True)]
-            return sum(gradients[1:], start=gradients[0]) if need_input else None
+            return back(np.split(dy, ends, axis=1), need_input)
 
         return self._join(parts), backward
 
@@ -234,7 +246,7 @@ class Concat(_Group):
         return np.concatenate(parts, axis=1, out=joined)
 
 
-class Multiply(_Group):
+class Multiply(_Branches):
     """The product of the results of several modules for the same input, element by element.
 
     A result may have extent 1 where others have more, as one number for each channel has: it counts for all of them.
@@ -247,11 +259,6 @@ class Multiply(_Group):
         At least one. ``Sequential()`` passes the input itself on.
     """
 
-    def __init__(self, *modules: Module) -> None:
-        if not modules:
-            raise ValueError("Multiply: expected at least one module")
-        super().__init__(*modules)
-
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self._product([module(x) for module in self])
 
@@ -260,14 +267,12 @@ class Multiply(_Group):
         return recorder.call(lambda *arrays: self._product(arrays), *parts)
 
     def forward(self, x: np.ndarray) -> tuple[np.ndarray, Backward]:
-        parts, backwards = zip(*(module.forward(x) for module in self), strict=True)
+        parts, back = self._through(x)
 
         def backward(dy: np.ndarray, need_input: bool = True) -> np.ndarray | None:
-            gradients = []
-            for index, (part, branch) in enumerate(zip(parts, backwards, strict=True)):
-                dpart = _sum_to(part.shape, self._product([dy, *parts[:index], *parts[index + 1:]]))
-                gradients.append(branch(dpart, need_input=need_input))
-            return sum(gradients[1:], start=gradients[0]) if need_input else None
+            dparts = [_sum_to(part.shape, self._product([dy, *parts[:index], *parts[index + 1:]]))
+                      for index, part in enumerate(parts)]
+            return back(dparts, need_input)
 
         return self._product(parts), backward
 
