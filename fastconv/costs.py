@@ -53,11 +53,12 @@ UNFOLD, PACK_FOLDED = 1.24, 102
 FAR, NEAR_BYTES = 25, 8e6
 # Winograd, per vector and tile: the transforms of the input, of dy and of the results; what channels-first ones take
 # besides, and dilated channels-first ones besides that. Per run of tiles and vector: RUN. Per vector of transformed
-# tiles that L2 doesn't hold: SPILL.
+# tiles that L2 doesn't hold: SPILL, and that the last cache doesn't hold either: SPILL_FAR.
 INPUT, GRADIENT, OUTPUT = {1: 45, 2: 84, 4: 226}, {1: 45, 2: 85, 4: 211}, {1: 40, 2: 34, 4: 111}
 INPUT_FIRST, OUTPUT_FIRST, DILATED_FIRST = {1: 15, 2: 23, 4: 40}, {1: 40, 2: 34, 4: 107}, 55
 RUN, RUN_TILES = {1: 400, 2: 54, 4: 54}, 64
 SPILL, L2_BYTES = 6.5, 0.7e6
+SPILL_FAR, LAST_BYTES = 60, 6e6
 # Per vector: to pack and transform the weights of a slice, and to transform its sums of backward-weight.
 WEIGHT, TAPS = {1: 80, 2: 66, 4: 110}, {1: 60, 2: 128, 4: 168}
 # A fused plan, per vector of weights: the half transform, and the products with as many tiles as a block has vectors;
@@ -97,8 +98,9 @@ def _memory(g, itemsize, lanes, x=True, y=True):
 
 
 def _spill(tiles, group, vectors, vector_bytes):
-    """Cycles for `tiles` transformed tiles of `vectors` vectors that go through L3, as a group outgrows L2."""
-    return SPILL * tiles * vectors * max(0, 1 - L2_BYTES / (group * vectors * vector_bytes))
+    """Cycles for `tiles` transformed tiles of `vectors` vectors that go further, as a group outgrows the caches."""
+    held = group * vectors * vector_bytes
+    return tiles * vectors * (SPILL * max(0, 1 - L2_BYTES / held) + SPILL_FAR * max(0, 1 - LAST_BYTES / held))
 
 
 # ---------------------------------------------------------------- forward and backward-input
@@ -248,7 +250,7 @@ def best_correlation(g, op, src_last, itemsize, lanes, block):
     if not g.macs:
         return "direct"
     fft = _fft(op, g, red // g.groups, cols // g.groups, itemsize, lanes)
-    if is_lanewise(op, g.groups, red // g.groups, cols // g.groups, lanes):
+    if is_lanewise(op, g.groups, red // g.groups, cols // g.groups, lanes, src_last):
         return _least({"direct": _lanewise(g, src_last, itemsize, lanes)} | fft) if fft else "direct"
     costs = {"direct": _direct(*shape)} | fft
     if g.groups == 1 and (2 * cols <= lanes or op == "backward_input" and max(g.stride) > 1):
@@ -279,22 +281,21 @@ def _winograd_weight(algorithm, g, red, cols, src_last, itemsize, lanes, block):
     tiling = winograd_tiling(axes, g.n, tile)
     tiles, vectors_red, vectors_cols = prod(b.boxes), -(-red // lanes), -(-cols // lanes)
     passes, sources = -(-tiles // b.group_tiles), tiling.sources(b.group_tiles) / b.group_tiles
-    sums = red * tiling.slices * vectors_cols
+    sums, single = red * tiling.slices * vectors_cols, tiles <= b.group_tiles * b.parts
     if b.fused:
         products = sums * (FUSED_TILE[m] * tiles + FUSED_TAPS[m])
     else:
-        products = (_products(tile.points, passes * tiling.slices, red, tiles / passes, cols, lanes)
+        runs = -(-red // b.chunk) if single else 1  # of channels
+        products = (_products(tile.points, passes * tiling.slices * runs, red / runs, tiles / passes, cols, lanes)
                     + sums * (SUMS * tile.points * (passes - b.parts) + TAPS[m] * b.parts))
-    single = tiles <= b.group_tiles * b.parts
     shares = min(2, b.k_groups) if single else b.k_groups  # of x, transformed for each
     first = 0 if src_last else INPUT_FIRST[m]
     each_tile = RUN[m] / min(RUN_TILES, b.boxes[3]) + (0 if src_last or b.tile_step[1] == 1 else DILATED_FIRST)
-    held = tile.points * tiling.slices * vectors_red
     return _memory(g, itemsize, lanes) + g.groups * (
         _uneven(b.parts * g.groups * b.k_groups) * (
             products + tiles * (((INPUT[m] + first) * sources * shares + each_tile) * vectors_red
                                 + (GRADIENT[m] + first + each_tile) * vectors_cols))
-        + _spill(tiles, b.group_tiles, held, itemsize * lanes))
+        + _spill(sources * tiles, sources * b.group_tiles, tile.points * vectors_red, itemsize * lanes))
 
 
 def best_weight_gradient(g, src_last, itemsize, lanes, block):
@@ -304,7 +305,7 @@ def best_weight_gradient(g, src_last, itemsize, lanes, block):
     fft = _fft("backward_weight", g, *shape[1:3], itemsize, lanes) if g.macs else {}
     if not (names or fft) or not g.macs:
         return "direct"
-    if is_lanewise("backward_weight", g.groups, *shape[1:3], lanes):
+    if is_lanewise("backward_weight", g.groups, *shape[1:3], lanes, src_last):
         return _least({"direct": _lanewise(g, src_last, itemsize, lanes)} | fft) if fft else "direct"
     costs = {"direct": _direct_weight(*shape)} | fft
     return _least(costs | {name: _winograd_weight(name, *shape) for name in names})

@@ -14,7 +14,7 @@ LANE_LINE_BYTES = 24 * 1024    # what the taps of a line of results read in plac
 FAR_BYTES = 2 * 1024 * 1024    # source and results: more doesn't stay in the L2 of two cores
 
 
-def is_lanewise(op, groups, red, cols, lanes):
+def is_lanewise(op, groups, red, cols, lanes, src_last):
     """Whether lanes of several groups should share a vector: up to a third of a vector of columns a group.
 
     Correlations only where a lane has one source, or few that are its own: depthwise ones. Packed weights serve both
@@ -23,7 +23,9 @@ def is_lanewise(op, groups, red, cols, lanes):
     """
     if groups == 1 or 3 * cols > lanes:
         return False
-    return 2 * red * cols <= lanes if op == "backward_weight" else min(red, cols) == 1 and 3 * red <= lanes
+    if op == "backward_weight":
+        return red * cols <= (lanes if src_last else lanes // 2)
+    return min(red, cols) == 1 and 3 * red <= lanes
 
 
 def outgrows_cache(axes, n, channels, itemsize):

@@ -28,10 +28,10 @@ COLUMNS_V_BYTES = 4 * 1024 * 1024
 FUSED_GROUPS = 2  # of as many tiles as a block of columns has vectors
 # Backward-weight: tiles transformed at a time, all of a part where V is as large as that at most, and bytes of dU that
 # a thread accumulates; where all tiles of a part are transformed at once, channels whose dU is made and finished at a
-# time.
+# time, of all slices together, but as many of each as fill the rows of a register tile.
 WEIGHT_TILES = 128
 WEIGHT_V_BYTES = 2_400_000
-WEIGHT_CHUNK = 64
+WEIGHT_CHUNK, WEIGHT_ROWS = 32, 16
 FUSED_WEIGHT_TILES = 12
 WEIGHT_BYTES = 5 * 1024 * 1024
 
@@ -171,4 +171,4 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
     return Blocking(axes, tiling.box, tiling.boxes, (1, *tile.patch), True, False, (0, 1, 0, 0, lanes), k_groups, 1,
                     parts, winograd=tile.results[1], line=tile.line, tile_step=tiling.step,
                     slice_tiles=(tiling.slice_tiles, tiling.plane_tiles), group_tiles=group_tiles,
-                    chunk=-(-WEIGHT_CHUNK // slices), fused=fused)
+                    chunk=max(WEIGHT_ROWS, -(-WEIGHT_CHUNK // slices)), fused=fused)

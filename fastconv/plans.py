@@ -75,7 +75,7 @@ def plan(op, g, algorithm, dtype, src_last, isa, packed=False):
         strict = plan(op, g, "direct", dtype, src_last, isa)
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)
-    if is_lanewise(op, g.groups, red, cols, lanes):
+    if is_lanewise(op, g.groups, red, cols, lanes, src_last):
         backward_weight = op == "backward_weight"
         blocking = lane_blocking(axes, *shape, itemsize, lanes, src_last, not g.mode, _runtime.masked_loads(),
                                  backward_weight)

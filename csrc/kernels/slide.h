@@ -157,7 +157,7 @@ FC_INLINE ptrdiff_t tile_results(ptrdiff_t left) {
 FC_INLINE void slide_tiles(const fc_slide *line, const int x_lane, const int gradient) {
     fc_slide g = *line; /* a copy: the compiler knows that stores to y don't change it */
     for (ptrdiff_t v = 0; v < g.lanes; v += VL) {
-        T *w = (T *)g.w + v / VL * g.w_vector, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
+        T *w = g.w ? (T *)g.w + v / VL * g.w_vector : NULL, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
         vec start = {0};
         if (!gradient && b) start = vload_upto(b, g.b_vector ? g.lanes - v : VL);
         ptrdiff_t inner_lo = 0, inner_hi = g.results;
