@@ -24,6 +24,8 @@ typedef enum fc_activation {
     FC_IDENTITY, FC_RELU, FC_RELU6, FC_LEAKY_RELU, FC_SIGMOID, FC_TANH, FC_SILU, FC_HARDSWISH
 } fc_activation;
 #define FC_LEAKY_SLOPE 0.01 /* where leaky_relu is fused into a store */
+/* Results of so many bytes leave no cache anything else to hold: they are stored past the caches. */
+#define FC_PAST_BYTES (32 << 20)
 
 #include "spectra.h"
 
@@ -298,7 +300,7 @@ typedef struct fc_filter {
     const ptrdiff_t *at;
     ptrdiff_t taps, kernels, len;
     void *y[FC_FILTER_KERNELS];
-    int bytes;
+    int bytes, past; /* the caches, where y[0 ... kernels) have whole vectors at the same elements */
     double offset;
 } fc_filter;
 
@@ -362,7 +364,7 @@ typedef struct fc_kernels {
 
     /* leaky_relu takes the slope. saved: the output of relu, sigmoid and tanh, else the input. In all of
      * these the result may be an operand. */
-    void (*activate)(fc_activation, double slope, const void *x, void *y, ptrdiff_t n);
+    void (*activate)(fc_activation, double slope, const void *x, void *y, ptrdiff_t n, int past); /* the caches */
     void (*activate_backward)(fc_activation, double slope, const void *dy, const void *saved, void *dx, ptrdiff_t n);
     void (*scale_kept)(const void *x, const uint8_t *mask, double scale, void *y, ptrdiff_t n);
     /* The sum of (x - target)^2, or logistic: of the binary cross entropies of logits x. */

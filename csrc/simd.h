@@ -130,6 +130,9 @@ FC_INLINE void vstore_upto(T *p, vec v, ptrdiff_t n) {
     else vstore_n(p, v, n);
 }
 
+/* How many elements lie before the first whole vector of memory. */
+FC_INLINE ptrdiff_t lead_of(const T *p) { return (ptrdiff_t)(-(uintptr_t)p % VBYTES / sizeof(T)); }
+
 /* r[i][j] -> r[j][i]. First the squares inside of parts: log2(SQUARE) rounds of zipping row i with row i + SQUARE / 2;
  * then the parts: log2(PARTS) rounds of unzipping those of neighbouring squares. */
 FC_INLINE void vtranspose(vec r[LANES]) {

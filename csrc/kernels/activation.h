@@ -55,9 +55,16 @@ FC_INLINE vec gradient_of(const fc_activation activation, vec slope, vec dy, vec
     }
 }
 
-FC_INLINE void activate_row(const fc_activation activation, T slope, const T *x, T *y, ptrdiff_t n) {
+/* past: results are larger than the caches, and go past them. */
+FC_INLINE void activate_row(const fc_activation activation, T slope, const T *x, T *y, ptrdiff_t n, int past) {
     const vec slopes = vset1(slope);
-    ptrdiff_t i = 0;
+    ptrdiff_t i = past ? lead_of(y) : 0;
+    if (i > n) i = n;
+    if (i) vstore_n(y, activation_of(activation, slopes, vload_n(x, i)), i);
+    if (past) {
+        for (; i + VL <= n; i += VL) vstore_past(y + i, activation_of(activation, slopes, vload(x + i)));
+        fence_past();
+    }
     for (; i + VL <= n; i += VL) vstore(y + i, activation_of(activation, slopes, vload(x + i)));
     if (i < n) vstore_n(y + i, activation_of(activation, slopes, vload_n(x + i, n - i)), n - i);
 }
@@ -71,16 +78,16 @@ FC_INLINE void gradient_row(const fc_activation activation, T slope, const T *dy
         vstore_n(dx + i, gradient_of(activation, slopes, vload_n(dy + i, n - i), vload_n(saved + i, n - i)), n - i);
 }
 
-static void activate(fc_activation activation, double slope, const void *x, void *y, ptrdiff_t n) {
+static void activate(fc_activation activation, double slope, const void *x, void *y, ptrdiff_t n, int past) {
     switch (activation) { /* each case is a loop of its own */
-    case FC_IDENTITY: activate_row(FC_IDENTITY, 0, x, y, n); break;
-    case FC_RELU: activate_row(FC_RELU, 0, x, y, n); break;
-    case FC_RELU6: activate_row(FC_RELU6, 0, x, y, n); break;
-    case FC_LEAKY_RELU: activate_row(FC_LEAKY_RELU, (T)slope, x, y, n); break;
-    case FC_SIGMOID: activate_row(FC_SIGMOID, 0, x, y, n); break;
-    case FC_TANH: activate_row(FC_TANH, 0, x, y, n); break;
-    case FC_SILU: activate_row(FC_SILU, 0, x, y, n); break;
-    case FC_HARDSWISH: activate_row(FC_HARDSWISH, 0, x, y, n); break;
+    case FC_IDENTITY: activate_row(FC_IDENTITY, 0, x, y, n, past); break;
+    case FC_RELU: activate_row(FC_RELU, 0, x, y, n, past); break;
+    case FC_RELU6: activate_row(FC_RELU6, 0, x, y, n, past); break;
+    case FC_LEAKY_RELU: activate_row(FC_LEAKY_RELU, (T)slope, x, y, n, past); break;
+    case FC_SIGMOID: activate_row(FC_SIGMOID, 0, x, y, n, past); break;
+    case FC_TANH: activate_row(FC_TANH, 0, x, y, n, past); break;
+    case FC_SILU: activate_row(FC_SILU, 0, x, y, n, past); break;
+    case FC_HARDSWISH: activate_row(FC_HARDSWISH, 0, x, y, n, past); break;
     }
 }
 

@@ -181,7 +181,7 @@ static void fft_backward(const fc_fft *f) {
         vstore(y + i * VL, even + bias);
         vstore(y + (i + 1) * VL, odd + bias);
     }
-    if (f->activation != FC_IDENTITY) activate(f->activation, FC_LEAKY_SLOPE, y, y, f->len * VL);
+    if (f->activation != FC_IDENTITY) activate(f->activation, FC_LEAKY_SLOPE, y, y, f->len * VL, 0);
     store_lines(f, y);
 }
 

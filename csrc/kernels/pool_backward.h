@@ -106,8 +106,8 @@ FC_INLINE ptrdiff_t gather_pixels(const fc_pool_gather *g, const int by) {
             const int again = by == ALL && h > g->lo[1] && hh.first == above.first && hh.count == above.count;
             const ptrdiff_t od = hd.first - g->first[0], oh = hh.first - g->first[1];
             const T *dy = (const T *)g->dy.data + od * g->dy.axis[0] + oh * g->dy.axis[1];
-            const char *tap = by == ALL ? NULL : (const char *)g->tap.data
-                + (od * g->tap.axis[0] + oh * g->tap.axis[1]) * unit;
+            const char *tap = by == ALL ? (const char *)dy /* some address: there are no winners to read */
+                : (const char *)g->tap.data + (od * g->tap.axis[0] + oh * g->tap.axis[1]) * unit;
             T *dx = (T *)g->dx.data + (d - g->lo[0]) * g->dx.axis[0] + (h - g->lo[1]) * g->dx.axis[1];
             const ptrdiff_t number = (hd.tap * windows[1].size + hh.tap) * windows[2].size;
             const ptrdiff_t place = (d * windows[1].in + h) * windows[2].in + g->lo[2];

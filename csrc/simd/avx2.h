@@ -24,6 +24,8 @@ FC_INLINE __m256i first_lanes(ptrdiff_t n) {
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return FC_FLOAT(maskload)(p, first_lanes(n)); }
 #define vstore_n vstore_n
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { FC_FLOAT(maskstore)(p, first_lanes(n), v); }
+#define vstore_past vstore_past
+FC_INLINE void vstore_past(T *p, vec v) { FC_FLOAT(stream)(p, v); }
 #define vfma vfma
 FC_INLINE vec vfma(vec a, vec b, vec c) { return FC_FLOAT(fmadd)(a, b, c); }
 #define vsqrt vsqrt

@@ -24,6 +24,8 @@ FC_INLINE vmask first_lanes(ptrdiff_t n) { return (vmask)((1u << n) - 1u); }
 FC_INLINE vec vload_n(const T *p, ptrdiff_t n) { return FC_FLOAT(maskz_loadu)(first_lanes(n), p); }
 #define vstore_n vstore_n
 FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) { FC_FLOAT(mask_storeu)(p, first_lanes(n), v); }
+#define vstore_past vstore_past
+FC_INLINE void vstore_past(T *p, vec v) { FC_FLOAT(stream)(p, v); }
 #define vfma vfma
 FC_INLINE vec vfma(vec a, vec b, vec c) { return FC_FLOAT(fmadd)(a, b, c); }
 #define vsqrt vsqrt

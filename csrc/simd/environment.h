@@ -23,6 +23,13 @@ FC_INLINE uint64_t fp_enter(void) {
 #endif
 }
 
+/* After stores past the caches, before another thread may look. */
+FC_INLINE void fence_past(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    _mm_sfence();
+#endif
+}
+
 FC_INLINE void fp_leave(uint64_t state) {
 #if defined(__x86_64__) || defined(__i386__)
     _mm_setcsr((unsigned)state);

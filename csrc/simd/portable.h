@@ -17,6 +17,9 @@ FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) p[i] = v[i];
 }
 #endif
+#ifndef vstore_past /* a whole vector at an aligned address, past the caches: see fence_past */
+FC_INLINE void vstore_past(T *p, vec v) { vstore(p, v); }
+#endif
 #ifndef vfma /* a b + c, rounded once where the instruction set can */
 FC_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
 #endif

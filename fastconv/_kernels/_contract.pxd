@@ -23,6 +23,7 @@ cdef extern from "fastconv.h":
         FC_HARDSWISH
 
     const double FC_LEAKY_SLOPE
+    const ptrdiff_t FC_PAST_BYTES
 
     ctypedef struct fc_strip:
         const void *src
@@ -317,6 +318,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t len
         void *y[FC_FILTER_KERNELS]
         int bytes
+        int past
         double offset
 
     ctypedef struct fc_windows:
@@ -443,7 +445,7 @@ cdef extern from "fastconv.h":
         void (*fft_forward)(const fc_fft *) noexcept nogil
         void (*fft_backward)(const fc_fft *) noexcept nogil
         void (*spectral)(const fc_spectral *) noexcept nogil
-        void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*activate)(fc_activation, double, const void *, void *, ptrdiff_t, int) noexcept nogil
         void (*activate_backward)(fc_activation, double, const void *, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scale_kept)(const void *, const uint8_t *, double, void *, ptrdiff_t) noexcept nogil
         double (*pair_loss)(int, const void *, const void *, ptrdiff_t) noexcept nogil

@@ -248,7 +248,7 @@ cdef class Correlation(Blocks):
         else:
             if activation > FC_RELU6:
                 kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows,
-                                 b.count[0] * b.count[1] * b.count[2] * b.count[3] * width)
+                                 b.count[0] * b.count[1] * b.count[2] * b.count[3] * width, False)
             self.store(kernels, y, b, <char *>block.c, rows, t.n, width)
 
     cdef bint multiply_even(self, const fc_kernels *kernels, const Tensor *a, const Tensor *y, const Box *b,
@@ -434,7 +434,7 @@ cdef class Correlation(Blocks):
                                 kernels.gemm(&one)
                         if t.activation != FC_IDENTITY:
                             kernels.activate(t.activation, FC_LEAKY_SLOPE, <char *>t.c + t.crow[m] * self.itemsize,
-                                             <char *>t.c + t.crow[m] * self.itemsize, t.n)
+                                             <char *>t.c + t.crow[m] * self.itemsize, t.n, False)
                         m += 1
 
     cdef void store(self, const fc_kernels *kernels, const Tensor *y, const Box *b, char *block, char *rows,
@@ -459,7 +459,7 @@ cdef class Correlation(Blocks):
                 for h in range(b.count[2]):
                     for w in range(b.count[3]):
                         pixel = block + (n * y.n + d * y.axis[0] + h * y.axis[1] + w * y.axis[2]) * self.itemsize
-                        kernels.activate(activation, FC_LEAKY_SLOPE, pixel, pixel, columns)
+                        kernels.activate(activation, FC_LEAKY_SLOPE, pixel, pixel, columns, False)
 
     cdef void activate_rows(self, const fc_kernels *kernels, const Tensor *y, const Box *b, char *block,
                             ptrdiff_t columns, fc_activation activation) noexcept nogil:
@@ -470,4 +470,4 @@ cdef class Correlation(Blocks):
                 for d in range(b.count[1]):
                     for h in range(b.count[2]):
                         row = block + (n * y.n + j * y.c + d * y.axis[0] + h * y.axis[1]) * self.itemsize
-                        kernels.activate(activation, FC_LEAKY_SLOPE, row, row, b.count[3])
+                        kernels.activate(activation, FC_LEAKY_SLOPE, row, row, b.count[3], False)

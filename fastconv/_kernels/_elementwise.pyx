@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t, uint64_t
 import numpy as np
 
 from fastconv._kernels._runtime cimport (
-    FC_RELU, FC_RELU6, FC_SIGMOID, FC_SILU, FC_TANH, empty, fc_activation, fc_current, fc_kernels, fc_master,
+    FC_PAST_BYTES, FC_RELU, FC_RELU6, FC_SIGMOID, FC_SILU, FC_TANH, empty, fc_activation, fc_current, fc_kernels, fc_master,
     fc_settle, fc_softmax, fc_this_thread, shares_of,
 )
 
@@ -34,6 +34,7 @@ cdef struct Flat:
     fc_activation activation
     double factor           # leaky_relu's slope, dropout's scale
     bint flush
+    bint past               # results go past the caches
 
 
 ctypedef void (*run_item)(const fc_kernels *, const Flat *, ptrdiff_t, ptrdiff_t) noexcept nogil
@@ -44,7 +45,7 @@ cdef const fc_kernels *kernels_for(cnp.ndarray x) noexcept:
 
 
 cdef void forward_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, ptrdiff_t n) noexcept nogil:
-    kernels.activate(f.activation, f.factor, f.x + at * kernels.itemsize, f.y + at * kernels.itemsize, n)
+    kernels.activate(f.activation, f.factor, f.x + at * kernels.itemsize, f.y + at * kernels.itemsize, n, f.past)
 
 
 cdef void backward_item(const fc_kernels *kernels, const Flat *f, ptrdiff_t at, ptrdiff_t n) noexcept nogil:
@@ -96,6 +97,7 @@ cpdef activate(int activation, double slope, cnp.ndarray x, cnp.ndarray y, num_t
     f.x, f.y = <const char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(y)
     f.activation, f.factor = <fc_activation>activation, slope
     f.flush = f.activation != FC_RELU and f.activation != FC_RELU6
+    f.past = f.x != f.y and cnp.PyArray_NBYTES(y) >= FC_PAST_BYTES
     run_flat(kernels, forward_item, &f, cnp.PyArray_SIZE(x), cost_of(f.activation, kernels.itemsize), num_threads)
 
 

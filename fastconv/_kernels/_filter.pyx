@@ -12,7 +12,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 
 from fastconv._kernels._runtime cimport (
-    FC_FILTER_KERNELS, Scratch, fc_current, fc_filter, fc_kernels, fc_master, fc_pad_mode, fc_photo, fc_settle,
+    FC_FILTER_KERNELS, FC_PAST_BYTES, Scratch, fc_current, fc_filter, fc_kernels, fc_master, fc_pad_mode, fc_photo, fc_settle,
     fc_this_thread, give_scratch, shares_of, take_scratch,
 )
 
@@ -40,7 +40,7 @@ cdef struct Job:
     const char *weights
     char *y
     ptrdiff_t y_kernel, y_row, y_size
-    int bytes
+    int bytes, past
     double offset
 
 
@@ -51,15 +51,15 @@ cdef void run_group(const fc_kernels *kernels, const Job *job, const Group *g, c
     cdef ptrdiff_t k
     f.x, f.w, f.at = strip, job.weights + g.first_weight * kernels.itemsize, job.at + g.first_tap
     f.taps, f.kernels, f.len = g.taps, g.kernels, elements + g.extra
-    f.offset, f.bytes = job.offset, job.bytes
+    f.offset, f.bytes, f.past = job.offset, job.bytes, job.past
     for k in range(FC_FILTER_KERNELS):
         f.y[k] = y + g.result[k] * job.y_kernel if g.result[k] >= 0 else NULL
     if g.along:
-        f.y[0], f.bytes, f.offset = line, False, 0
+        f.y[0], f.bytes, f.past, f.offset = line, False, False, 0
         kernels.filter_row(&f)
         f.x, f.w, f.at = line, <const char *>f.w + g.taps * kernels.itemsize, f.at + g.taps
         f.taps, f.len, f.y[0] = g.along, elements, y + g.result[0] * job.y_kernel
-        f.offset, f.bytes = job.offset, job.bytes
+        f.offset, f.bytes, f.past = job.offset, job.bytes, job.past
     kernels.filter_row(&f)
 
 
@@ -114,6 +114,7 @@ def run(cnp.ndarray image, cnp.ndarray y, cnp.ndarray groups, cnp.ndarray taps, 
     job.bytes, job.offset = cnp.PyArray_TYPE(y) == cnp.NPY_UINT8, offset
     job.y, job.y_size = <char *>cnp.PyArray_DATA(y), cnp.PyArray_ITEMSIZE(y)
     job.y_row, job.y_kernel = width * channels * job.y_size, cnp.PyArray_SIZE(image) * job.y_size
+    job.past = cnp.PyArray_NBYTES(y) >= FC_PAST_BYTES
 
     cdef ptrdiff_t items = (job.photo.extent[0] + job.rows - 1) // job.rows * job.items_across
     cdef double flops = 2.0 * cnp.PyArray_SIZE(weights) * cnp.PyArray_SIZE(image)

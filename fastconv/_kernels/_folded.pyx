@@ -240,7 +240,7 @@ cdef class Folded(Blocks):
             kernels.gemm(&t)
             nan |= kernels.has_nan(rows, t.rows * width)
             if activation > FC_RELU6:
-                kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows, t.rows * width)
+                kernels.activate(activation, FC_LEAKY_SLOPE, rows, rows, t.rows * width, False)
             for n in range(b.count[0]):
                 r.rows = rows + n * cells * width * self.itemsize
                 r.x = y.data + ((b.origin[0] + n) * y.n + g * self.cell_cols * y.c + b.origin[1] * y.axis[0]

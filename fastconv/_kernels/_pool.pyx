@@ -85,7 +85,7 @@ def pool(op, cnp.ndarray x, cnp.ndarray y, cnp.ndarray index, windows, bint chan
     shares = shares_of(num_threads, call.boxes.items, cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y))
     cdef ptrdiff_t share_bytes = call.x_bytes + call.y_bytes + call.index_bytes
     cdef Scratch scratch = take_scratch(shares * share_bytes) if call.turned else None
-    cdef char *private = scratch.data if call.turned else NULL
+    cdef char *private = scratch.data if call.turned else <char *>call.y.data  # that is, some address
     cdef fc_master master = fc_this_thread()
     with nogil:
         # Items are disjoint boxes of y and index.

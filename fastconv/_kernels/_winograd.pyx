@@ -388,7 +388,7 @@ cdef class Winograd(Blocks):
                 j.to, j.to_row, j.to_column = strip, j.hi[1] * self.lanes, self.lanes
                 kernels.winograd_output(&j)
                 if activation > FC_RELU6:
-                    kernels.activate(activation, FC_LEAKY_SLOPE, strip, strip, j.hi[0] * j.hi[1] * self.lanes)
+                    kernels.activate(activation, FC_LEAKY_SLOPE, strip, strip, j.hi[0] * j.hi[1] * self.lanes, False)
                 r.x, r.n = to, j.n
                 r.count[0], r.count[1], r.count[2] = 1, j.hi[0], j.hi[1]
                 kernels.store_rows(&r)
