@@ -25,7 +25,7 @@ typedef enum fc_activation {
 } fc_activation;
 #define FC_LEAKY_SLOPE 0.01 /* where leaky_relu is fused into a store */
 /* Results of so many bytes leave no cache anything else to hold: they are stored past the caches. */
-#define FC_PAST_BYTES (32 << 20)
+#define FC_PAST_BYTES (24 << 20)
 
 #include "spectra.h"
 
@@ -205,6 +205,7 @@ typedef struct fc_winograd {
     ptrdiff_t to_row, to_column, to_point, to_tile;
     const void *bias;
     fc_activation activation;
+    int past; /* the caches: every vector of results is whole */
     void *column_sum;
 } fc_winograd;
 

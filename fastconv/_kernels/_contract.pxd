@@ -223,6 +223,7 @@ cdef extern from "fastconv.h":
         ptrdiff_t to_tile
         const void *bias
         fc_activation activation
+        int past
         void *column_sum
 
     int FC_FFT_LANES

@@ -1,7 +1,7 @@
 # Arrays as the drivers see them, and how their elements fall into boxes: the work items.
 cimport numpy as cnp
 
-from fastconv._kernels._runtime cimport fc_image
+from fastconv._kernels._runtime cimport FC_PAST_BYTES, fc_image
 
 
 cdef struct Tensor:
@@ -28,6 +28,13 @@ cdef inline Tensor tensor_of(cnp.ndarray a):
     if t.shape[4] == 1 and t.c != 1:
         t.axis[2] = 1
     return t
+
+
+cdef inline bint goes_past(const Tensor *t, ptrdiff_t lanes) noexcept nogil:
+    """Whether a result is larger than the caches, and all pixels are whole vectors of channels."""
+    cdef ptrdiff_t size = t.shape[0] * t.shape[1] * t.shape[2] * t.shape[3] * t.shape[4] * t.itemsize
+    return (size >= FC_PAST_BYTES and t.c == 1 and <size_t>t.data % <size_t>(lanes * t.itemsize) == 0
+            and (t.n | t.axis[0] | t.axis[1] | t.axis[2] | t.shape[1]) % lanes == 0)
 
 
 cdef inline char *element(const Tensor *t, ptrdiff_t n, ptrdiff_t c, ptrdiff_t d, ptrdiff_t h,

@@ -21,7 +21,7 @@ from fastconv._kernels._runtime cimport (
     fc_kernels, fc_master, fc_pack, fc_prefetch, fc_products, fc_rows, fc_settle, fc_this_thread, fc_winograd,
     give_scratch, shares_of, take_scratch,
 )
-from fastconv._kernels._tensor cimport Tensor, ceil_div, element, line, tensor_of
+from fastconv._kernels._tensor cimport Tensor, ceil_div, element, goes_past, line, tensor_of
 from fastconv._kernels._tiles cimport (
     Run, Side, group_end, input_side, run_bytes, run_of, transform_slices, transform_tiles,
 )
@@ -364,6 +364,7 @@ cdef class Winograd(Blocks):
         cdef ptrdiff_t tile = tile0, width = self.block_width(kb), i, c, column = g * self.cols + kb * self.block
         cdef ptrdiff_t cols = min(self.block, self.cols - kb * self.block), step = self.lanes
         cdef bint direct = y.c == 1 and y.axis[2] != 1 and activation <= FC_RELU6
+        cdef bint past = self.cols % self.lanes == 0 and goes_past(y, self.lanes)
         cdef Run run
         cdef char *to
         if direct:
@@ -382,6 +383,7 @@ cdef class Winograd(Blocks):
                 j.bias = bias + (column + c) * self.itemsize if bias != NULL else NULL
                 to = element(y, run.n, column + c, run.d, run.h, run.w)
                 if direct:
+                    j.past = past
                     j.to, j.to_row, j.to_column = to, r.x_axis[1], r.x_axis[2]
                     kernels.winograd_output(&j)
                     continue
