@@ -51,8 +51,8 @@ if SANITIZERS:
     MODULE_LINK_FLAGS = [*MODULE_LINK_FLAGS, f"-fsanitize={SANITIZERS}"]
 else:
     # No C++ exception passes, and the wheel is a tenth smaller.
-    RELEASE_FLAGS = ["-g0", "-fno-asynchronous-unwind-tables"]
-    MODULE_LINK_FLAGS = [*MODULE_LINK_FLAGS, "-Wl,-s"] if LINUX else []
+    RELEASE_FLAGS = ["-g0", "-fno-asynchronous-unwind-tables", "-fno-ident"]
+    MODULE_LINK_FLAGS = [*MODULE_LINK_FLAGS, "-Wl,-s", "-Wl,--build-id=none"] if LINUX else []
 
 HEADERS = sorted(str(p) for p in Path("csrc").rglob("*.h"))
 MODULES = sorted(p.stem for p in Path("fastconv/_kernels").glob("*.pyx"))

@@ -9,6 +9,11 @@ FC_INLINE vec vtanh(vec x) {
     return vcopysign(t / (vset1(2) + t), x);
 }
 
+/* The upper bound of relu (infinity) and of relu6. */
+FC_INLINE vec clamp_top(fc_activation activation) {
+    return vset1(activation == FC_RELU6 ? 6 : (T)__builtin_inf());
+}
+
 FC_INLINE vec vrelu(vec x) { return vselect((ivec)(x <= vset1(0)), vset1(0), x); }
 FC_INLINE vec vrelu6(vec x) { return vselect((ivec)(x >= vset1(6)), vset1(6), vrelu(x)); }
 
@@ -55,16 +60,9 @@ FC_INLINE vec gradient_of(const fc_activation activation, vec slope, vec dy, vec
     }
 }
 
-/* past: results are larger than the caches, and go past them. */
-FC_INLINE void activate_row(const fc_activation activation, T slope, const T *x, T *y, ptrdiff_t n, int past) {
+FC_INLINE void activate_row(const fc_activation activation, T slope, const T *x, T *y, ptrdiff_t n) {
     const vec slopes = vset1(slope);
-    ptrdiff_t i = past ? lead_of(y) : 0;
-    if (i > n) i = n;
-    if (i) vstore_n(y, activation_of(activation, slopes, vload_n(x, i)), i);
-    if (past) {
-        for (; i + VL <= n; i += VL) vstore_past(y + i, activation_of(activation, slopes, vload(x + i)));
-        fence_past();
-    }
+    ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL) vstore(y + i, activation_of(activation, slopes, vload(x + i)));
     if (i < n) vstore_n(y + i, activation_of(activation, slopes, vload_n(x + i, n - i)), n - i);
 }
@@ -79,15 +77,24 @@ FC_INLINE void gradient_row(const fc_activation activation, T slope, const T *dy
 }
 
 static void activate(fc_activation activation, double slope, const void *x, void *y, ptrdiff_t n, int past) {
+    if (STORES_PAST && past && (activation == FC_RELU || activation == FC_RELU6)) { /* the others take longer to compute */
+        const vec top = clamp_top(activation);
+        const ptrdiff_t lead = lead_of(y), end = n < lead ? lead : lead + (n - lead) / VL * VL;
+        if (lead) activate(activation, slope, x, y, n < lead ? n : lead, 0);
+        for (ptrdiff_t i = lead; i < end; i += VL) vstore_past((T *)y + i, vclamp(vload((const T *)x + i), top));
+        fence_past();
+        if (end < n) activate(activation, slope, (const T *)x + end, (T *)y + end, n - end, 0);
+        return;
+    }
     switch (activation) { /* each case is a loop of its own */
-    case FC_IDENTITY: activate_row(FC_IDENTITY, 0, x, y, n, past); break;
-    case FC_RELU: activate_row(FC_RELU, 0, x, y, n, past); break;
-    case FC_RELU6: activate_row(FC_RELU6, 0, x, y, n, past); break;
-    case FC_LEAKY_RELU: activate_row(FC_LEAKY_RELU, (T)slope, x, y, n, past); break;
-    case FC_SIGMOID: activate_row(FC_SIGMOID, 0, x, y, n, past); break;
-    case FC_TANH: activate_row(FC_TANH, 0, x, y, n, past); break;
-    case FC_SILU: activate_row(FC_SILU, 0, x, y, n, past); break;
-    case FC_HARDSWISH: activate_row(FC_HARDSWISH, 0, x, y, n, past); break;
+    case FC_IDENTITY: activate_row(FC_IDENTITY, 0, x, y, n); break;
+    case FC_RELU: activate_row(FC_RELU, 0, x, y, n); break;
+    case FC_RELU6: activate_row(FC_RELU6, 0, x, y, n); break;
+    case FC_LEAKY_RELU: activate_row(FC_LEAKY_RELU, (T)slope, x, y, n); break;
+    case FC_SIGMOID: activate_row(FC_SIGMOID, 0, x, y, n); break;
+    case FC_TANH: activate_row(FC_TANH, 0, x, y, n); break;
+    case FC_SILU: activate_row(FC_SILU, 0, x, y, n); break;
+    case FC_HARDSWISH: activate_row(FC_HARDSWISH, 0, x, y, n); break;
     }
 }
 

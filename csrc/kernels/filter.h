@@ -1,6 +1,9 @@
 /* Filters on images of interleaved channels: rows come in as T, with their borders; results go out as T or bytes. */
 
-enum { HAS_BYTES = sizeof(T) == 4 }; /* images of bytes are summed in float32 alone */
+enum {
+    HAS_BYTES = sizeof(T) == 4,              /* images of bytes are summed in float32 alone */
+    FILTER_PAST = STORES_PAST && HAS_BYTES,  /* large images of float64 are rare */
+};
 
 /* 1.5 x 2^(bits of the fraction): a sum with it has the integer next to a small number, ties to even, in low bits. */
 #define FC_ROUNDER (sizeof(T) == 4 ? (T)0x1.8p23 : (T)0x1.8p52)
@@ -58,7 +61,7 @@ static void store_filtered(const fc_filter *f, const T *from, ptrdiff_t i, ptrdi
     const vec offset = vset1((T)f->offset);
     for (ptrdiff_t at = 0; at < n; at += VL) {
         const vec v = vload(from + at) + offset;
-        if (f->past && n - at >= VL) vstore_past((T *)y + i + at, v);
+        if (FILTER_PAST && f->past && n - at >= VL) vstore_past((T *)y + i + at, v);
         else if (HAS_BYTES && f->bytes) vstore_bytes((uint8_t *)y + i + at, rounded_byte(v), n - at);
         else vstore_upto((T *)y + i + at, v, n - at);
     }
@@ -92,7 +95,7 @@ FC_INLINE void filter_tile(const fc_filter *f, ptrdiff_t i, const int kernels, c
         for (int v = 0; v < vectors; v++) {
             const ptrdiff_t at = i + v * VL;
             if (HAS_BYTES && f->bytes) vput_bytes((uint8_t *)f->y[0] + at, rounded_byte(sum[0][v] + offset));
-            else if (f->past) vstore_past((T *)f->y[0] + at, sum[0][v] + offset);
+            else if (FILTER_PAST && f->past) vstore_past((T *)f->y[0] + at, sum[0][v] + offset);
             else vstore((T *)f->y[0] + at, sum[0][v] + offset);
         }
         return;
@@ -105,7 +108,7 @@ FC_INLINE void filter_tile(const fc_filter *f, ptrdiff_t i, const int kernels, c
     for (int k = 0; k < kernels && f->y[k]; k++) store_filtered(f, (const T *)(results + k * vectors), i, n, f->y[k]);
 }
 
-static void filter_elements(const fc_filter *f) {
+static __attribute__((noinline)) void filter_elements(const fc_filter *f) {
     if (f->kernels == 1)
         for (ptrdiff_t i = 0; i < f->len; i += FILTER_ALONE * VL) filter_tile(f, i, 1, FILTER_ALONE);
     else
@@ -115,7 +118,7 @@ static void filter_elements(const fc_filter *f) {
 static void filter_row(const fc_filter *f) {
     fc_filter g = *f;
     const ptrdiff_t lead = lead_of(g.y[0]);
-    for (int k = 0; k < g.kernels; k++) g.past = g.past && !g.bytes && (!g.y[k] || lead_of(g.y[k]) == lead);
+    for (int k = 0; k < g.kernels; k++) g.past = FILTER_PAST && g.past && !g.bytes && (!g.y[k] || lead_of(g.y[k]) == lead);
     if (g.past && lead) { /* what lies before the first whole vector */
         g.len = lead < f->len ? lead : f->len;
         g.past = 0;

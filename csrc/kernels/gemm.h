@@ -24,11 +24,6 @@ typedef struct chunk {
     int first, last;
 } chunk;
 
-/* The upper bound of relu (infinity) and of relu6. */
-FC_INLINE vec clamp_top(fc_activation activation) {
-    return vset1(activation == FC_RELU6 ? 6 : (T)__builtin_inf());
-}
-
 /* Store a tile whose last vector of columns is partial. few.h ends with it, too. */
 static __attribute__((noinline)) void store_part(const fc_gemm *g, const ptrdiff_t *crow, ptrdiff_t rows, int add,
                                                  fc_activation activation, const vec *sums) {

@@ -156,13 +156,8 @@ FC_INLINE ptrdiff_t tile_results(ptrdiff_t left) {
 /* A line in tiles. */
 FC_INLINE void slide_tiles(const fc_slide *line, const int x_lane, const int gradient) {
     fc_slide g = *line; /* a copy: the compiler knows that stores to y don't change it */
-    const T *x = g.x;
-    if (!x) { /* bias gradients alone: nothing is read */
-        x = g.y;
-        g.x_line = g.x_step = g.x_vector = 0;
-    }
     for (ptrdiff_t v = 0; v < g.lanes; v += VL) {
-        T *w = g.w ? (T *)g.w + v / VL * g.w_vector : NULL, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
+        T *w = (T *)g.w + v / VL * g.w_vector, *b = g.b ? (T *)g.b + v / VL * g.b_vector : NULL;
         vec start = {0};
         if (!gradient && b) start = vload_upto(b, g.b_vector ? g.lanes - v : VL);
         ptrdiff_t inner_lo = 0, inner_hi = g.results;
@@ -175,7 +170,7 @@ FC_INLINE void slide_tiles(const fc_slide *line, const int x_lane, const int gra
             if (run->hi - run->taps + 1 < inner_hi) inner_hi = run->hi - run->taps + 1;
         }
         for (ptrdiff_t i = 0; i < g.lines; i++) {
-            g.x = x + i * g.x_line;
+            g.x = (const T *)line->x + i * g.x_line;
             g.y = (T *)line->y + i * g.y_line;
             for (ptrdiff_t m = 0, n; m < g.results; m += n) {
                 n = tile_results(g.results - m);

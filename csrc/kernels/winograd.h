@@ -205,7 +205,7 @@ FC_INLINE void output_tile(const int m, const fc_winograd *w, ptrdiff_t t, ptrdi
 #pragma GCC unroll 4
         for (int b = 0; b < m; b++) {
             T *at = to + a * w->to_row + b * w->to_column;
-            if (whole && w->past) vstore_past(at, y[a][b]);
+            if (STORES_PAST && m == 4 && whole && w->past) vstore_past(at, y[a][b]);
             else if (whole) vstore(at, y[a][b]);
             else if (a < rows && b < columns) vstore_upto(at, y[a][b], lanes);
         }

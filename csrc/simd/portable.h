@@ -17,7 +17,10 @@ FC_INLINE void vstore_n(T *p, vec v, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) p[i] = v[i];
 }
 #endif
-#ifndef vstore_past /* a whole vector at an aligned address, past the caches: see fence_past */
+#ifdef vstore_past /* a whole vector at an aligned address, past the caches: see fence_past */
+enum { STORES_PAST = 1 };
+#else
+enum { STORES_PAST = 0 };
 FC_INLINE void vstore_past(T *p, vec v) { vstore(p, v); }
 #endif
 #ifndef vfma /* a b + c, rounded once where the instruction set can */

@@ -37,7 +37,7 @@ cdef inline void next_line(Blocks k, fc_slide *s, const Tensor *a, ptrdiff_t y_l
     cdef ptrdiff_t on = (k.high[1] - k.low[1] + 1) * a.axis[1] + (k.high[0] - k.low[0]) * a.axis[0]
     if k.extent[2] == 1:
         rows, on, y_line = 1, s.results * s.x_step, s.results * s.y_step
-    s.ahead[0] = soon(<const char *>s.x + on * k.itemsize, rows if k.in_place and s.x != NULL else 0,
+    s.ahead[0] = soon(<const char *>s.x + on * k.itemsize, rows if k.in_place and s.runs > 0 else 0,
                       (s.results * s.x_step + s.lanes) * k.itemsize, a.axis[1] * k.itemsize, tiles)
     s.ahead[1] = soon(<const char *>s.y + y_line * k.itemsize, 1, (s.results * s.y_step + s.lanes) * k.itemsize, 0,
                       tiles)
@@ -54,7 +54,7 @@ cdef inline void next_plane(Blocks k, fc_slide *s, const Tensor *a, const Tensor
     cdef ptrdiff_t on = a.c if last else (depth + 1) * a.axis[0]
     cdef ptrdiff_t width = a.axis[1] if k.src[1] > 1 else s.lanes * k.in_step[2]
     cdef ptrdiff_t to_width = y.axis[1] if k.extent[2] > 1 else s.lanes * k.out_step[2]
-    if not k.in_place or s.x == NULL:
+    if not k.in_place or s.runs == 0:
         runs = 0
     s.ahead[0] = soon(<const char *>s.x + on * k.itemsize, runs,
                       ((rows - 1) * k.in_step[1] + k.high[1] - k.low[1] + 1) * width * k.itemsize,

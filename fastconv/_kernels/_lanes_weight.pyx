@@ -133,7 +133,9 @@ cdef class LaneGradient(PartialSums):
         s.lines, s.x_line, s.y_line = 1, 0, 0
         s.run, s.runs, s.lanes = run, 0, min(kb1 * self.lanes, self.cols) - column
         s.w, s.w_vector, s.b, s.b_vector = sums, self.packed_offset(0, 1), column_sums, self.lanes
-        s.x, s.x_step, s.x_vector, s.x_lane = NULL, self.in_step[2] * a.axis[2] if taps else 0, self.lanes, 1
+        s.x, s.x_step, s.x_vector, s.x_lane = dy.data, 0, 0, 1  # without taps nothing is read there
+        if taps:
+            s.x_step, s.x_vector = self.in_step[2] * a.axis[2], self.lanes
         s.y_step, s.y_vector, s.results = dy.axis[2], self.lanes, b.count[3]
         s.ahead = NULL if not self.runs.far else after if after != NULL else ahead
         cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3]
@@ -204,7 +206,9 @@ cdef class LaneGradient(PartialSums):
         s.run, s.runs, s.lanes, s.results = run, 0, b.count[3] // cells, b.count[2]
         s.w, s.w_vector, s.b, s.b_vector = sums, 0, sums + self.ntap * self.lanes * self.itemsize, 0
         s.x_lane = lane_step(self)
-        s.x, s.x_step, s.x_vector = NULL, self.in_step[1] * a.axis[1] if taps else 0, s.x_lane * self.lanes
+        s.x, s.x_step, s.x_vector = dy.data, 0, 0
+        if taps:
+            s.x_step, s.x_vector = self.in_step[1] * a.axis[1], s.x_lane * self.lanes
         s.y_step, s.y_vector, s.ahead = dy.axis[1], self.lanes, ahead if self.runs.far else NULL
         for i in range(cells):
             cell[0], cell[1], cell[2] = b.origin[1], b.origin[2], b.origin[3] + i

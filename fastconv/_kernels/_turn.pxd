@@ -68,7 +68,7 @@ cdef inline void copy_box(const fc_kernels *kernels, const fc_image *src, const 
     cdef ptrdiff_t extent[3]
     cdef int i, outer
     s.src, s.src_c, s.dst, s.dst_c = src.data, src.c, dst.data, dst.c
-    s.mode, s.channels, s.split = FC_ZEROS, channels, 1
+    s.mode, s.channels, s.split, s.dst_run = FC_ZEROS, channels, 1, 0
     for i in range(3):
         extent[i] = count[i]
     for outer in range(1, -1, -1):  # rows that follow each other without a gap are one
