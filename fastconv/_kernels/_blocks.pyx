@@ -131,7 +131,7 @@ cdef class Blocks:
 
     cdef fc_winograd transform_job(self) noexcept nogil:
         cdef fc_winograd j
-        j.m, j.line, j.taps = self.m, self.tile_line, self.slice_taps
+        j.m, j.line, j.taps, j.past = self.m, self.tile_line, self.slice_taps, False
         return j
 
     cdef ptrdiff_t slice_tap(self, ptrdiff_t slice) noexcept nogil:
