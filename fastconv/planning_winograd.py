@@ -26,10 +26,10 @@ PLANE_TILES = 64  # from this many on, tiles that share slices are groups of the
 COLUMNS_GAIN = 2
 COLUMNS_V_BYTES = 4 * 1024 * 1024
 FUSED_GROUPS = 2  # of as many tiles as a block of columns has vectors
-# Backward-weight: the most tiles, and points of tiles, that are transformed at a time; where V would be larger than this,
-# down to half as many. Bytes of dU that a thread accumulates. Where all tiles of a part are transformed at once, channels
-# whose dU is made and finished at a time, of all slices together, but as many of each as fill the rows of a register
-# tile.
+# Backward-weight: the most tiles, and points of tiles, that are transformed at a time; where V would be larger than
+# this, down to half as many. Bytes of dU that a thread accumulates. Where all tiles of a part are transformed at once,
+# channels whose dU is made and finished at a time, of all slices together, but as many of each as fill the rows of a
+# register tile.
 WEIGHT_TILES, WEIGHT_PATCHES = 128, 64 * 36
 WEIGHT_V_BYTES = 1_200_000
 WEIGHT_CHUNK, WEIGHT_ROWS = 32, 16
