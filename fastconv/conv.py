@@ -38,7 +38,7 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, padding_m
     padding_mode : {"zeros", "reflect", "replicate", "edge", "circular", "wrap", "symmetric"}
         As in :func:`numpy.pad`.
     activation : {None, "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "silu", "hardswish"}
-    algorithm : {"auto", "direct", "folded", "winograd2", "winograd4", "winograd1d", "fft"}
+    algorithm : {"auto", "direct", "folded", "exchanged", "winograd2", "winograd4", "winograd1d", "fft"}
         "auto" lets a cost model choose; any other is an error where it can't serve the convolution.
     out : array of the result's shape and dtype, any strides, optional
         Where the result goes.

@@ -10,6 +10,7 @@ from itertools import product
 from math import prod
 
 from .costs_fft import fft_cycles, lane_cycles
+from .exchanged import exchanged_geometry, exchanges
 from .planning import (
     backward_axes,
     correlation_blocking,
@@ -65,6 +66,8 @@ WEIGHT, TAPS = {1: 80, 2: 66, 4: 110}, {1: 60, 2: 128, 4: 168}
 # of backward-weight, the transform of the sums, and the products with one tile.
 HALF, FUSED = {2: 60, 4: 33}, {2: 32, 4: 116}
 FUSED_TAPS, FUSED_TILE = {2: 115, 4: 130}, {2: 11, 4: 28}
+# Exchanged: an element of dw is moved once more; and Python.
+MOVE, EXCHANGE = 4, 40000
 # "fft" should win by this much.
 FFT_MARGIN = 1.2
 
@@ -298,14 +301,31 @@ def _winograd_weight(algorithm, g, red, cols, src_last, itemsize, lanes, block):
         + _spill(sources * tiles, sources * b.group_tiles, tile.points * vectors_red, itemsize * lanes))
 
 
+def _weight_costs(shape):
+    """Of the algorithms of which the gradient with x and dy exchanged has its choice, too."""
+    return {"direct": _direct_weight(*shape)} | {name: _winograd_weight(name, *shape)
+                                                 for name in winograd_algorithms(shape[0])}
+
+
+def _exchanged(g, src_last, itemsize, lanes, block):
+    """{"exchanged": cycles} if it may serve better: columns are input channels, and weights are moved once more."""
+    if not exchanges(g) or g.k > 3 * lanes:
+        return {}
+    costs = _weight_costs((exchanged_geometry(g), g.k, g.c, src_last, itemsize, lanes, block))
+    return {"exchanged": min(costs.values()) + MOVE * g.c * g.k * prod(g.kernel) + EXCHANGE}
+
+
+def best_exchanged(inner, src_last, itemsize, lanes, block):
+    """The algorithm of the exchanged convolution."""
+    return _least(_weight_costs((inner, inner.c, inner.k, src_last, itemsize, lanes, block)))
+
+
 def best_weight_gradient(g, src_last, itemsize, lanes, block):
     """The algorithm that "auto" takes for backward-weight."""
-    shape = g, g.c // g.groups, g.k // g.groups, src_last, itemsize, lanes, block
-    names = winograd_algorithms(g)
-    fft = _fft("backward_weight", g, *shape[1:3], itemsize, lanes) if g.macs else {}
-    if not (names or fft) or not g.macs:
+    if not g.macs:
         return "direct"
+    shape = g, g.c // g.groups, g.k // g.groups, src_last, itemsize, lanes, block
+    fft = _fft("backward_weight", g, *shape[1:3], itemsize, lanes)
     if is_lanewise("backward_weight", g.groups, *shape[1:3], lanes, src_last):
         return _least({"direct": _lanewise(g, src_last, itemsize, lanes)} | fft) if fft else "direct"
-    costs = {"direct": _direct_weight(*shape)} | fft
-    return _least(costs | {name: _winograd_weight(name, *shape) for name in names})
+    return _least(_weight_costs(shape) | fft | _exchanged(g, src_last, itemsize, lanes, block))

@@ -26,11 +26,10 @@ PLANE_TILES = 64  # from this many on, tiles that share slices are groups of the
 COLUMNS_GAIN = 2
 COLUMNS_V_BYTES = 4 * 1024 * 1024
 FUSED_GROUPS = 2  # of as many tiles as a block of columns has vectors
-# Backward-weight: the most tiles, and points of tiles, that are transformed at a time; where V would be larger than
-# this, down to half as many. Bytes of dU that a thread accumulates. Where all tiles of a part are transformed at once,
-# channels whose dU is made and finished at a time, of all slices together, but as many of each as fill the rows of a
-# register tile.
-WEIGHT_TILES, WEIGHT_PATCHES = 128, 64 * 36
+# Backward-weight: the most tiles that are transformed at a time, or where V would be larger than this, down to half as
+# many. Bytes of dU that a thread accumulates. Where all tiles of a part are transformed at once, channels whose dU is
+# made and finished at a time, of all slices together, but as many of each as fill the rows of a register tile.
+WEIGHT_TILES = 128
 WEIGHT_V_BYTES = 1_200_000
 WEIGHT_CHUNK, WEIGHT_ROWS = 32, 16
 FUSED_WEIGHT_TILES = 12
@@ -156,14 +155,12 @@ def winograd_weight_blocking(axes, n, groups, red, cols, itemsize, lanes, block,
     tiles, slices, points = prod(tiling.boxes), tiling.slices, tile.points
     col_blocks = -(-cols // block)
     dw_bytes = groups * red * prod(len(axis.phases[0]) for axis in axes) * cols * itemsize
-    most = min(WEIGHT_TILES, WEIGHT_PATCHES // points)
-    wanted = min(2, -(-2 * tiles // most))  # by the two threads that share at least, of half a part each
+    v_tile = points * slices * -(-red // lanes) * lanes * itemsize
+    most = max(WEIGHT_TILES // 2, min(WEIGHT_TILES, WEIGHT_V_BYTES // v_tile))
+    wanted = min(2, -(-2 * tiles // WEIGHT_TILES))  # by the two threads that share at least, of half a part each
     parts = max(1, min(max(wanted, -(-tiles // most)), PARTS, 1 + PART_BYTES // dw_bytes))
     parts += parts > 1 and parts % 2  # these threads get as many
-    group_tiles = -(-tiles // parts)
-    if group_tiles > most:
-        v_tile = points * slices * -(-red // lanes) * lanes * itemsize
-        group_tiles = max(most // 2, min(most, WEIGHT_V_BYTES // v_tile))
+    group_tiles = min(most, -(-tiles // parts))
     # Few tiles: storing dU and reading it back would take longer than the products.
     fused = slices == 1 and not tile.line and parts == 1 and tiles <= FUSED_WEIGHT_TILES
     kept = max(1, WEIGHT_BYTES // (points * slices * red * block * itemsize))

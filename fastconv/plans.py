@@ -17,7 +17,8 @@ from ._kernels import (
     _winograd,
     _winograd_weight,
 )
-from .costs import best_correlation, best_fold, best_weight_gradient
+from .costs import best_correlation, best_exchanged, best_fold, best_weight_gradient
+from .exchanged import ExchangedGradient, exchanged_geometry, exchanges
 from .planning import (
     ConvPlan,
     backward_axes,
@@ -37,7 +38,7 @@ from .planning_winograd import (
     winograd_weight_blocking,
 )
 
-ALGORITHMS = {name: name for name in ("auto", "direct", "folded", *WINOGRAD, "fft")}
+ALGORITHMS = {name: name for name in ("auto", "direct", "folded", "exchanged", *WINOGRAD, "fft")}
 OPERATIONS = {name: name for name in ("forward", "backward_input", "backward_weight")}
 ORDERS = {name: name for name in (checks.CHANNELS_FIRST, checks.CHANNELS_LAST)}
 
@@ -75,6 +76,11 @@ def plan(op, g, algorithm, dtype, src_last, isa, packed=False):
         strict = plan(op, g, "direct", dtype, src_last, isa)
         blocking = correlation_blocking(axes, *shape, itemsize, lanes, block, src_last, True)
         return _folded.Folded(blocking, *common, strict)
+    if algorithm == "exchanged":
+        inner = exchanged_geometry(g)
+        best = best_exchanged(inner, src_last, itemsize, lanes, block)
+        return ExchangedGradient(plan(op, inner, best, dtype, src_last, isa),
+                                 plan(op, g, "direct", dtype, src_last, isa), g, dtype)
     if is_lanewise(op, g.groups, red, cols, lanes, src_last):
         backward_weight = op == "backward_weight"
         blocking = lane_blocking(axes, *shape, itemsize, lanes, src_last, not g.mode, _runtime.masked_loads(),
@@ -98,8 +104,8 @@ def plan_of(op, g, algorithm, src, order):
 
 def algorithms_for(op, g):
     """Names of the algorithms that can serve."""
-    return ("direct", *(("folded",) if op != "backward_weight" else ()), *winograd_algorithms(g),
-            *fft_algorithms(g))
+    other = ("exchanged",) if exchanges(g) else ()
+    return ("direct", *(other if op == "backward_weight" else ("folded",)), *winograd_algorithms(g), *fft_algorithms(g))
 
 
 @lru_cache(maxsize=512)
@@ -162,7 +168,8 @@ def conv_plan(fn, x_shape, w_shape, op, dtype, memory_order, num_threads, algori
         return _fft_plan(op, g, compiled, reason, dtype, memory_order, num_threads, shared)
     threads = _runtime.shares_for(num_threads, compiled.work_items, flops)
     _, lanes, block = _runtime.tile_constants(dtype == np.float64)
-    channels = -(-_reduction(op, g) // blocking.c_parts) * blocking.group_run
+    rows = g.k if algorithm == "exchanged" else _reduction(op, g)
+    channels = -(-rows // blocking.c_parts) * blocking.group_run
     if blocking.lanewise and not blocking.planar:
         channels *= lanes
     if blocking.winograd:
