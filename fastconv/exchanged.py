@@ -30,7 +30,8 @@ class ExchangedGradient:
 
     def __init__(self, exchanged, biases, g, dtype):
         self._exchanged, self._biases = exchanged, biases
-        self.blocking, self.work_items, self.share_bytes = exchanged.blocking, exchanged.work_items, exchanged.share_bytes
+        self.blocking, self.work_items = exchanged.blocking, exchanged.work_items
+        self.share_bytes = exchanged.share_bytes
         pixels = g.n * g.k * int(np.prod(g.out))  # of dy, which may have to be copied to the memory order of x
         self.scratch_bytes = exchanged.scratch_bytes + (g.c * g.k * int(np.prod(g.kernel)) + pixels) * dtype.itemsize
 
