@@ -223,6 +223,7 @@ static void winograd_output(const fc_winograd *w) {
             if (w->m == 4) output_tile(4, w, t, j, start);
             else output_tile(2, w, t, j, start);
         }
+    if (STORES_PAST && w->past) fence_past();
 }
 
 FC_INLINE void weight_tile(const int m, const T *from, ptrdiff_t tap, T *to, ptrdiff_t point) {
