@@ -6,9 +6,10 @@
  * the inverse transform isn't divided either, what is convolved is 4 size times too large: the weights are scaled. */
 
 FC_INLINE int lines_adjacent(const fc_fft *f) {
+    if (!f->line[0]) return 0;
     for (ptrdiff_t l = 1; l < f->lanes; l++)
         if ((T *)f->line[l] != (T *)f->line[0] + l || f->at[l] != f->at[0]) return 0;
-    return f->line[0] && (f->lanes > 1 || f->step != 1);
+    return f->lanes > 1 || f->step != 1;
 }
 
 /* n elements of a lane, from i on. */
@@ -63,10 +64,10 @@ static __attribute__((noinline)) void store_lines(const fc_fft *f, const T *from
         for (ptrdiff_t k = 0; k < VL && i + k < f->len; k++) r[k] = vload(from + (i + k) * VL);
         vtranspose(r);
         for (ptrdiff_t l = 0; l < f->lanes; l++) {
-            T *const to = (T *)f->line[l] + (f->at[l] + i) * f->step;
             ptrdiff_t n = f->extent - f->at[l] - i;
             if (n > f->len - i) n = f->len - i;
             if (!f->line[l] || n <= 0) continue;
+            T *const to = (T *)f->line[l] + (f->at[l] + i) * f->step;
             if (n > VL) n = VL;
             if (f->step == 1) {
                 if (f->accumulate) r[l] += vload_upto(to, n);
