@@ -6,6 +6,7 @@ import numpy as np
 from . import checks, runtime
 from ._kernels import _im2col
 from ._kernels._runtime import Calls, all_apart
+from .exchanged import deliver
 from .packed import PackedWeight, check_packed
 from .plans import ALGORITHMS, algorithms_for, folds_gradient, padded_input, plan_of, select
 
@@ -262,13 +263,8 @@ def _weight_gradients(g, algorithm, dy, x, shapes, need, out, accumulate, num_th
             if part is not None and not g.n and not accumulate:
                 part[...] = 0
         elif o is not None:
-            _deliver(part, o, accumulate)
+            deliver(part, o, accumulate)
     return tuple(part if o is None else o for part, o in zip(parts, given))
-
-
-@runtime.keeps_floating_point
-def _deliver(part, out, accumulate):
-    out[...] = out + part if accumulate else part
 
 
 def _prepare_backward_weight(dy, x, fn, rank, shape, stride, padding, dilation, groups, padding_mode, algorithm,

@@ -4,6 +4,8 @@ With stride 1, dw[k, c, t] is the sum of dy[p, k] x[p + d t, c] over results p, 
 over pixels q of x: the gradient of a convolution of dy whose result is x, with its taps reversed. The kernels have
 output channels as columns, so that few of them leave lanes idle; here the columns are input channels.
 """
+from math import prod
+
 import numpy as np
 
 from . import checks, runtime
@@ -32,8 +34,8 @@ class ExchangedGradient:
         self._exchanged, self._biases = exchanged, biases
         self.blocking, self.work_items = exchanged.blocking, exchanged.work_items
         self.share_bytes = exchanged.share_bytes
-        pixels = g.n * g.k * int(np.prod(g.out))  # of dy, which may have to be copied to the memory order of x
-        self.scratch_bytes = exchanged.scratch_bytes + (g.c * g.k * int(np.prod(g.kernel)) + pixels) * dtype.itemsize
+        pixels = g.n * g.k * prod(g.out)  # of dy, which may have to be copied to the memory order of x
+        self.scratch_bytes = exchanged.scratch_bytes + (g.c * g.k * prod(g.kernel) + pixels) * dtype.itemsize
 
     def run(self, src, grad, dw, db, accumulate, num_threads):
         """dw (contiguous) and db from x and dy; either result may be None."""
@@ -47,11 +49,12 @@ class ExchangedGradient:
             self._exchanged.run(grad, src, turned, None, False, num_threads)
             reverse = slice(None, None, -1)
             taps = turned.swapaxes(0, 1)[(slice(None), slice(None), *[reverse] * (dw.ndim - 2))]
-            _deliver(taps, dw, accumulate)
+            deliver(taps, dw, accumulate)
         if db is not None:
             self._biases.run(src, grad, None, db, accumulate, num_threads)
 
 
 @runtime.keeps_floating_point
-def _deliver(taps, dw, accumulate):
-    dw[...] = dw + taps if accumulate else taps
+def deliver(part, out, accumulate):
+    """What NumPy has to move, or add, to a caller's array."""
+    out[...] = out + part if accumulate else part
